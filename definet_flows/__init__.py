@@ -1,0 +1,1 @@
+"""High-throughput point-defect workflows: enumerate, pre-relax, relax, record, retrain."""

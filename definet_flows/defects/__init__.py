@@ -1,0 +1,35 @@
+"""Supercell -> configurations; pure functions, no workflow engine."""
+
+from __future__ import annotations
+
+from definet_flows.defects.build import build_structure, nodes, place, unrelaxed_positions
+from definet_flows.defects.charges import guess_charges
+from definet_flows.defects.enumeration import ClassCount, count_by_class, enumerate_configurations
+from definet_flows.defects.kinds import Choices, DefectKind
+from definet_flows.defects.mapping import Recovered, recover
+from definet_flows.defects.presets import PRESETS, Recipe, preset
+from definet_flows.defects.sampling import sample_concentration
+from definet_flows.defects.symmetry import SiteOperations, canonical, site_operations, stabilizer
+
+__all__ = [
+    "PRESETS",
+    "Choices",
+    "ClassCount",
+    "DefectKind",
+    "Recipe",
+    "Recovered",
+    "SiteOperations",
+    "build_structure",
+    "canonical",
+    "count_by_class",
+    "enumerate_configurations",
+    "guess_charges",
+    "nodes",
+    "place",
+    "preset",
+    "recover",
+    "sample_concentration",
+    "site_operations",
+    "stabilizer",
+    "unrelaxed_positions",
+]

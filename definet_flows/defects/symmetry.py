@@ -1,0 +1,222 @@
+"""Space group of the supercell as site permutations; stabilizers and canonical placements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pymatgen.util.coord import lattice_points_in_supercell
+from scipy.spatial import cKDTree
+
+from definet_flows.errors import InputError
+from definet_flows.hosts.symmetrize import space_group
+from definet_flows.schemas import Configuration, Edit, FloatArray, Host, IntMatrix, Matrix, Vector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+IntArray = npt.NDArray[np.int64]
+Atoms = tuple[tuple[float, ...], ...]  # inserted atoms: sorted rows of atomic number and fractional coordinates
+
+_SYMPREC = 1e-3  # Å; `make_host` has already removed rounding noise
+_MATCH = 0.05  # Å; an image farther than this from every site is not a symmetry
+
+
+@dataclass(frozen=True, eq=False)
+class SiteOperations:
+    """Symmetry operations of a supercell; the identity comes first.
+
+    Operation g takes a point r to ``rotations[g] @ r + translations[g]`` and site i to site ``permutations[g, i]``.
+    """
+
+    permutations: IntArray
+    """[n_ops, n_sites]"""
+    rotations: FloatArray
+    """Cartesian, [n_ops, 3, 3]"""
+    translations: FloatArray
+    """Cartesian, Å, [n_ops, 3]"""
+
+    def __len__(self) -> int:
+        return len(self.permutations)
+
+    def select(self, which: npt.NDArray[np.bool_] | IntArray) -> SiteOperations:
+        """Return some of the operations."""
+        return SiteOperations(self.permutations[which], self.rotations[which], self.translations[which])
+
+    def images(self, displacements: FloatArray) -> FloatArray:
+        """Return the images of a displacement field, [n_sites, 3] -> [n_ops, n_sites, 3], Å."""
+        rotated: FloatArray = np.einsum("gab,ib->gia", self.rotations, displacements)
+        result = np.empty_like(rotated)
+        np.put_along_axis(result, self.permutations[:, :, None], rotated, axis=1)
+        return result
+
+
+def site_operations(host: Host) -> SiteOperations:
+    """Return the full space group of the supercell: point operations times the translations inside it.
+
+    The operations are those of the primitive cell (spglib) that also keep the supercell's lattice, each followed by
+    every primitive translation inside the supercell. Cached; the arrays are read-only.
+    """
+    return _operations(host.lattice, host.numbers, host.frac_coords, host.matrix)
+
+
+@lru_cache(maxsize=16)
+def _operations(
+    lattice: Matrix, numbers: tuple[int, ...], frac_coords: tuple[Vector, ...], matrix: IntMatrix
+) -> SiteOperations:
+    cell, frac = np.array(lattice), np.array(frac_coords)
+    primitive, positions, species = _primitive(cell, frac, np.array(numbers), np.array(matrix))
+    dataset = space_group(primitive, positions, species.tolist(), _SYMPREC)
+    inverse = np.linalg.inv(primitive)
+    rotations = np.array([primitive.T @ w @ inverse.T for w in dataset.rotations])
+    changes = np.array([cell @ r.T @ np.linalg.inv(cell) for r in rotations])
+    kept = np.abs(changes - np.rint(changes)).max(axis=(1, 2)) < _SYMPREC
+    rotations, shifts = rotations[kept], dataset.translations[kept] @ primitive
+    inside = np.asarray(lattice_points_in_supercell(np.rint(cell @ inverse).astype(int))) @ cell
+    inside = inside[np.argsort(np.linalg.norm(inside, axis=1), kind="stable")]
+    tree = cKDTree(frac % 1.0, boxsize=1.0)
+    cartesian = frac @ cell
+    points = [
+        _permutation(tree, (cartesian @ r.T + t) @ np.linalg.inv(cell), cell)
+        for r, t in zip(rotations, shifts, strict=True)
+    ]
+    moves = [_permutation(tree, frac + t @ np.linalg.inv(cell), cell) for t in inside]
+    result = SiteOperations(
+        permutations=np.array([move[point] for point in points for move in moves]),
+        rotations=np.repeat(rotations, len(moves), axis=0),
+        translations=np.array([shift + t for shift in shifts for t in inside]),
+    )
+    _check(result, np.array(numbers))
+    return result
+
+
+def _primitive(
+    cell: FloatArray, frac: FloatArray, numbers: IntArray, matrix: IntArray
+) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Return lattice, fractional coordinates and numbers of a primitive cell in the host's own setting."""
+    unit = np.linalg.solve(matrix.astype(float), cell)
+    inside = frac @ matrix
+    first = _first_copies(inside, unit, numbers)
+    if len(first) * round(abs(np.linalg.det(matrix))) != len(frac):
+        unit, inside, first = cell, frac, np.arange(len(frac))  # the matrix does not tell; let spglib find it
+    dataset = space_group(unit, inside[first] % 1.0, numbers[first].tolist(), _SYMPREC)
+    _, chosen = np.unique(dataset.mapping_to_primitive, return_index=True)
+    lattice = np.asarray(dataset.primitive_lattice)
+    if np.linalg.det(lattice) * np.linalg.det(cell) < 0:
+        lattice = -lattice
+    return lattice, (inside[first][chosen] @ unit) @ np.linalg.inv(lattice), numbers[first][chosen]
+
+
+def _first_copies(inside: FloatArray, unit: FloatArray, numbers: IntArray) -> IntArray:
+    """Return the indices of the sites that are the first of their translates by the unit lattice `unit`."""
+    tree = cKDTree(inside % 1.0 % 1.0, boxsize=1.0)
+    near = _SYMPREC / np.linalg.norm(unit, axis=1).max()
+    groups = tree.query_ball_point(inside % 1.0 % 1.0, near, workers=1)
+    firsts = {min(j for j in group if numbers[j] == numbers[i]) for i, group in enumerate(groups)}
+    return np.array(sorted(firsts), dtype=np.int64)
+
+
+def _permutation(tree: cKDTree, image: FloatArray, cell: FloatArray) -> IntArray:
+    distance, partner = tree.query(image % 1.0 % 1.0)
+    if distance.max() * np.linalg.norm(cell, axis=1).max() > _MATCH:
+        msg = "the supercell is not made of copies of its primitive cell; build it with make_host"
+        raise InputError(msg)
+    return np.asarray(partner, dtype=np.int64)
+
+
+def _check(operations: SiteOperations, numbers: IntArray) -> None:
+    permutations = operations.permutations
+    bijective = np.array_equal(
+        np.sort(permutations, axis=1), np.broadcast_to(np.arange(len(numbers)), permutations.shape)
+    )
+    if not bijective or not np.all(numbers[permutations] == numbers):
+        msg = "the supercell's symmetry does not map its sites onto each other; build it with make_host"
+        raise InputError(msg)
+    for array in (operations.permutations, operations.rotations, operations.translations):
+        array.setflags(write=False)
+
+
+# ------------------------------------------------------------------ placements
+
+
+def _color(edit: Edit) -> tuple[int, int]:
+    return (edit.old or 0, edit.new or 0)
+
+
+def _grouped(configuration: Configuration) -> list[tuple[tuple[int, int], list[Edit]]]:
+    """Edits on sites by color, colors in ascending order."""
+    colors: dict[tuple[int, int], list[Edit]] = {}
+    for edit in configuration.edits:
+        if edit.site is not None:
+            colors.setdefault(_color(edit), []).append(edit)
+    return sorted(colors.items())
+
+
+def _images(permutations: IntArray, groups: Iterable[list[Edit]]) -> IntArray:
+    """Images of a placement: the site indices, ascending within each color, [n_ops, n_edits]."""
+    empty = np.empty((len(permutations), 0), dtype=np.int64)
+    blocks = [np.sort(permutations[:, [e.site for e in group if e.site is not None]], axis=1) for group in groups]
+    return np.concatenate([empty, *blocks], axis=1)
+
+
+def _inserted_images(host: Host, operations: SiteOperations, configuration: Configuration) -> list[Atoms]:
+    """Images of the inserted atoms under each operation: sorted (number, fractional coordinates rounded to 1e-5)."""
+    inserted = [edit for edit in configuration.edits if edit.site is None]
+    cell = np.array(host.lattice)
+    cartesian = np.array([edit.position for edit in inserted]).reshape(-1, 3) @ cell
+    images = np.einsum("gab,ib->gia", operations.rotations, cartesian) + operations.translations[:, None]
+    frac = np.round(images @ np.linalg.inv(cell) % 1.0, 5) % 1.0
+    return [
+        tuple(sorted((float(edit.new or 0), *map(float, row)) for edit, row in zip(inserted, rows, strict=True)))
+        for rows in frac
+    ]
+
+
+def _smallest(rows: IntArray) -> IntArray:
+    """Return the indices of the rows that equal the lexicographically smallest row."""
+    which = np.arange(len(rows))
+    for column in rows.T:
+        values = column[which]
+        which = which[values == values.min()]
+    return which
+
+
+def stabilizer(host: Host, configuration: Configuration) -> SiteOperations:
+    """Return the operations of the supercell that leave the decorated configuration as it is."""
+    operations = site_operations(host)
+    groups = [edits for _, edits in _grouped(configuration)]
+    images = _images(operations.permutations, groups)
+    kept = operations.select(np.all(images == images[0], axis=1))
+    if all(edit.site is not None for edit in configuration.edits):
+        return kept
+    inserted = _inserted_images(host, kept, configuration)
+    return kept.select(np.array([_same_atoms(image, inserted[0]) for image in inserted]))
+
+
+def _same_atoms(first: Atoms, second: Atoms) -> bool:
+    difference = np.array(first) - np.array(second)
+    difference[:, 1:] -= np.rint(difference[:, 1:])
+    return bool(np.abs(difference).max() < 1e-4)  # noqa: PLR2004
+
+
+def canonical(host: Host, configuration: Configuration) -> Configuration:
+    """Return the canonical placement of a configuration, with its multiplicity.
+
+    Of all symmetry images, the one whose site indices (kinds in the order of old, then new atomic number; ascending
+    within a kind) are lexicographically smallest; inserted atoms decide between images that agree on the sites. Every
+    symmetry image of a configuration has the same canonical placement.
+    """
+    operations = site_operations(host)
+    grouped = _grouped(configuration)
+    images = _images(operations.permutations, [edits for _, edits in grouped])
+    best = _smallest(images)
+    sites = iter(images[best[0]].tolist())
+    edits = [edit.model_copy(update={"site": next(sites)}) for _, group in grouped for edit in group]
+    if len(edits) < len(configuration.edits):
+        atoms = min(_inserted_images(host, operations.select(best), configuration))
+        edits += [Edit(marker=3, new=int(number), position=(x, y, z)) for number, x, y, z in atoms]
+    multiplicity = len(operations) // len(stabilizer(host, configuration))
+    return configuration.model_copy(update={"edits": tuple(edits), "multiplicity": multiplicity})

@@ -1,0 +1,11 @@
+"""The one error for input that a user can mend."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Input refused; the message names the offending value and the remedy, in one line.
+
+    The command line prints the message and leaves with exit code 2; from Python it is an ordinary
+    `ValueError`.
+    """

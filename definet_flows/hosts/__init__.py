@@ -1,0 +1,113 @@
+"""Host structure -> validated supercell with a fixed site order; vacuum and dimensionality.
+
+The site order of a `Host` is fixed: the sites of the unit cell in the order they were given, each followed by
+all of its translations inside the supercell. Everything downstream (edits, markers, coordinate tables) counts
+rows in this order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core import Structure
+
+from definet_flows.errors import InputError
+from definet_flows.hosts.cell import parse_supercell, replicate
+from definet_flows.hosts.layer import (
+    VACUUM_ERROR,
+    VACUUM_WARNING,
+    bonded_dimensionality,
+    check_vacuum,
+    is_stacked,
+    place_layer,
+)
+from definet_flows.hosts.source import load_structure, shipped_hosts
+from definet_flows.hosts.symmetrize import symmetrize
+from definet_flows.schemas import FloatArray, Host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "VACUUM_ERROR",
+    "VACUUM_WARNING",
+    "load_structure",
+    "make_host",
+    "shipped_hosts",
+    "to_structure",
+]
+
+_LAYER, _BULK = 2, 3
+
+
+def make_host(
+    host: Structure | str | Path,
+    supercell: object,
+    *,
+    vacuum: float | None = None,
+    center: bool = False,
+    symprec: float = 0.01,
+) -> Host:
+    """Return the validated pristine supercell of a host.
+
+    Parameters
+    ----------
+    host
+        Unit cell in any setting: a Structure, a file that pymatgen reads, or the name of a shipped host.
+    supercell
+        Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å.
+    vacuum
+        2D hosts: set the gap between the layer and its periodic image to this many Å, along the layer's normal.
+    center
+        2D hosts: put the middle of the layer in the middle of the cell.
+    symprec
+        Largest shift in Å that may count as rounding noise: atoms within it of a higher symmetry are put exactly
+        there. What was done is told in `provenance["symmetry"]`.
+
+    Raises
+    ------
+    InputError
+        Unreadable or disordered host, an impossible supercell, or a 2D host with less than 10 Å of vacuum.
+    """
+    unit = load_structure(host)
+    dimension = bonded_dimensionality(unit)
+    if vacuum is not None or center:
+        if dimension != _LAYER:
+            msg = (
+                f"host {unit.reduced_formula} is {dimension}-dimensional; vacuum and centring are for layers, drop them"
+            )
+            raise InputError(msg)
+        unit = place_layer(unit, vacuum=vacuum, center=center)
+    if dimension == _LAYER and is_stacked(unit):
+        dimension = _BULK
+    gap = check_vacuum(unit) if dimension == _LAYER else None
+    unit, symmetry = symmetrize(unit, symprec)
+    matrix = parse_supercell(supercell, unit, dimension)
+    lattice, numbers, coords = replicate(unit, matrix)
+    a, b, c = (round(x, 4) for x in unit.lattice.abc)
+    provenance = {key: str(unit.properties[key]) for key in ("source", "functional") if unit.properties.get(key)}
+    return Host(
+        formula=unit.reduced_formula,
+        lattice=tuple(map(tuple, lattice.tolist())),
+        numbers=tuple(numbers.tolist()),
+        frac_coords=tuple(map(tuple, coords.tolist())),
+        matrix=tuple(map(tuple, matrix.tolist())),
+        dimensionality=dimension,
+        vacuum=None if gap is None else round(gap, 6),
+        provenance={**provenance, "unit_cell": f"a={a} b={b} c={c} Å", "symmetry": symmetry},
+    )
+
+
+def to_structure(host: Host, positions: FloatArray | None = None) -> Structure:
+    """Return the pristine supercell as a Structure in the host's site order.
+
+    Parameters
+    ----------
+    host
+        The supercell.
+    positions
+        Cartesian coordinates to use instead of the host's own, Å, [n_sites, 3].
+    """
+    coords = host.cartesian if positions is None else np.asarray(positions)
+    return Structure(host.lattice, np.array(host.numbers).tolist(), coords, coords_are_cartesian=True)

@@ -1,0 +1,94 @@
+"""Supercells: how they are asked for, and how sites are replicated."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pymatgen.core import Lattice, Structure
+from pymatgen.util.coord import lattice_points_in_supercell
+
+from definet_flows.errors import InputError
+from definet_flows.hosts.layer import layer_gap
+
+if TYPE_CHECKING:
+    from definet_flows.schemas import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+
+_LARGEST = 64  # repetitions along one axis; more is a typing error
+
+
+def parse_supercell(supercell: object, unit: Structure, dimension: int) -> IntArray:
+    """Return the supercell matrix [3, 3] that multiplies the unit cell's vectors.
+
+    Raises
+    ------
+    InputError
+        Zeros, negative or broken numbers, a singular matrix, a wrong shape.
+    """
+    if isinstance(supercell, int | float) and not isinstance(supercell, bool):
+        return _by_distance(float(supercell), unit, dimension)
+    try:
+        given = np.asarray(supercell, dtype=float)
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.shape not in {(3,), (3, 3)}:
+        raise _refused(supercell, "give three whole numbers such as 8 8 1, a 3 x 3 matrix, or a distance in Å")
+    if not np.array_equal(given, np.rint(given)):
+        raise _refused(supercell, "its entries must be whole numbers")
+    if np.abs(given).max() > _LARGEST:
+        raise _refused(supercell, f"at most {_LARGEST} repetitions along an axis")
+    if given.shape == (3,):
+        if given.min() < 1:
+            raise _refused(supercell, "each repetition must be at least 1")
+        given = np.diag(given)
+    matrix = np.rint(given).astype(np.int64)
+    if round(float(np.linalg.det(matrix))) < 1:
+        raise _refused(supercell, "its determinant must be positive")
+    return np.asarray(matrix)
+
+
+def _refused(supercell: object, remedy: str) -> InputError:
+    text = " ".join(map(str, supercell)) if isinstance(supercell, Iterable) else str(supercell)
+    return InputError(f"supercell {text!r}: {remedy}")
+
+
+def _by_distance(distance: float, unit: Structure, dimension: int) -> IntArray:
+    """Return the smallest diagonal supercell whose shortest lattice vector (in a layer's plane) is that long."""
+    if not 0 < distance < np.inf:
+        raise _refused(distance, "the minimum image distance must be a positive number of Å")
+    heights = 1 / np.linalg.norm(np.linalg.inv(unit.lattice.matrix), axis=0)
+    most = np.ceil(distance / heights).astype(int)
+    free = [axis for axis in range(3) if not (dimension == 2 and axis == layer_gap(unit)[0])]  # noqa: PLR2004
+    if most[free].max() > _LARGEST:
+        raise _refused(distance, f"would need more than {_LARGEST} repetitions along an axis")
+    ranges = [range(1, int(most[axis]) + 1) if axis in free else (1,) for axis in range(3)]
+    for repeat in sorted(itertools.product(*ranges), key=lambda n: (np.prod(n), np.ptp(np.array(n)), n)):
+        if shortest_vector(unit.lattice.matrix * np.array(repeat)[:, None], free) >= distance - 1e-6:
+            return np.diag(np.array(repeat, dtype=np.int64))
+    raise _refused(distance, "no supercell found")  # the last candidate always fits: every height reaches `distance`
+
+
+def shortest_vector(lattice: FloatArray, axes: list[int]) -> float:
+    """Length in Å of the shortest lattice vector spanned by `axes`."""
+    full = lattice.copy()
+    for axis in set(range(3)) - set(axes):
+        full[axis] *= 1e3 / np.linalg.norm(full[axis])
+    reduced = Lattice(full).get_lll_reduced_lattice().matrix
+    steps = np.array([n for n in itertools.product((-2, -1, 0, 1, 2), repeat=3) if any(n)])
+    return float(np.linalg.norm(steps @ reduced, axis=1).min())
+
+
+def replicate(unit: Structure, matrix: IntArray) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Return lattice rows (Å), atomic numbers and fractional coordinates in [0, 1) of the supercell."""
+    points = np.asarray(lattice_points_in_supercell(matrix))
+    points = points[np.lexsort(np.round(points, 8).T[::-1])]
+    inside = unit.frac_coords @ np.linalg.inv(matrix)
+    coords = (inside[:, None] + points[None]).reshape(-1, 3)
+    coords = np.round(coords % 1.0, 12) % 1.0
+    numbers = np.repeat(np.array(unit.atomic_numbers, dtype=np.int64), len(points))
+    return matrix @ unit.lattice.matrix, numbers, coords

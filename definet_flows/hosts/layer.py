@@ -1,0 +1,108 @@
+"""Dimensionality, and the vacuum around a layer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.analysis.dimensionality import get_dimensionality_larsen
+from pymatgen.analysis.graphs import StructureGraph
+from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
+from pymatgen.core import Lattice, Structure
+
+from definet_flows.errors import InputError
+
+if TYPE_CHECKING:
+    from definet_flows.schemas import FloatArray
+
+VACUUM_ERROR = 10.0
+"""Å of vacuum below which a 2D host is refused."""
+VACUUM_WARNING = 15.0
+"""Å of vacuum below which a 2D host earns a warning (the data sets keep at least 15 Å)."""
+_STACKED = 4.0  # Å; layers nearer than this touch by van der Waals forces (graphite: 3.35): a bulk crystal
+_BOND = 1.3  # times the sum of covalent radii; van der Waals contacts lie above 1.5
+_NOISE = 1e-6  # fractional; keeps the lowest atom at the bottom when its coordinate is rounded down
+
+
+def bonded_dimensionality(structure: Structure) -> int:
+    """Return the dimensionality of the bonded network: 2 for a layer, whatever the vacuum around it.
+
+    Bonds are pairs within 1.3 times the sum of covalent radii (Cordero); the network is analysed as in Larsen et
+    al., doi:10.1103/PhysRevMaterials.3.034003.
+    """
+    radii = np.array([CovalentRadius.radius[site.specie.symbol] for site in structure])
+    centers, points, images, lengths = structure.get_neighbor_list(float(2 * _BOND * radii.max()))
+    bonded = lengths < _BOND * (radii[centers] + radii[points])
+    edges = {
+        (int(i), int(j), (0, 0, 0), tuple(int(x) for x in image)): None
+        for i, j, image in zip(centers[bonded], points[bonded], images[bonded], strict=True)
+        if (i, 0, 0, 0) < (j, *image)
+    }
+    return int(get_dimensionality_larsen(StructureGraph.from_edges(structure, edges)))  # type: ignore[no-untyped-call]
+
+
+def is_stacked(structure: Structure) -> bool:
+    """Whether layers touch their periodic images by van der Waals forces: a bulk crystal, not a layer in vacuum."""
+    return layer_gap(structure)[1] < _STACKED
+
+
+def layer_gap(structure: Structure) -> tuple[int, float, float]:
+    """Return the axis across the widest empty slab, its width in Å, and where above it the atoms begin (fractional)."""
+    heights = structure.lattice.volume / np.linalg.norm(_face_normals(structure.lattice), axis=1)
+    gaps = []
+    for axis in range(3):
+        levels = np.sort(structure.frac_coords[:, axis] % 1.0)
+        spaces = np.diff(levels, append=levels[0] + 1.0)
+        widest = int(np.argmax(spaces))
+        gaps.append((float(spaces[widest] * heights[axis]), axis, float(levels[(widest + 1) % len(levels)])))
+    gap, axis, bottom = max(gaps)
+    return axis, gap, bottom
+
+
+def _face_normals(lattice: Lattice) -> FloatArray:
+    a, b, c = lattice.matrix
+    return np.array([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
+
+
+def check_vacuum(structure: Structure) -> float:
+    """Return the vacuum of a layer in Å; refuse below 10 Å, warn below 15 Å.
+
+    Raises
+    ------
+    InputError
+        Below 10 Å.
+    """
+    gap = layer_gap(structure)[1]
+    found = f"2D host {structure.composition.reduced_formula} has {gap:.2f} Å of vacuum"
+    remedy = "lengthen the cell or set the vacuum (20 Å is usual)"
+    if gap < VACUUM_ERROR - 1e-6:
+        msg = f"{found}, less than {VACUUM_ERROR:g} Å; {remedy}"
+        raise InputError(msg)
+    if gap < VACUUM_WARNING - 1e-6:
+        msg = f"{found}, less than {VACUUM_WARNING:g} Å; {remedy}"
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    return gap
+
+
+def place_layer(structure: Structure, *, vacuum: float | None, center: bool) -> Structure:
+    """Return the layer with `vacuum` Å (None: as it is) around it, in the middle of the cell if `center`.
+
+    With a new vacuum the lattice vector across the layer becomes its normal; in-plane vectors and interatomic
+    distances stay.
+    """
+    axis, _, bottom = layer_gap(structure)
+    normal = _face_normals(structure.lattice)[axis]
+    normal /= np.linalg.norm(normal)
+    frac = structure.frac_coords.copy()
+    frac[:, axis] = bottom + (frac[:, axis] - bottom + _NOISE) % 1.0 - _NOISE
+    cartesian = frac @ structure.lattice.matrix
+    heights = cartesian @ normal
+    matrix = structure.lattice.matrix.copy()
+    if vacuum is not None:
+        matrix[axis] = normal * (np.ptp(heights) + vacuum)
+    if center:
+        cartesian += normal * (matrix[axis] @ normal / 2 - (heights.max() + heights.min()) / 2)
+    placed = Structure(Lattice(matrix), structure.species, cartesian, coords_are_cartesian=True, to_unit_cell=True)
+    placed.properties = dict(structure.properties)
+    return placed

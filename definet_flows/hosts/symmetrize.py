@@ -1,0 +1,88 @@
+"""Rounding noise removed: atoms and lattice put exactly onto the symmetry they nearly have."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import spglib
+from pymatgen.core import Lattice, Structure
+from scipy.linalg import sqrtm
+
+from definet_flows.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from definet_flows.schemas import FloatArray
+
+
+def space_group(
+    lattice: FloatArray, frac_coords: FloatArray, numbers: Sequence[int], symprec: float
+) -> spglib.SpglibDataset:
+    """Return spglib's symmetry dataset of a cell.
+
+    Raises
+    ------
+    InputError
+        If spglib finds no space group within `symprec` Å.
+    """
+    with warnings.catch_warnings():
+        # spglib 2.x announces that errors will be raised one day; both ways are handled here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            cell = (lattice.tolist(), frac_coords.tolist(), list(numbers))
+            dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        except spglib.SpglibError:
+            dataset = None
+    if dataset is None:
+        msg = f"no space group found within symprec={symprec:g} Å; change symprec or check for overlapping atoms"
+        raise InputError(msg)
+    return dataset
+
+
+def symmetrize(structure: Structure, symprec: float) -> tuple[Structure, str]:
+    """Return the structure averaged over its space group, and a line that tells the tolerance and largest shift.
+
+    Setting, orientation, origin and site order stay as they are. The metric is averaged over the point
+    operations (the lattice follows by a pure stretch), the positions over all operations.
+
+    Raises
+    ------
+    InputError
+        If spglib finds no space group within `symprec` Å.
+    """
+    dataset = space_group(structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers, symprec)
+    lattice = _average_metric(structure.lattice.matrix, dataset.rotations)
+    coords = _average_positions(structure, dataset.rotations, dataset.translations)
+    shift = structure.lattice.get_cartesian_coords(coords - structure.frac_coords)
+    largest = float(np.linalg.norm(shift, axis=1).max())
+    result = Structure(Lattice(lattice), structure.species, coords)
+    result.properties = dict(structure.properties)
+    note = f"{dataset.international} within {symprec:g} Å, largest shift {largest:.5f} Å"
+    return result, note
+
+
+def _average_metric(lattice: FloatArray, rotations: npt.NDArray[np.int32]) -> FloatArray:
+    """Rows L -> L F with F symmetric, so that L F F L^T is the mean of W^T (L L^T) W."""
+    metric = lattice @ lattice.T
+    mean = np.mean([w.T @ metric @ w for w in rotations], axis=0)
+    inverse = np.linalg.inv(lattice)
+    return np.asarray(lattice @ np.real(sqrtm(inverse @ mean @ inverse.T)))
+
+
+def _average_positions(structure: Structure, rotations: npt.NDArray[np.int32], translations: FloatArray) -> FloatArray:
+    frac = structure.frac_coords
+    numbers = np.array(structure.atomic_numbers)
+    total = np.zeros_like(frac)
+    for rotation, translation in zip(rotations, translations, strict=True):
+        image = frac @ rotation.T + translation
+        delta = image[:, None] - frac[None]
+        delta -= np.rint(delta)
+        distance = np.linalg.norm(delta @ structure.lattice.matrix, axis=2)
+        distance[numbers[:, None] != numbers[None]] = np.inf
+        partner = distance.argmin(axis=1)
+        total[partner] += delta[np.arange(len(frac)), partner]
+    return np.asarray(frac + total / len(rotations))

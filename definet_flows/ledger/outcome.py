@@ -1,0 +1,78 @@
+"""What every engine's output is read into, and the small quantities a ledger is made of."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core import Structure
+
+    from definet_flows.schemas import Ledger
+
+SYMPREC = 0.01
+"""Tolerance of the point groups, Å: well below any distortion, well above the noise of a relaxation's end."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a relaxation ended and what it cost.
+
+    Attributes
+    ----------
+    structure
+        The relaxed structure, sites in the engine's order.
+    ledger
+        Steps, energies, forces, convergence.
+    trajectory_length
+        Frames of the stored trajectory, one per force evaluation; None if none is stored or loaded.
+    """
+
+    structure: Structure
+    ledger: Ledger
+    trajectory_length: int | None
+
+
+def largest_force(forces: npt.ArrayLike | None) -> float | None:
+    """Return the largest norm of the forces on single atoms, eV/Å; `forces` is [n_atoms, 3]."""
+    if forces is None:
+        return None
+    vectors = np.asarray(forces, dtype=np.float64).reshape(-1, 3)
+    return float(np.linalg.norm(vectors, axis=1).max()) if len(vectors) else None
+
+
+def is_converged(max_force: float | None, criterion: float) -> bool:
+    """Say whether the final largest force is known and at or below the criterion, both in eV/Å."""
+    return max_force is not None and max_force <= criterion
+
+
+def repeats_last_frame(energies: Sequence[float] | None, forces: npt.ArrayLike | None) -> bool:
+    """Say whether the last of the frames is the one before it, written twice.
+
+    A step of an optimiser moves atoms, so a frame with bitwise the same energy and forces is no
+    second force evaluation: atomate2 adds the last one again once the optimiser has stopped.
+    """
+    if energies is None or forces is None or len(energies) < 2:  # noqa: PLR2004
+        return False
+    frames = np.asarray(forces, dtype=np.float64)
+    return bool(energies[-1] == energies[-2] and np.array_equal(frames[-1], frames[-2]))
+
+
+def point_group(structure: Structure | None) -> str | None:
+    """Return the point group (Hermann-Mauguin, such as `3m`) of a cell with its defects, to `SYMPREC`."""
+    if structure is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # spglib's notices on cells too distorted to have a symmetry
+            symbol: str = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_point_group_symbol()
+    except SymmetryUndeterminedError:
+        return None
+    return symbol.strip()

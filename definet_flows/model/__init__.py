@@ -1,0 +1,1 @@
+"""The network: graphs, DefiNet, checkpoints, prediction, training and its data."""

@@ -1,0 +1,33 @@
+"""Hyper-parameters of the network, each documented once, beside its default."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from definet_flows.schemas import Frozen
+
+
+class NetworkConfig(Frozen):
+    """Shape of a DefiNet; the defaults are the paper's (doi:10.1038/s41524-025-01728-w)."""
+
+    hidden: int = Field(default=512, ge=2, multiple_of=2, description="width F of scalars and vectors")
+    layers: int = Field(default=4, ge=1, description="number T of layers")
+    gaussians: int = Field(default=128, ge=2, description="number K of radial Gaussians")
+    radial_extent: float = Field(default=30.0, gt=0, description="c, Å: Gaussians and envelope end here")
+    cutoff: float = Field(default=6.0, gt=0, description="D, Å: sites nearer than this are neighbours")
+    max_neighbours: int = Field(default=50, ge=1, description="N, nearest neighbours per centre, whole shells only")
+    max_number: int = Field(default=117, ge=1, le=117, description="largest atomic number in the element table")
+
+    @model_validator(mode="after")
+    def _envelope_covers_edges(self) -> Self:
+        if self.radial_extent < self.cutoff:
+            msg = f"radial_extent={self.radial_extent} Å is shorter than cutoff={self.cutoff} Å: set it to at least that"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def spacing(self) -> float:
+        """Distance between Gaussian centres, Å."""
+        return self.radial_extent / (self.gaussians - 1)

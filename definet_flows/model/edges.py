@@ -1,0 +1,226 @@
+"""The two forms in which the same network sees a crystal's edges.
+
+`TableEdges`: all configurations of one host share one pristine lattice, hence one padded neighbour table; node arrays are
+[B, N, ...] and a sum over neighbours is a sum over an axis. `ListEdges`: any mixture of crystals; node
+arrays are [n, ...] and a sum over neighbours is an index_add. Layers are written once, against what both offer.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from definet_flows.model import kernels
+
+if TYPE_CHECKING:
+    from definet_flows.model.layers import RadialBasis
+
+
+class Gate(NamedTuple):
+    """Projected defect embedding: what each marker multiplies a message with."""
+
+    table: Tensor  # one row per marker, [3, w]
+    markers: Tensor  # int64 [*n]
+
+
+def scaled_silu(a: Tensor) -> Tensor:
+    """SiLU(a) / 0.6, which keeps the variance of a unit normal input."""
+    return functional.silu(a) / 0.6
+
+
+class Edges(ABC):
+    """What a layer needs to know about neighbours. Shapes: `*n` nodes, `*e` edges, `*g` structures."""
+
+    shift: Tensor
+    """Cartesian image offset of each edge's source, Å, [*e, 3]."""
+    mask: Tensor | None = None
+    """1 for an edge, 0 for padding, [*e, 1]; None where nothing is padded."""
+
+    @abstractmethod
+    def source(self, nodes: Tensor) -> Tensor:
+        """Rows of the sending nodes j, [*n, ...] -> [*e, ...]."""
+
+    @abstractmethod
+    def target(self, nodes: Tensor) -> Tensor:
+        """Rows of the receiving centres i, broadcastable to [*e, ...]."""
+
+    @abstractmethod
+    def sum(self, edges: Tensor) -> Tensor:
+        """Sum over incoming edges, [*e, ...] -> [*n, ...]."""
+
+    @abstractmethod
+    def mean(self, nodes: Tensor) -> Tensor:
+        """Mean over the nodes of each structure, [*n, ...] -> [*g, ...]."""
+
+    @abstractmethod
+    def spread(self, globals_: Tensor) -> Tensor:
+        """Hand each node its structure's row, [*g, ...] -> broadcastable to [*n, ...]."""
+
+    def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
+        """Gaussians times envelope, [*e] -> [*e, active]."""
+        return basis(distance, active)
+
+    def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the vector and scalar messages of eqs. 1 and 2 over neighbours.
+
+        phi [*n, 3F], v [*n, 3, F], rho [*e, 3F], unit [*e, 3] -> [*n, 3, F], [*n, F].
+        """
+        weight = self.products(phi, gate, rho) / math.sqrt(3)
+        a, b, h = weight.chunk(3, -1)  # [*e, F] each
+        moved = a.unsqueeze(-2) * self.source(v) + b.unsqueeze(-2) * unit.unsqueeze(-1)  # [*e, 3, F]
+        return self.sum(moved), self.sum(h)
+
+    def products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
+        """phi_j (g_j + g_i) rho_ij, phi [*n, w], rho [*e, w] -> [*e, w]."""
+        g = gate.table[gate.markers]  # [*n, w]
+        product = self.source(phi) * (self.source(g) + self.target(g)) * rho
+        return product if self.mask is None else product * self.mask
+
+    def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
+        """w . ScaledSiLU(y) + b, [*e, F] -> [*e, 1]."""
+        return functional.linear(scaled_silu(y), linear.weight, linear.bias)
+
+
+class _GatherNeighbours(torch.autograd.Function):
+    """x[:, table] whose gradient is a gather too.
+
+    The reversed edge of every edge is in the table, so the gradient of node j is the sum, over j's own row, of
+    the gradients at the reversed edges: no scatter, no atomics, and the same order of summation every time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, nodes: Tensor, table: Tensor, reverse: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(reverse)
+        return nodes[:, table]  # [B, N, M, ...]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        (reverse,) = ctx.saved_tensors
+        grad = grads[0]  # [B, N, M, ...]
+        flat = grad.flatten(1, 2)[:, reverse]  # [B, N, M, ...]
+        return flat.sum(2), None, None
+
+
+@dataclass(frozen=True)
+class TableEdges(Edges):
+    """Padded neighbour table of one supercell, shared by a whole batch.
+
+    Parameters
+    ----------
+    table : Tensor
+        Neighbour indices, int64 [N, M]; padding points at the centre itself.
+    shift : Tensor
+        Cartesian offset of the neighbour's image, Å, [N, M, 3].
+    reverse : Tensor
+        Flat index into [N * M] of the reversed edge, int64 [N, M]; padding points at itself.
+    mask : Tensor or None
+        1 or 0, [N, M, 1]; None if there is no padding.
+    """
+
+    table: Tensor
+    shift: Tensor
+    reverse: Tensor
+    mask: Tensor | None = None
+
+    def source(self, nodes: Tensor) -> Tensor:
+        """[B, N, ...] -> [B, N, M, ...]."""
+        out: Tensor = _GatherNeighbours.apply(nodes, self.table, self.reverse)
+        return out
+
+    def target(self, nodes: Tensor) -> Tensor:
+        """[B, N, ...] -> [B, N, 1, ...]."""
+        return nodes.unsqueeze(2)
+
+    def sum(self, edges: Tensor) -> Tensor:
+        """[B, N, M, ...] -> [B, N, ...]."""
+        return edges.sum(2)
+
+    def mean(self, nodes: Tensor) -> Tensor:
+        """[B, N, ...] -> [B, 1, ...]."""
+        return nodes.mean(1, keepdim=True)
+
+    def spread(self, globals_: Tensor) -> Tensor:
+        """[B, 1, ...] as it is: it broadcasts over N."""
+        return globals_
+
+
+@dataclass(frozen=True)
+class FusedTableEdges(TableEdges):
+    """A neighbour table whose edge operations are the compiled kernels (CPU)."""
+
+    def _graph(self, gate: Gate) -> kernels.TableGraph:
+        mask = None if self.mask is None else self.mask.to(torch.uint8).contiguous()
+        table, reverse, markers = (t.to(torch.int32).contiguous() for t in (self.table, self.reverse, gate.markers))
+        return kernels.TableGraph(table, reverse, mask, markers)
+
+    def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
+        """See `Edges.radial`."""
+        out: Tensor = kernels.Radial.apply(distance, active, basis.extent, basis.spacing)
+        return out
+
+    def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Edges.messages`."""
+        out: tuple[Tensor, Tensor] = kernels.Messages.apply(self._graph(gate), phi, gate.table, v, rho, unit)
+        return out
+
+    def products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
+        """See `Edges.products`."""
+        out: Tensor = kernels.Products.apply(self._graph(gate), phi, gate.table, rho)
+        return out
+
+    def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
+        """See `Edges.readout`."""
+        out: Tensor = kernels.Readout.apply(y, linear.weight, linear.bias)
+        return out
+
+
+@dataclass(frozen=True)
+class ListEdges(Edges):
+    """Edge list over the nodes of any number of structures.
+
+    Parameters
+    ----------
+    senders, receivers : Tensor
+        Node indices j and i of the edges j -> i, int64 [E].
+    shift : Tensor
+        Cartesian offset of the sender's image, Å, [E, 3].
+    structure : Tensor
+        Structure index of each node, int64 [n].
+    n_structures : int
+        Number of structures B.
+    """
+
+    senders: Tensor
+    receivers: Tensor
+    shift: Tensor
+    structure: Tensor
+    n_structures: int
+
+    def source(self, nodes: Tensor) -> Tensor:
+        """[n, ...] -> [E, ...]."""
+        return nodes[self.senders]
+
+    def target(self, nodes: Tensor) -> Tensor:
+        """[n, ...] -> [E, ...]."""
+        return nodes[self.receivers]
+
+    def sum(self, edges: Tensor) -> Tensor:
+        """[E, ...] -> [n, ...]."""
+        out = edges.new_zeros(self.structure.shape[0], *edges.shape[1:])
+        return out.index_add(0, self.receivers, edges)
+
+    def mean(self, nodes: Tensor) -> Tensor:
+        """[n, ...] -> [B, ...]."""
+        out = nodes.new_zeros(self.n_structures, *nodes.shape[1:])
+        counts = torch.bincount(self.structure, minlength=self.n_structures).to(nodes.dtype)
+        return out.index_add(0, self.structure, nodes) / counts.view(-1, *[1] * (nodes.dim() - 1))
+
+    def spread(self, globals_: Tensor) -> Tensor:
+        """[B, ...] -> [n, ...]."""
+        return globals_[self.structure]

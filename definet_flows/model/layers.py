@@ -1,0 +1,198 @@
+"""The pieces of one DefiNet layer, eqs. 1-13 of the paper (doi:10.1038/s41524-025-01728-w).
+
+Shapes: `*n` nodes, `*e` edges, `*g` structures (see `definet_flows.model.edges`), F the width, K the Gaussians.
+Attribute names are those of published checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from definet_flows.model.config import NetworkConfig
+from definet_flows.model.edges import Edges, Gate, scaled_silu
+
+_TINY = 1e-8
+_REACH = 7.0
+
+
+class ScaledSiLU(nn.Module):
+    """SiLU(a) / 0.6, which keeps the variance of a unit normal input."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return scaled_silu(a)
+
+
+class Geometry(NamedTuple):
+    """Current geometry of the edges."""
+
+    radial: Tensor  # Gaussians times envelope, [*e, k] with k <= K active Gaussians
+    unit: Tensor  # unit vectors from neighbour j to centre i, [*e, 3]; zero on padding
+
+
+class RadialBasis(nn.Module):
+    """Gaussians on [0, c] times the polynomial envelope 1 - 21 u^5 + 35 u^6 - 15 u^7, u = d / c.
+
+    Only the first `active` Gaussians are evaluated: at lattice distances the rest are zero to machine precision. One more
+    than seven widths away (below 2e-11) is zero: it would only feed denormal numbers to the matrix products.
+    """
+
+    centres: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.extent = config.radial_extent
+        self.spacing = 1 / (config.gaussians - 1)
+        self.register_buffer("centres", torch.linspace(0, 1, config.gaussians), persistent=False)
+
+    def forward(self, distance: Tensor, active: int) -> Tensor:
+        """[*e] distances in Å -> [*e, active]."""
+        u = (distance / self.extent).unsqueeze(-1)
+        envelope = torch.where(u < 1, 1 + u**5 * (-21 + u * (35 - 15 * u)), 0.0)
+        x = (u - self.centres[:active]) / self.spacing  # in widths
+        return torch.where(x.abs() < _REACH, torch.exp(-0.5 * x**2), 0.0) * envelope
+
+
+def edge_geometry(positions: Tensor, edges: Edges, basis: RadialBasis, active: int) -> Geometry:
+    """Distances and unit vectors from the current positions [*n, 3], Å."""
+    vector = edges.source(positions) + edges.shift - edges.target(positions)  # from i to j, [*e, 3]
+    distance = vector.square().sum(-1).clamp(min=_TINY).sqrt()  # [*e]
+    unit = -vector / distance.unsqueeze(-1)
+    radial = edges.radial(distance, basis, active)
+    if edges.mask is not None:
+        unit = unit * edges.mask
+    return Geometry(radial, unit)
+
+
+class VectorActivation(nn.Module):
+    """Non-linear vector activation, eqs. 12 and 13.
+
+    With the consensus c = w.v and l = W v: l where <l, c> >= 0, else (l + c) / 2. The paper writes l + c in
+    the second case; published checkpoints were trained with the half, which is followed here.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lin_vec = nn.Linear(width, width, bias=False)
+        self.lin_gvec = nn.Linear(width, 1, bias=False)
+
+    def forward(self, v: Tensor) -> Tensor:
+        """[*n, 3, F] -> [*n, 3, F]."""
+        consensus = self.lin_gvec(v)  # [*n, 3, 1]
+        mapped = self.lin_vec(v)  # [*n, 3, F]
+        agrees = (mapped * consensus).sum(-2, keepdim=True) >= 0  # [*n, 1, F]
+        return torch.where(agrees, mapped, (mapped + consensus) / 2)
+
+
+class GlobalScalar(nn.Module):
+    """Scalar message distribution (eq. 8, `mlp_node`) and aggregation (eq. 10, `mlp_vn`)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp_vn = _two_layers(2 * width, width, width, last=True)
+        self.mlp_node = _two_layers(2 * width, width, width, last=True)
+
+    def distribute(self, x: Tensor, x_global: Tensor, edges: Edges) -> Tensor:
+        """Nodes [*n, F] learn from the global scalar [*g, F]."""
+        spread = edges.spread(x_global).expand_as(x)
+        return x + self.mlp_node(torch.cat([x, spread], -1))
+
+    def aggregate(self, x: Tensor, x_global: Tensor, edges: Edges) -> Tensor:
+        """The global scalar [*g, F] learns from the mean node."""
+        return x_global + self.mlp_vn(torch.cat([edges.mean(x), x_global], -1))
+
+
+class GlobalVector(nn.Module):
+    """Vector message distribution (eq. 9, `mlp_node`) and aggregation (eq. 11, `mlp_vn`)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp_vn = nn.Linear(width, width, bias=False)
+        self.mlp_node = nn.Linear(width, width, bias=False)
+
+    def distribute(self, v: Tensor, v_global: Tensor, edges: Edges) -> Tensor:
+        """Nodes [*n, 3, F] learn from the global vector [*g, 3, F]."""
+        return v + self.mlp_node(v + edges.spread(v_global))
+
+    def aggregate(self, v: Tensor, v_global: Tensor, edges: Edges) -> Tensor:
+        """The global vector [*g, 3, F] learns from the mean node."""
+        return v_global + self.mlp_vn(edges.mean(v) + v_global)
+
+
+class MessagePassing(nn.Module):
+    """Defect-aware message passing, eqs. 1 and 2."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.hidden
+        self.width = width
+        self.defect_proj = nn.Linear(width, 3 * width)
+        self.x_proj = nn.Sequential(nn.Linear(width, width // 2), ScaledSiLU(), nn.Linear(width // 2, 3 * width))
+        self.edge_proj = nn.Linear(config.gaussians, 3 * width)
+        self.vec_activation = VectorActivation(width)
+
+    def forward(self, x: Tensor, v: Tensor, defect: Gate, geometry: Geometry, edges: Edges) -> tuple[Tensor, Tensor]:
+        """x [*n, F], v [*n, 3, F], defect embedding (table [3, F]) -> updated x, v."""
+        gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, 3F]
+        rho = active_linear(geometry.radial, self.edge_proj)  # [*e, 3F]
+        moved, h = edges.messages(self.x_proj(x), gate, v, rho, geometry.unit)
+        dv = self.vec_activation(moved / math.sqrt(self.width))
+        return (x + h) / math.sqrt(2), v + dv
+
+
+class SelfUpdate(nn.Module):
+    """Self-update of each node, eqs. 3 and 4."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.hidden
+        self.vec_proj = nn.Linear(width, 2 * width, bias=False)
+        self.xvec_proj = nn.Sequential(nn.Linear(2 * width, width), ScaledSiLU(), nn.Linear(width, 3 * width))
+        self.vec_activation = VectorActivation(width)
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """x [*n, F], v [*n, 3, F] -> updated x, v."""
+        v1, v2 = self.vec_proj(v).chunk(2, -1)
+        norm = torch.sqrt(v2.square().sum(-2) + _TINY)  # [*n, F]
+        p, q, t = self.xvec_proj(torch.cat([x, norm], -1)).chunk(3, -1)
+        dx = q / math.sqrt(2) + x * torch.tanh(t)
+        dv = self.vec_activation(p.unsqueeze(-2) * v1)
+        return (x + dx) / math.sqrt(2), v + dv
+
+
+class CoordinateUpdate(nn.Module):
+    """Defect-aware coordinate update: Vec2Disp and RPV2Disp, eqs. 5-7."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.hidden
+        self.lin_vec2coord = nn.Linear(width, 1, bias=False)
+        self.defect_proj = nn.Linear(width, width)
+        self.x_proj = _two_layers(width, width, width)
+        self.edge_proj = nn.Linear(config.gaussians, width)
+        self.coord_mlp = _two_layers(width, width, 1)
+
+    def forward(self, x: Tensor, v: Tensor, defect: Gate, geometry: Geometry, edges: Edges) -> Tensor:
+        """x [*n, F], v [*n, 3, F], defect embedding (table [3, F]) -> displacement of this layer, Å, [*n, 3]."""
+        gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, F]
+        rho = active_linear(geometry.radial, self.edge_proj)  # [*e, F]
+        inner, _, outer = self.coord_mlp
+        s = edges.readout(inner(edges.products(self.x_proj(x), gate, rho)), outer)  # [*e, 1]
+        t = edges.sum(s * geometry.unit)  # [*n, 3]
+        return (self.lin_vec2coord(v).squeeze(-1) + t) / 2
+
+
+def active_linear(radial: Tensor, linear: nn.Linear) -> Tensor:
+    """Apply a linear map of K Gaussians to the first k of them, [*e, k] -> [*e, out]."""
+    return functional.linear(radial, linear.weight[:, : radial.shape[-1]], linear.bias)
+
+
+def _two_layers(inner: int, hidden: int, outer: int, *, last: bool = False) -> nn.Sequential:
+    """Linear, ScaledSiLU, Linear, and a ScaledSiLU behind it if `last`."""
+    layers = [nn.Linear(inner, hidden), ScaledSiLU(), nn.Linear(hidden, outer)]
+    return nn.Sequential(*layers, ScaledSiLU()) if last else nn.Sequential(*layers)

@@ -1,0 +1,124 @@
+"""DefiNet: marked crystal in, relaxed positions out (doi:10.1038/s41524-025-01728-w).
+
+One network, two forms of edges: see `definet_flows.model.edges`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from definet_flows.model.config import NetworkConfig
+from definet_flows.model.edges import Edges, Gate
+from definet_flows.model.layers import (
+    CoordinateUpdate,
+    GlobalScalar,
+    GlobalVector,
+    MessagePassing,
+    RadialBasis,
+    SelfUpdate,
+    edge_geometry,
+)
+
+_MARKERS = 3
+
+
+class _Table(nn.Module):
+    """Embedding table, uniform in +-sqrt(3), named as published checkpoints name it."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.embeddings = nn.Embedding(rows, width)
+        nn.init.uniform_(self.embeddings.weight, -math.sqrt(3), math.sqrt(3))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """[*n] -> [*n, F]."""
+        out: Tensor = self.embeddings(index)
+        return out
+
+
+class DefiNet(nn.Module):
+    """Defect-informed equivariant network.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Shape of the network.
+
+    Examples
+    --------
+    >>> network = DefiNet(NetworkConfig(hidden=64))
+    >>> relaxed = network(numbers, markers, positions, edges)  # [*n, 3]
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, depth = config.hidden, config.layers
+        self.atom_emb = _Table(config.max_number + 1, width)
+        self.defect_emb = _Table(_MARKERS, width)
+        self.lin_comb = nn.Linear(2 * width, width)
+        self.vn_emb = nn.Embedding(1, width)
+        self.basis = RadialBasis(config)
+        self.virtual_scalar_layers = nn.ModuleList(GlobalScalar(width) for _ in range(depth))
+        self.virtual_vector_layers = nn.ModuleList(GlobalVector(width) for _ in range(depth))
+        self.message_passing_layers = nn.ModuleList(MessagePassing(config) for _ in range(depth))
+        self.message_update_layers = nn.ModuleList(SelfUpdate(config) for _ in range(depth))
+        self.coord_update_layers = nn.ModuleList(CoordinateUpdate(config) for _ in range(depth))
+
+    def forward(
+        self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges, active: int | None = None
+    ) -> Tensor:
+        """Predict relaxed positions.
+
+        Parameters
+        ----------
+        numbers, markers : Tensor
+            Atomic numbers and site markers (0, 1, 2), int64 [*n].
+        positions : Tensor
+            Unrelaxed Cartesian positions, Å, [*n, 3]; [1, N, 3] where a batch on one neighbour table shares them.
+        edges : Edges
+            Neighbours within the cutoff at the unrelaxed positions.
+        active : int, optional
+            Number of Gaussians to evaluate (all by default); `active_gaussians` counts the ones that matter.
+
+        Returns
+        -------
+        Tensor
+            Relaxed Cartesian positions, placeholders of vacancies included, Å, [*n, 3].
+        """
+        active = self.config.gaussians if active is None else active
+        defect = Gate(self.defect_emb.embeddings.weight, markers)
+        x = self.lin_comb(torch.cat([self.atom_emb(numbers), self.defect_emb(markers)], -1))  # [*n, F]
+        v = x.new_zeros(*x.shape[:-1], 3, x.shape[-1])  # [*n, 3, F]
+        x_global = self.vn_emb.weight.expand_as(edges.mean(x))  # [*g, F]
+        v_global = edges.mean(v)  # [*g, 3, F]
+        r = positions
+        layers = zip(
+            self.virtual_scalar_layers,
+            self.virtual_vector_layers,
+            self.message_passing_layers,
+            self.message_update_layers,
+            self.coord_update_layers,
+            strict=True,
+        )
+        for scalar, vector, message, update, coordinate in layers:
+            geometry = edge_geometry(r, edges, self.basis, active)
+            x = scalar.distribute(x, x_global, edges)
+            v = vector.distribute(v, v_global, edges)
+            x, v = message(x, v, defect, geometry, edges)
+            x, v = update(x, v)
+            r = r + coordinate(x, v, defect, geometry, edges)
+            x_global = scalar.aggregate(x, x_global, edges)
+            v_global = vector.aggregate(v, v_global, edges)
+        return r
+
+
+def active_gaussians(config: NetworkConfig, longest: float) -> int:
+    """Count the Gaussians that are not zero, to machine precision, at distances up to `longest` Å.
+
+    Seven spacings beyond the longest distance a Gaussian is exp(-24.5) = 2e-11.
+    """
+    return min(config.gaussians, math.ceil(longest / config.spacing) + 8)

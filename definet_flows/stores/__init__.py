@@ -1,0 +1,22 @@
+"""Records in any maggma Store: access, pairs, savings."""
+
+from definet_flows.stores.access import Records, open_store
+from definet_flows.stores.filters import Filter
+from definet_flows.stores.journal import JournalStore
+from definet_flows.stores.ledgers import LedgerRow
+from definet_flows.stores.pairs import judge, update_pairs
+from definet_flows.stores.savings import Quantity, Savings, savings, savings_by
+
+__all__ = [
+    "Filter",
+    "JournalStore",
+    "LedgerRow",
+    "Quantity",
+    "Records",
+    "Savings",
+    "judge",
+    "open_store",
+    "savings",
+    "savings_by",
+    "update_pairs",
+]

@@ -1,0 +1,250 @@
+"""Typed access to records, predictions, relaxed hosts and pairs in any maggma Store.
+
+All of them live in one Store under the key `id`; `kind` tells them apart. A job carries the *name*
+of a store; what the name means is read from the settings of the machine the job runs on, so that
+no credentials travel with a job or end in a record.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from maggma.core import Store
+from maggma.stores import MongoStore
+from monty.json import MontyDecoder
+from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import DefectRecord, Document, Pair, Prediction, RelaxedHost, dump
+from definet_flows.settings import load_settings
+from definet_flows.stores.filters import Filter
+from definet_flows.stores.journal import JournalStore
+from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
+from definet_flows.stores.versions import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+LOCAL = "local"
+_EVERYTHING = Filter()
+_INDEXES = ("kind", "configuration_id", "settings_hash", "last_updated")
+_UNAUTHORIZED = {13, 18, 8000}  # MongoDB's codes for what wrong credentials or a read-only user meet
+_TOO_LARGE = {10334, 17419, 17420}
+_DUPLICATE = 11000
+
+_D = TypeVar("_D", bound=Document)
+
+
+def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
+    """Open a record store by name.
+
+    Parameters
+    ----------
+    name
+        A name under `record_stores` in the settings; `local` for the journal in the data folder; a
+        path that ends in `.jsonl` for a journal there; None for the setting `record_store`.
+    read_only
+        Change nothing; a journal is then readable while another process writes to it.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or the store cannot be reached, read or (unless `read_only`) locked.
+    """
+    settings = load_settings()
+    name = name or settings.record_store
+    if name in settings.record_stores:
+        store = _from_spec(name, settings.record_stores[name])
+    elif name == LOCAL:
+        store = JournalStore(str(settings.data_dir / "records.jsonl"), read_only=read_only)
+    elif name.endswith(".jsonl"):
+        store = JournalStore(str(Path(name).expanduser().absolute()), read_only=read_only)
+    else:
+        known = ", ".join(sorted({LOCAL, *settings.record_stores}))
+        msg = f"no record store is called {name!r}: give one of {known}, or a path ending in .jsonl"
+        raise InputError(msg)
+    return Records(store, name=name, read_only=read_only)
+
+
+def _from_spec(name: str, spec: dict[str, Any]) -> Store:
+    """Build a Store from the settings; the message never shows the arguments, a password is among them."""
+    try:
+        store = MontyDecoder().process_decoded(dict(spec))
+    except Exception as error:  # noqa: BLE001 - whatever a Store's constructor raises may quote its arguments
+        msg = f"record store {name!r}: {type(error).__name__} while building it: mend it in the settings"
+        raise InputError(msg) from None
+    if not isinstance(store, Store):
+        msg = f"record store {name!r} is no maggma Store: give it '@module' and '@class' in the settings"
+        raise InputError(msg)
+    return store
+
+
+class Records:
+    """The documents of a campaign in one maggma Store; a context manager that closes it.
+
+    Parameters
+    ----------
+    store
+        Any maggma Store; connected here.
+    name
+        What messages call it; a store's own name may hold a password.
+    read_only
+        Refuse `put`.
+
+    Raises
+    ------
+    InputError
+        From every method: if the store cannot be reached or does not permit it, or if a document in
+        it is of a newer schema version.
+    """
+
+    def __init__(self, store: Store, *, name: str = "records", read_only: bool = False) -> None:
+        self.store = store
+        self.name = name
+        self.read_only = read_only
+        self._indexed = False
+        store.key = "id"
+        if isinstance(store, MongoStore):
+            store.safe_update = False  # it would log and drop what does not fit, instead of raising
+        try:
+            with self._errors():
+                store.connect()
+                store.query_one({"id": ""}, ["id"])  # nothing matches, but the question must be allowed
+        except InputError:
+            if isinstance(store, MongoStore) and store._coll is not None:  # noqa: SLF001 - close() needs one
+                self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"Records({self.name!r})"
+
+    def __enter__(self) -> Records:  # noqa: PYI034 - not to be derived from
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a journal's lock is released."""
+        self.store.close()  # type: ignore[no-untyped-call]
+
+    # ------------------------------------------------------------ writing
+
+    def put(self, *documents: Document) -> None:
+        """Upsert documents by their id; when this returns, they are stored.
+
+        Raises
+        ------
+        InputError
+            If the store is read-only, refuses the user, or a document exceeds what it can hold.
+        """
+        if self.read_only:
+            msg = f"record store {self.name!r} was opened read-only: nothing written"
+            raise InputError(msg)
+        now = datetime.now(UTC).replace(tzinfo=None)  # naive UTC, as maggma and MongoDB have it
+        raw = [{**dump(document), "last_updated": now} for document in documents]
+        with self._errors():
+            self._ensure_indexes()
+            try:
+                self.store.update(raw, key="id")
+            except BulkWriteError as error:
+                if _codes(error) != {_DUPLICATE}:
+                    raise
+                self.store.update(raw, key="id")  # another worker inserted the same id first: now it replaces
+
+    def _ensure_indexes(self) -> None:
+        """Before the first write: without them two workers could insert one id twice."""
+        if self._indexed:
+            return
+        if not self.store.ensure_index("id", unique=True):
+            msg = f"record store {self.name!r} takes no unique index on 'id': check permissions and duplicates"
+            raise InputError(msg)
+        for field in _INDEXES:
+            self.store.ensure_index(field)
+        self._indexed = True
+
+    # ------------------------------------------------------------ reading
+
+    def record(self, record_id: str) -> DefectRecord | None:
+        """Return one record by id, None if there is none."""
+        return self._one(record_id, "record", DefectRecord)
+
+    def prediction(self, prediction_id: str) -> Prediction | None:
+        """Return one prediction by id, None if there is none."""
+        return self._one(prediction_id, "prediction", Prediction)
+
+    def host(self, host_id: str) -> RelaxedHost | None:
+        """Return one relaxed host by id, None if there is none."""
+        return self._one(host_id, "host", RelaxedHost)
+
+    def has_done(self, record_id: str) -> bool:
+        """Tell whether this relaxation is finished and need not be run again."""
+        criteria = {"id": record_id, "kind": "record", "status": "done"}
+        with self._errors():
+            return self.store.query_one(criteria, ["id"]) is not None
+
+    def records(self, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
+        """Yield whole records, structures included; `ledgers` is many times lighter."""
+        return (parse(raw, DefectRecord) for raw in self._query(where.criteria("record")))
+
+    def ledgers(self, where: Filter = _EVERYTHING) -> Iterator[LedgerRow]:
+        """Yield records without their structures."""
+        return (parse(raw, LedgerRow) for raw in self._query(where.criteria("record"), LEDGER_FIELDS))
+
+    def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
+        """Yield pairs."""
+        return (parse(raw, Pair) for raw in self._query(where.criteria("pair")))
+
+    def host_steps(self, settings_hashes: set[str], host_hashes: set[str]) -> int:
+        """Return the ionic steps that relaxing these pristine hosts with these settings took."""
+        criteria = {
+            "kind": "host",
+            "settings_hash": {"$in": sorted(settings_hashes)},
+            "host.hash": {"$in": sorted(host_hashes)},
+        }
+        return sum(raw["ledger"]["ionic_steps"] for raw in self._query(criteria, ["ledger.ionic_steps"]))
+
+    def _one(self, identity: str, kind: str, model: type[_D]) -> _D | None:
+        raw = next(self._query({"id": identity, "kind": kind}), None)
+        return None if raw is None else parse(raw, model)
+
+    def _query(self, criteria: dict[str, Any], fields: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        with self._errors():
+            yield from self.store.query(criteria, fields)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn a database's errors into one line; theirs may quote a connection string."""
+        try:
+            yield
+        except (PyMongoError, OSError) as error:
+            msg = f"record store {self.name!r} {_reason(error)}"
+            raise InputError(msg) from None
+
+
+def _reason(error: PyMongoError | OSError) -> str:
+    """Say what went wrong and what to do, without a word of the driver's own message."""
+    codes = _codes(error)
+    if isinstance(error, OSError):
+        return f"cannot be written ({error.strerror}): make room or name another; nothing of this update is kept"
+    if isinstance(error, DocumentTooLarge) or codes & _TOO_LARGE:
+        return "takes no document above MongoDB's 16 MB: it was not written, make it smaller"
+    if codes & _UNAUTHORIZED:
+        return "refuses this user: check credentials and role in the settings"
+    if isinstance(error, OperationFailure):
+        return f"failed with MongoDB's error code {min(codes)}: look it up in the server's log"
+    return f"is not reachable ({type(error).__name__}): check host, port and network"
+
+
+def _codes(error: PyMongoError | OSError) -> set[int]:
+    """Return MongoDB's error codes, those of the single writes of a batch instead of the batch's where given."""
+    if not isinstance(error, OperationFailure):
+        return set()
+    writes = {int(failure["code"]) for failure in (error.details or {}).get("writeErrors", ())}
+    return writes or {error.code or 0}

@@ -1,0 +1,1 @@
+"""Thin job shells, relaxation engines and flows."""

@@ -1,0 +1,175 @@
+"""Relaxation engines by name: any atomate2 Maker whose job relaxes the atoms of a fixed cell."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atomate2.ase.jobs import AseRelaxMaker
+from atomate2.vasp.jobs.base import BaseVaspMaker
+from jobflow import Maker
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES
+from definet_flows.schemas import content_hash
+from definet_flows.workflows.forcefield import PotentialRelaxMaker, require_potential, weights_file
+from definet_flows.workflows.vasp import VaspDefectRelaxMaker
+from definet_flows.workflows.vasp_inputs import mark_defects, site_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymatgen.core import Structure
+
+    from definet_flows.schemas import FloatArray
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A relaxation engine, the same for both arms of a pair.
+
+    Attributes
+    ----------
+    name
+        `vasp`, `sevennet`, `chgnet`, `gpaw`; the class name of a Maker of the user's own.
+    maker
+        Its `make(structure)` returns the job that relaxes the atoms at fixed cell.
+    settings_hash
+        Hash of everything the two arms of a pair must share: all the Maker's settings but its
+        display name, and the sha256 of a potential's weights.
+    force_criterion
+        Largest force at the end, eV/Å.
+    """
+
+    name: str
+    maker: Maker
+    settings_hash: str
+    force_criterion: float
+
+    def prepare(self, start: Structure, unrelaxed: Structure, defects: FloatArray) -> Structure:
+        """Return `start` with what the engine must take from the unrelaxed structure, equal in both arms.
+
+        Parameters
+        ----------
+        start
+            Where the relaxation starts.
+        unrelaxed
+            The unrelaxed defect cell, rows as in `start`.
+        defects
+            Fractional coordinates of the defect sites, vacant ones included, [n_defects, 3].
+        """
+        return mark_defects(start, unrelaxed, defects) if isinstance(self.maker, VaspDefectRelaxMaker) else start
+
+    def site_order(self, start: Structure) -> tuple[int, ...]:
+        """Return the engine's permutation: row k of its output is row `site_order(start)[k]` of `start`."""
+        return site_order(start) if isinstance(self.maker, VaspDefectRelaxMaker) else tuple(range(len(start)))
+
+
+def _sevennet() -> Maker:
+    return PotentialRelaxMaker(name="sevennet relax")
+
+
+def _chgnet() -> Maker:
+    require_potential("CHGNet")
+    return PotentialRelaxMaker(name="chgnet relax", force_field_name="CHGNet")
+
+
+def _gpaw() -> Maker:
+    msg = "the engine 'gpaw' is not available yet: use 'vasp', 'sevennet' or 'chgnet'"
+    raise InputError(msg)
+
+
+ENGINES: dict[str, Callable[[], Maker]] = {
+    "vasp": VaspDefectRelaxMaker,
+    "sevennet": _sevennet,
+    "chgnet": _chgnet,
+    "gpaw": _gpaw,
+}
+"""The engines that have a name."""
+
+
+def resolve_engine(engine: str | Maker) -> Engine:
+    """Return the engine of a name or of a Maker.
+
+    Parameters
+    ----------
+    engine
+        `vasp`, `sevennet`, `chgnet`, or a Maker of ASE, force-field or VASP jobs with `make(structure)`.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, a package is missing, or the Maker would not relax atoms at fixed cell with
+        force evaluations that can be counted.
+    """
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            msg = f"unknown engine {engine!r}: one of {', '.join(ENGINES)}, or a Maker"
+            raise InputError(msg)
+        name, maker = engine, ENGINES[engine]()
+    elif isinstance(engine, Maker) and callable(getattr(engine, "make", None)):
+        name, maker = type(engine).__name__, engine
+    else:
+        msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: one of {', '.join(ENGINES)}"
+        raise InputError(msg)
+    criterion = _force_criterion(maker)
+    return Engine(name=name, maker=maker, settings_hash=_settings_hash(maker), force_criterion=criterion)
+
+
+def _force_criterion(maker: Maker) -> float:
+    """Check that a Maker relaxes atoms at fixed cell by forces; return its criterion, eV/Å."""
+    if isinstance(maker, AseRelaxMaker):
+        return _ase_criterion(maker)
+    if isinstance(maker, BaseVaspMaker):
+        return _vasp_criterion(maker)
+    kind = type(maker).__name__
+    msg = f"no ledger for the Maker {kind}: use an atomate2 AseRelaxMaker, ForceFieldRelaxMaker or VASP Maker"
+    raise InputError(msg)
+
+
+def _ase_criterion(maker: AseRelaxMaker) -> float:
+    kind = type(maker).__name__
+    if maker.relax_cell or maker.relax_shape:
+        msg = f"{kind} would change the cell: set relax_cell=False and relax_shape=False"
+        raise InputError(msg)
+    optimizer = str(maker.optimizer_kwargs.get("optimizer", ASE_OPTIMIZER))
+    if optimizer in LINE_SEARCHES:
+        msg = f"{kind} uses {optimizer}, whose force evaluations cannot be counted: use BFGS, LBFGS or FIRE"
+        raise InputError(msg)
+    return float(maker.relax_kwargs.get("fmax", ASE_FORCE_CRITERION))
+
+
+def _vasp_criterion(maker: BaseVaspMaker) -> float:
+    generator = maker.input_set_generator
+    incar = {**generator.config_dict.get("INCAR", {}), **generator.incar_updates, **generator.user_incar_settings}
+    if incar.get("ISIF") not in (0, 1, 2):
+        msg = f"{type(maker).__name__} has ISIF {incar.get('ISIF')}, which changes the cell: set ISIF 2"
+        raise InputError(msg)
+    if (incar.get("EDIFFG") or 0) >= 0:
+        msg = f"{type(maker).__name__} has EDIFFG {incar.get('EDIFFG')}: set the force criterion, EDIFFG -0.01"
+        raise InputError(msg)
+    return -float(incar["EDIFFG"])
+
+
+_NOT_SETTINGS = frozenset(
+    {"name", "tags", "@version", "vasp_cmd", "vasp_gamma_cmd", "scratch_dir", "wall_time"}
+    | {"task_document_kwargs", "write_additional_data", "store_trajectory", "ionic_step_data"}
+)
+"""Fields of a Maker that change neither a relaxation's path nor its end."""
+
+
+def _settings_hash(maker: Maker) -> str:
+    settings = _without(maker.as_dict(), _NOT_SETTINGS)
+    weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None
+    return content_hash("engine", settings, digest)
+
+
+def _without(value: Any, keys: frozenset[str]) -> Any:  # noqa: ANN401  # any JSON
+    """Return the JSON `value` without some keys, at any depth."""
+    if isinstance(value, dict):
+        return {key: _without(part, keys) for key, part in value.items() if key not in keys}
+    if isinstance(value, list | tuple):
+        return [_without(part, keys) for part in value]
+    return getattr(value, "value", value)  # an enum's value

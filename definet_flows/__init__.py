@@ -1,1 +1,50 @@
-"""High-throughput point-defect workflows: enumerate, pre-relax, relax, record, retrain."""
+"""High-throughput point-defect workflows: enumerate, pre-relax, relax, record, retrain.
+
+Names are loaded when first used: importing the package imports neither torch nor a workflow engine.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from definet_flows.defects import Choices
+    from definet_flows.errors import InputError
+    from definet_flows.stores import open_store
+    from definet_flows.workflows import DefectFlowMaker, PotentialRelaxMaker, VaspDefectRelaxMaker, defect_flow
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Choices",
+    "DefectFlowMaker",
+    "InputError",
+    "PotentialRelaxMaker",
+    "VaspDefectRelaxMaker",
+    "__version__",
+    "defect_flow",
+    "open_store",
+]
+
+_HOMES = {
+    "Choices": "definet_flows.defects",
+    "DefectFlowMaker": "definet_flows.workflows",
+    "InputError": "definet_flows.errors",
+    "PotentialRelaxMaker": "definet_flows.workflows",
+    "VaspDefectRelaxMaker": "definet_flows.workflows",
+    "defect_flow": "definet_flows.workflows",
+    "open_store": "definet_flows.stores",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its room."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

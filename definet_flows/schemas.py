@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -106,7 +106,7 @@ class Host(Frozen):
     @property
     def cartesian(self) -> FloatArray:
         """Cartesian coordinates of the sites, Å, [n_sites, 3]."""
-        return np.asarray(self.frac_coords) @ np.asarray(self.lattice)
+        return np.array(self.frac_coords, dtype=np.float64) @ np.array(self.lattice, dtype=np.float64)
 
 
 class Edit(Frozen):
@@ -140,8 +140,18 @@ class Edit(Frozen):
         return f"{'v' if self.marker == VACANCY else _symbol(self.new)}_{_symbol(self.old)}"
 
 
+def _step(coordinate: float) -> int:
+    """Return a fractional coordinate in whole 1e-5; the offset keeps simple fractions away from where it rounds."""
+    return round((coordinate + 1.37e-6) * 1e5) % 100_000
+
+
 def _symbol(number: int | None) -> str:
     return str(Element.from_Z(number or 0).symbol)
+
+
+def joined_name(names: Iterable[str]) -> str:
+    """Return the name of a combination of defects: vacancies first, such as `v_S+W_Mo`."""
+    return "+".join(sorted(names, key=lambda name: (not name.startswith("v_"), name)))
 
 
 class Configuration(Frozen):
@@ -154,12 +164,12 @@ class Configuration(Frozen):
     @property
     def name(self) -> str:
         """Names of the defects, vacancies first, such as `v_S+W_Mo` or `v_S+v_S`."""
-        return "+".join(sorted((e.name for e in self.edits), key=lambda n: (not n.startswith("v_"), n)))
+        return joined_name(edit.name for edit in self.edits)
 
     def id_in(self, host_hash: str) -> str:
         """Return the configuration_id: hash of the supercell, the placement and the charge."""
         edits = sorted(
-            [e.site if e.site is not None else -1, e.marker, e.new or 0, *(round(x, 5) for x in e.position or ())]
+            [e.site if e.site is not None else -1, e.marker, e.new or 0, *map(_step, e.position or ())]
             for e in self.edits
         )
         return content_hash("configuration", host_hash, edits, self.charge)
@@ -273,6 +283,7 @@ class Provenance(Frozen):
     started: str | None = Field(default=None, description="UTC, ISO 8601")
     finished: str | None = Field(default=None, description="UTC, ISO 8601")
     directory: str | None = None
+    job_uuid: str | None = Field(default=None, description="the engine's job; its document holds the trajectory")
 
 
 class HostNote(Frozen):
@@ -320,7 +331,7 @@ class DefectRecord(Document):
     name: str = Field(description="defect names, such as v_S+W_Mo")
     n_defects: int
     configuration: Configuration
-    sites: SiteMap | None = Field(default=None, description="None while running")
+    sites: SiteMap | None = Field(default=None, description="without relaxed coordinates until done")
     prediction: PredictionNote | None = None
     ledger: Ledger | None = None
     provenance: Provenance = Provenance()
@@ -355,7 +366,9 @@ class Pair(Document):
     core_hours_predicted: float | None = None
     start_force_unrelaxed: float | None = Field(default=None, description="eV/Å")
     start_force_predicted: float | None = Field(default=None, description="eV/Å")
-    energy_difference: float | None = Field(default=None, description="E(predicted end) - E(unrelaxed end), eV per cell")
+    energy_difference: float | None = Field(
+        default=None, description="E(predicted end) - E(unrelaxed end), eV per cell"
+    )
     distance: float | None = Field(default=None, description="largest displacement between the two ends, Å")
     verdict: Verdict
 

@@ -1,13 +1,11 @@
 import csv
-import os
 import re
-import tarfile
 import warnings
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pytest
+from archive_data import data  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition, Lattice, Structure
@@ -120,30 +118,6 @@ def test_impossible_structures_are_refused():
 # ------------------------------------------------------------------ the published data
 
 
-def _archive() -> Path:
-    given = os.environ.get("DEFINET_2DMD")
-    path = Path(given) if given else Path(__file__).parents[2] / "shared" / "2dmd"
-    if not path.is_dir():
-        pytest.skip(f"2DMD is not here: neither DEFINET_2DMD nor {path.name} beside the repository")
-    return path
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Lists, hosts and a sample of the unrelaxed structures (one id in 40)."""
-    source = _archive()
-    if (source / "low_density_defects").is_dir():
-        return source
-    folder = tmp_path_factory.mktemp("2dmd")
-    with tarfile.open(next(source.glob("*.tar.xz"))) as archive:
-        for member in archive:
-            sampled = member.name.endswith("_unrelaxed.cif") and crc32(member.name.encode()) % 40 == 0
-            pristine = len(Path(member.name).parts) == 2 and member.name.endswith(".cif")
-            if sampled or pristine or member.name.endswith(".csv"):
-                archive.extract(member, folder, filter="data")
-    return folder
-
-
 def sample(folder: Path, n: int) -> list[Path]:
     files = sorted(path for path in folder.glob("CIF*/*_unrelaxed.cif"))
     return files[:: max(1, len(files) // n)][:n]
@@ -162,7 +136,7 @@ def read(path: Path, c: float | None = None) -> Structure:
 
 @pytest.mark.filterwarnings("ignore:2D host .* Å of vacuum, less than 15 Å")  # low density: c = 14.879 Å; InSe: 14.63
 @pytest.mark.parametrize("name", ["MoS2", "WSe2"])
-def test_low_density_structures_are_distinct_orbits_of_the_enumeration(data, name):
+def test_low_density_structures_are_distinct_orbits_of_the_enumeration(data, name):  # noqa: F811
     root = data / "low_density_defects"
     host = make_host(read(root / f"{name}.cif"), (8, 8, 1))
     recipe = preset("2dmd-low", name)
@@ -184,7 +158,7 @@ def test_low_density_structures_are_distinct_orbits_of_the_enumeration(data, nam
         ("GaSe_spin_500", "GaSe"), ("InSe_spin_500", "InSe"), ("BP_spin_500", "P"),
     ],
 )  # fmt: skip
-def test_high_density_structures_map_back_to_their_markers(data, folder, name):
+def test_high_density_structures_map_back_to_their_markers(data, folder, name):  # noqa: F811
     root = data / "high_density_defects"
     recipe = preset("2dmd-high", name)
     host = make_host(read(root / f"{name}.cif", c=20.0), recipe.supercell)

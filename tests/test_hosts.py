@@ -130,7 +130,8 @@ def test_dimensionality():
 
 def test_rounding_noise_is_symmetrized_and_told():
     unit = load_structure("WSe2")
-    noisy = Structure(unit.lattice, unit.species, np.round(unit.frac_coords + [[0, 0, 0], [3e-4, 0, 0], [0, 0, 0]], 4))
+    noise = np.array([[0, 0, 0], [3e-4, 0, 0], [0, 0, 0]])
+    noisy = Structure(unit.lattice, unit.species, np.round(unit.frac_coords + noise, 4))
     host = make_host(noisy, (2, 2, 1))
     assert host.provenance["symmetry"].startswith("P-6m2 within 0.01 Å, largest shift 0.00")
     upper, lower = host.cartesian[4], host.cartesian[8]

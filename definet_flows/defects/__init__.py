@@ -5,6 +5,7 @@ from __future__ import annotations
 from definet_flows.defects.build import build_structure, nodes, place, unrelaxed_positions
 from definet_flows.defects.charges import guess_charges
 from definet_flows.defects.enumeration import ClassCount, count_by_class, enumerate_configurations
+from definet_flows.defects.interstitials import CandidateSites, candidate_sites
 from definet_flows.defects.kinds import Choices, DefectKind
 from definet_flows.defects.mapping import Recovered, recover
 from definet_flows.defects.presets import PRESETS, Recipe, preset
@@ -13,6 +14,7 @@ from definet_flows.defects.symmetry import SiteOperations, canonical, site_opera
 
 __all__ = [
     "PRESETS",
+    "CandidateSites",
     "Choices",
     "ClassCount",
     "DefectKind",
@@ -20,6 +22,7 @@ __all__ = [
     "Recovered",
     "SiteOperations",
     "build_structure",
+    "candidate_sites",
     "canonical",
     "count_by_class",
     "enumerate_configurations",

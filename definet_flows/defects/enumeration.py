@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.core import Element, Lattice
 
-from definet_flows.defects.build import edit_of
 from definet_flows.defects.charges import charges_of
-from definet_flows.defects.kinds import Choices, DefectKind, check_kinds
 from definet_flows.defects.placement import BoolArray, IntArray, SiteGroup, minimal_sets
-from definet_flows.defects.symmetry import site_operations
-from definet_flows.errors import InputError
-from definet_flows.schemas import Configuration, Edit, Frozen, Host
+from definet_flows.defects.places import Places, Slot, find_places
+from definet_flows.schemas import Configuration, Edit, Frozen, Host, joined_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-
-@dataclass(frozen=True)
-class Slot:
-    """One color (what replaces what) and the sites it may take."""
-
-    kind: DefectKind
-    sites: IntArray
+    from definet_flows.defects.kinds import Choices, DefectKind
 
 
 class ClassCount(Frozen):
@@ -37,6 +26,8 @@ class ClassCount(Frozen):
     """Symmetry-inequivalent placements."""
     placements: int
     """All placements, symmetry-equivalent ones included: the sum of the multiplicities."""
+    charge_states: int = 1
+    """Net charges of each configuration."""
 
 
 def enumerate_configurations(host: Host, choices: Choices) -> Iterator[Configuration]:
@@ -58,11 +49,11 @@ def enumerate_configurations(host: Host, choices: Choices) -> Iterator[Configura
     >>> [c.name for c in enumerate_configurations(host, Choices(defects=("v_S", "W_Mo")))]
     ['v_S', 'W_Mo']
     """
-    slots = find_slots(host, choices)
-    for counts in compositions(slots, choices):
-        charges = charges_of(host, choices, [(slot.kind, n) for slot, n in zip(slots, counts, strict=True) if n])
-        edits = _edit_maker(slots, counts)
-        for placement, multiplicity in placements(host, slots, counts, choices):
+    places = find_places(host, choices)
+    for counts in compositions(places.slots, choices):
+        charges = charges_of(host, choices, _content(places.slots, counts))
+        edits = _EditMaker(places, counts)
+        for placement, multiplicity in placements(places, counts):
             for charge in charges:
                 yield Configuration(edits=edits(placement), charge=charge, multiplicity=multiplicity)
 
@@ -70,59 +61,36 @@ def enumerate_configurations(host: Host, choices: Choices) -> Iterator[Configura
 def count_by_class(host: Host, choices: Choices) -> tuple[ClassCount, ...]:
     """Return the numbers of configurations and of placements for each combination of defects.
 
-    Charge states are not counted. Raises as `enumerate_configurations`.
+    Charge states are counted apart. Raises as `enumerate_configurations`.
     """
-    slots = find_slots(host, choices)
-    order = len(_site_group(host))
+    places = find_places(host, choices)
     rows = []
-    for counts in compositions(slots, choices):
+    for counts in compositions(places.slots, choices):
         configurations = total = 0
-        for _, stabilizers in _batches(host, slots, counts, choices):
+        for _, stabilizers in _batches(places, counts):
             configurations += len(stabilizers)
-            total += int((order // stabilizers).sum())
+            total += int((len(places.group) // stabilizers).sum())
         if configurations:
-            edits = _edit_maker(slots, counts)([0] * sum(counts))
+            content = _content(places.slots, counts)
             row = ClassCount(
-                name=Configuration(edits=edits).name,
-                n_defects=len(edits),
+                name=joined_name(kind.name for kind, n in content for _ in range(n)),
+                n_defects=sum(counts),
                 configurations=configurations,
                 placements=total,
+                charge_states=len(charges_of(host, choices, content)),
             )
             rows.append(row)
     return tuple(rows)
 
 
-def find_slots(host: Host, choices: Choices) -> tuple[Slot, ...]:
-    """Return the colors of the choices in canonical order, each with its sites.
-
-    Raises
-    ------
-    InputError
-        For a kind that the host cannot have.
-    """
-    check_kinds(host, choices.kinds)
-    inserted = [kind.name for kind in choices.kinds if kind.old is None]
-    if inserted:
-        msg = f"defect {inserted[0]}: inserted atoms need candidate positions; see definet_flows.defects.interstitials"
-        raise InputError(msg)
-    permutations = site_operations(host).permutations
-    numbers = np.array(host.numbers)
-    allowed: dict[tuple[int, int], BoolArray] = {}
-    for kind in choices.kinds:
-        mask = numbers == kind.old
-        if kind.site is not None:
-            mask = np.isin(np.arange(host.n_sites), permutations[:, kind.site])
-        allowed[kind.color] = allowed.get(kind.color, np.zeros_like(mask)) | mask
-    return tuple(
-        Slot(kind=DefectKind(new=new or None, old=old), sites=np.flatnonzero(mask))
-        for (old, new), mask in sorted(allowed.items())
-    )
+def _content(slots: Sequence[Slot], counts: Sequence[int]) -> list[tuple[DefectKind, int]]:
+    return [(slot.kind, n) for slot, n in zip(slots, counts, strict=True) if n]
 
 
 def compositions(slots: Sequence[Slot], choices: Choices) -> list[tuple[int, ...]]:
     """Return how many of each slot a configuration may have, by total number, then composition."""
     most = choices.limit()
-    elements = [Element.from_Z(slot.kind.old or 0).symbol for slot in slots]
+    elements = [slot.kind.on for slot in slots]
     found = [counts for counts in _counts(slots, elements, choices, most) if sum(counts) >= choices.min_defects]
     return sorted(found, key=lambda counts: (sum(counts), [-n for n in counts]))
 
@@ -132,7 +100,7 @@ def _counts(slots: Sequence[Slot], elements: Sequence[str], choices: Choices, mo
     if not slots:
         return [()]
     slot, element = slots[-1], elements[-1]
-    limits = [len(slot.sites), choices.max_per_kind.get(slot.kind.name, most), choices.max_on.get(element, most)]
+    limits = [len(slot.places), choices.max_per_kind.get(slot.kind.name, most), choices.max_on.get(element, most)]
     found = []
     for before in _counts(slots[:-1], elements[:-1], choices, most):
         on_element = sum(n for name, n in zip(elements, before, strict=False) if name == element)
@@ -141,27 +109,16 @@ def _counts(slots: Sequence[Slot], elements: Sequence[str], choices: Choices, mo
     return found
 
 
-def placements(
-    host: Host, slots: Sequence[Slot], counts: Sequence[int], choices: Choices
-) -> Iterator[tuple[list[int], int]]:
-    """Yield the canonical placements of one composition: site indices slot by slot, and the multiplicity."""
-    order = len(_site_group(host))
-    for batch, stabilizers in _batches(host, slots, counts, choices):
+def placements(places: Places, counts: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Yield the canonical placements of one composition: places slot by slot, and the multiplicity."""
+    order = len(places.group)
+    for batch, stabilizers in _batches(places, counts):
         yield from zip(batch.tolist(), (order // stabilizers).tolist(), strict=True)
 
 
-def _site_group(host: Host) -> SiteGroup:
-    """Return the supercell's operations as permutations, each once: the mirror of a flat layer moves no site."""
-    return SiteGroup(np.unique(site_operations(host).permutations, axis=0))
-
-
-def _batches(
-    host: Host, slots: Sequence[Slot], counts: Sequence[int], choices: Choices
-) -> Iterator[tuple[IntArray, IntArray]]:
-    group = _site_group(host)
-    compatible = compatible_pairs(host, choices)
-    used = [(slot.sites, n) for slot, n in zip(slots, counts, strict=True) if n]
-    yield from _fill(group, used, np.empty(0, dtype=np.int64), compatible)
+def _batches(places: Places, counts: Sequence[int]) -> Iterator[tuple[IntArray, IntArray]]:
+    used = [(slot.places, n) for slot, n in zip(places.slots, counts, strict=True) if n]
+    yield from _fill(places.group, used, np.empty(0, dtype=np.int64), places.compatible)
 
 
 def _fill(
@@ -183,34 +140,19 @@ def _fill(
             yield from _fill(group.fixing(chosen), rest, np.concatenate([taken, chosen]), compatible)
 
 
-def compatible_pairs(host: Host, choices: Choices) -> BoolArray | None:
-    """Return which pairs of sites the distance limits allow, [n_sites, n_sites]; None if there is no limit."""
-    if choices.min_distance is None and choices.max_distance is None:
-        return None
-    frac = np.array(host.frac_coords)
-    distance = Lattice(host.lattice).get_all_distances(frac, frac)
-    slack = 1e-4  # Å; equal shells must not be split by rounding
-    lower = -1.0 if choices.min_distance is None else choices.min_distance - slack
-    upper = np.inf if choices.max_distance is None else choices.max_distance + slack
-    return np.asarray((distance >= lower) & (distance <= upper))
-
-
 class _EditMaker:
     """Makes the edits of one composition; an edit that occurs again is the same object."""
 
-    def __init__(self, kinds: Sequence[DefectKind]) -> None:
-        self.kinds = kinds
+    def __init__(self, places: Places, counts: Sequence[int]) -> None:
+        self.places = places
+        self.kinds = [kind for kind, n in _content(places.slots, counts) for _ in range(n)]
         self.made: dict[tuple[int, DefectKind], Edit] = {}
 
-    def __call__(self, sites: Sequence[int]) -> tuple[Edit, ...]:
-        return tuple(self._edit(site, kind) for site, kind in zip(sites, self.kinds, strict=True))
+    def __call__(self, placement: Sequence[int]) -> tuple[Edit, ...]:
+        return tuple(self._edit(place, kind) for place, kind in zip(placement, self.kinds, strict=True))
 
-    def _edit(self, site: int, kind: DefectKind) -> Edit:
-        key = (site, kind)
+    def _edit(self, place: int, kind: DefectKind) -> Edit:
+        key = (place, kind)
         if key not in self.made:
-            self.made[key] = edit_of(kind, site)
+            self.made[key] = self.places.edit(kind, place)
         return self.made[key]
-
-
-def _edit_maker(slots: Sequence[Slot], counts: Sequence[int]) -> _EditMaker:
-    return _EditMaker([slot.kind for slot, n in zip(slots, counts, strict=True) for _ in range(n)])

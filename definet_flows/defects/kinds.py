@@ -36,7 +36,10 @@ class DefectKind(Frozen):
             return text
         match = _NAME.fullmatch(text.strip())
         if match is None:
-            msg = f"defect {text!r} is not a name such as v_S, W_Mo or v_S@12 (vacancy, substitution, by site)"
+            msg = f"defect {text!r} is not a name such as v_S, W_Mo, Li_i or v_S@12 (vacancy, substitution, inserted, by site)"
+            raise InputError(msg)
+        if match["new"] in _VACANCY_NAMES and match["old"] == INTERSTITIAL:
+            msg = f"defect {text!r}: a vacancy needs an element of the host, as in v_S; an inserted atom its own, as in Li_i"
             raise InputError(msg)
         new = None if match["new"] in _VACANCY_NAMES else _atomic_number(match["new"], text)
         old = None if match["old"] == INTERSTITIAL else _atomic_number(match["old"], text)
@@ -49,7 +52,12 @@ class DefectKind(Frozen):
     def name(self) -> str:
         """`v_S`, `W_Mo` or `Li_i`, without the site."""
         new = "v" if self.new is None else Element.from_Z(self.new).symbol
-        return f"{new}_{INTERSTITIAL if self.old is None else Element.from_Z(self.old).symbol}"
+        return f"{new}_{self.on}"
+
+    @property
+    def on(self) -> str:
+        """Element of the host that it edits; "i" for an inserted atom."""
+        return INTERSTITIAL if self.old is None else str(Element.from_Z(self.old).symbol)
 
     @property
     def color(self) -> tuple[int, int]:
@@ -77,7 +85,7 @@ def check_kinds(host: Host, kinds: tuple[DefectKind, ...]) -> None:
         if kind.old is not None and kind.old not in symbols:
             msg = f"defect {kind.name}: host {host.formula} has no such element, only {', '.join(symbols.values())}"
             raise InputError(msg)
-        if kind.site is not None and not (kind.site < host.n_sites and host.numbers[kind.site] == kind.old):
+        if kind.old is not None and kind.site is not None and not (kind.site < host.n_sites and host.numbers[kind.site] == kind.old):
             here = f"holds {symbols[host.numbers[kind.site]]}" if kind.site < host.n_sites else "does not exist"
             msg = (
                 f"defect {kind.name}@{kind.site}: site {kind.site} of host {host.formula} ({host.n_sites} sites) {here}"
@@ -109,7 +117,9 @@ class Choices(Frozen):
     max_defects: int | None = Field(
         default=None, ge=1, description="None: as many as max_on or max_per_kind allow; 1 where nothing is limited"
     )
-    max_on: dict[str, int] = Field(default_factory=dict, description="most defects on the sites of one host element")
+    max_on: dict[str, int] = Field(
+        default_factory=dict, description="most defects on the sites of one host element; 'i': of inserted atoms"
+    )
     max_per_kind: dict[str, int] = Field(
         default_factory=dict, description="most defects of one kind, such as {'v_S': 2}"
     )
@@ -139,7 +149,7 @@ class Choices(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Choices:
         names = {kind.name for kind in self.kinds}
-        elements = {Element.from_Z(kind.old).symbol for kind in self.kinds if kind.old}
+        elements = {kind.on for kind in self.kinds}
         for label, given, known in (("max_on", self.max_on, elements), ("max_per_kind", self.max_per_kind, names)):
             for key, limit in given.items():
                 if key not in known or limit < 0:
@@ -147,6 +157,10 @@ class Choices(Frozen):
                     raise InputError(msg)
         if self.max_defects is not None and self.max_defects < self.min_defects:
             msg = f"max_defects={self.max_defects} is below min_defects={self.min_defects}"
+            raise InputError(msg)
+        charges = self.charges if isinstance(self.charges, dict) else {}
+        if self.charges == () or any(name not in names or not states for name, states in charges.items()):
+            msg = f"charges={self.charges!r}: give net charges such as (0, -1), or some for each of {', '.join(sorted(names))}"
             raise InputError(msg)
         if None not in (self.min_distance, self.max_distance) and self.min_distance > self.max_distance:  # type: ignore[operator]
             msg = f"min_distance={self.min_distance} is above max_distance={self.max_distance} Å"
@@ -178,6 +192,5 @@ class Choices(Frozen):
         return sum(self.max_per_kind.values()) + sum(self.max_on.values())
 
     def _limit_of(self, kind: DefectKind) -> int | None:
-        on_element = self.max_on.get(Element.from_Z(kind.old).symbol) if kind.old else None
-        limits = [limit for limit in (on_element, self.max_per_kind.get(kind.name)) if limit is not None]
+        limits = [limit for limit in (self.max_on.get(kind.on), self.max_per_kind.get(kind.name)) if limit is not None]
         return min(limits, default=None)

@@ -55,7 +55,8 @@ def recover(host: Host, structure: Structure, tolerance: float = 1.5, kinds: Seq
     """Return the configuration of a defect structure, unrelaxed or relaxed.
 
     Atoms, in any order and any periodic image, are assigned to sites so that the sum of squared distances (plus a
-    small cost for an atom on another element's site) is least. Sites left over are vacancies, atoms left over are inserted.
+    small cost for an atom on another element's site) is least. Sites left over are vacancies, atoms
+    left over are inserted.
 
     Parameters
     ----------

@@ -6,20 +6,15 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pymatgen.core import Element
-
-from definet_flows.defects.build import edit_of
 from definet_flows.defects.charges import charges_of
-from definet_flows.defects.enumeration import Slot, compatible_pairs, find_slots
 from definet_flows.defects.kinds import Choices, DefectKind
+from definet_flows.defects.places import Places, find_places
 from definet_flows.defects.symmetry import canonical
 from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from definet_flows.defects.placement import BoolArray
 
 _TRIES = 200  # draws in a row that bring nothing new before giving up
 
@@ -55,23 +50,22 @@ def sample_concentration(
     InputError
         A concentration that makes no defect or more than the limits allow, or too few inequivalent configurations.
     """
-    slots = find_slots(host, choices)
-    compatible = compatible_pairs(host, choices)
+    places = find_places(host, choices)
     for concentration in concentrations:
         size = _size(host, concentration)
         rng = random.Random(f"{seed}/{concentration!r}")  # noqa: S311  (not for secrets)
-        seen: set[Configuration] = set()
+        seen: set[str] = set()
         failures = 0
         while len(seen) < per_concentration:
-            drawn = _draw(rng, slots, size, choices, compatible)
+            drawn = _draw(rng, places, size, choices)
             found = None if drawn is None else canonical(host, drawn)
-            if found is None or found in seen:
+            if found is None or found.id_in("") in seen:
                 failures += 1
                 if failures > _TRIES:
                     raise _exhausted(concentration, size, len(seen), per_concentration)
                 continue
             failures = 0
-            seen.add(found)
+            seen.add(found.id_in(""))
             for charge in charges_of(host, choices, _content(found)):
                 yield found.model_copy(update={"charge": charge})
 
@@ -84,11 +78,10 @@ def _size(host: Host, concentration: float) -> int:
     return size
 
 
-def _draw(
-    rng: random.Random, slots: Sequence[Slot], size: int, choices: Choices, compatible: BoolArray | None
-) -> Configuration | None:
+def _draw(rng: random.Random, places: Places, size: int, choices: Choices) -> Configuration | None:
     """Draw one configuration; None if the limits leave no room."""
-    pairs = [(int(site), slot.kind) for slot in slots for site in slot.sites]
+    pairs = [(place, slot.kind) for slot in places.slots for place in slot.places.tolist()]
+    compatible = places.compatible
     chosen: dict[int, DefectKind] = {}
     kinds: Counter[str] = Counter()
     elements: Counter[str] = Counter()
@@ -96,16 +89,15 @@ def _draw(
         index = int(rng.random() * len(pairs))
         pairs[index], pairs[-1] = pairs[-1], pairs[index]
         site, kind = pairs.pop()
-        element = Element.from_Z(kind.old or 0).symbol
         room = kinds[kind.name] < choices.max_per_kind.get(kind.name, size)
-        room = room and elements[element] < choices.max_on.get(element, size) and site not in chosen
+        room = room and elements[kind.on] < choices.max_on.get(kind.on, size) and site not in chosen
         if room and (compatible is None or compatible[site, list(chosen)].all()):
             chosen[site] = kind
             kinds[kind.name] += 1
-            elements[element] += 1
+            elements[kind.on] += 1
     if len(chosen) < size:
         return None
-    return Configuration(edits=tuple(edit_of(kind, site) for site, kind in chosen.items()))
+    return Configuration(edits=tuple(places.edit(kind, site) for site, kind in chosen.items()))
 
 
 def _content(configuration: Configuration) -> list[tuple[DefectKind, int]]:

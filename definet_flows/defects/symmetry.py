@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from pymatgen.core import Structure
 from pymatgen.util.coord import lattice_points_in_supercell
 from scipy.spatial import cKDTree
 
 from definet_flows.errors import InputError
 from definet_flows.hosts.symmetrize import space_group
-from definet_flows.schemas import Configuration, Edit, FloatArray, Host, IntMatrix, Matrix, Vector
+from definet_flows.schemas import INSERTED, Configuration, Edit, FloatArray, Host, IntMatrix, Matrix, Vector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 IntArray = npt.NDArray[np.int64]
-Atoms = tuple[tuple[float, ...], ...]  # inserted atoms: sorted rows of atomic number and fractional coordinates
 
 _SYMPREC = 1e-3  # Å; `make_host` has already removed rounding noise
 _MATCH = 0.05  # Å; an image farther than this from every site is not a symmetry
+_GRID = 10_000  # steps per lattice vector when points are compared
+_OFF_GRID = 3.17e-5  # keeps 1/3, 1/64 and the like away from the edges of the steps
+_SAME = 1e-4  # fractional; two inserted atoms nearer than this are one
+_DIGITS = 10  # of a stored fractional coordinate: images of one point must agree far beyond the comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,12 @@ class SiteOperations:
         result = np.empty_like(rotated)
         np.put_along_axis(result, self.permutations[:, :, None], rotated, axis=1)
         return result
+
+    def points(self, host: Host, frac: FloatArray) -> FloatArray:
+        """Return the images of points, fractional coordinates [n, 3] -> [n_ops, n, 3]."""
+        cell = np.array(host.lattice)
+        images = np.einsum("gab,ib->gia", self.rotations, frac @ cell) + self.translations[:, None]
+        return np.asarray(images @ np.linalg.inv(cell))
 
 
 def site_operations(host: Host) -> SiteOperations:
@@ -121,10 +131,23 @@ def _first_copies(inside: FloatArray, unit: FloatArray, numbers: IntArray) -> In
 
 def _permutation(tree: cKDTree, image: FloatArray, cell: FloatArray) -> IntArray:
     distance, partner = tree.query(image % 1.0 % 1.0)
-    if distance.max() * np.linalg.norm(cell, axis=1).max() > _MATCH:
+    if distance.max(initial=0.0) * np.linalg.norm(cell, axis=1).max() > _MATCH:
         msg = "the supercell is not made of copies of its primitive cell; build it with make_host"
         raise InputError(msg)
     return np.asarray(partner, dtype=np.int64)
+
+
+def primitive_cell(host: Host) -> Structure:
+    """Return a primitive cell of the host, in the host's own frame: same origin, same orientation."""
+    lattice, frac, numbers = _primitive(*map(np.array, (host.lattice, host.frac_coords, host.numbers, host.matrix)))
+    return Structure(lattice, numbers.tolist(), frac)
+
+
+def permute_points(host: Host, frac: FloatArray) -> IntArray:
+    """Return which point each operation takes each point to, [n_ops, n]; the operations must permute the points."""
+    tree = cKDTree(frac % 1.0 % 1.0, boxsize=1.0)
+    images = site_operations(host).points(host, frac)
+    return _permutation(tree, images.reshape(-1, 3), np.array(host.lattice)).reshape(images.shape[:2])
 
 
 def _check(operations: SiteOperations, numbers: IntArray) -> None:
@@ -162,17 +185,33 @@ def _images(permutations: IntArray, groups: Iterable[list[Edit]]) -> IntArray:
     return np.concatenate([empty, *blocks], axis=1)
 
 
-def _inserted_images(host: Host, operations: SiteOperations, configuration: Configuration) -> list[Atoms]:
-    """Images of the inserted atoms under each operation: sorted (number, fractional coordinates rounded to 1e-5)."""
+def point_keys(frac: FloatArray) -> IntArray:
+    """Return whole numbers that order points of the cell and are the same for images that differ by rounding only."""
+    return np.floor(((frac + _OFF_GRID) % 1.0) * _GRID).astype(np.int64)
+
+
+def stored_point(frac: FloatArray) -> Vector:
+    """Return fractional coordinates in [0, 1) as an edit stores them."""
+    x, y, z = (np.round(frac, _DIGITS) % 1.0).tolist()
+    return (x, y, z)
+
+
+def _inserted_images(
+    host: Host, operations: SiteOperations, configuration: Configuration
+) -> tuple[IntArray, FloatArray]:
+    """Images of the inserted atoms under each operation, sorted by atomic number, then position.
+
+    Returns
+    -------
+    keys, frac
+        Atomic number and comparable position, [n_ops, n_inserted, 4]; fractional coordinates, [n_ops, n_inserted, 3].
+    """
     inserted = [edit for edit in configuration.edits if edit.site is None]
-    cell = np.array(host.lattice)
-    cartesian = np.array([edit.position for edit in inserted]).reshape(-1, 3) @ cell
-    images = np.einsum("gab,ib->gia", operations.rotations, cartesian) + operations.translations[:, None]
-    frac = np.round(images @ np.linalg.inv(cell) % 1.0, 5) % 1.0
-    return [
-        tuple(sorted((float(edit.new or 0), *map(float, row)) for edit, row in zip(inserted, rows, strict=True)))
-        for rows in frac
-    ]
+    frac = operations.points(host, np.array([edit.position for edit in inserted]).reshape(-1, 3))
+    numbers = np.broadcast_to([edit.new or 0 for edit in inserted], frac.shape[:2])
+    keys = np.concatenate([numbers[:, :, None], point_keys(frac)], axis=2)
+    order = np.lexsort(np.moveaxis(keys, 2, 0)[::-1], axis=1)[:, :, None]
+    return np.take_along_axis(keys, order, axis=1), np.take_along_axis(frac, order, axis=1)
 
 
 def _smallest(rows: IntArray) -> IntArray:
@@ -192,14 +231,11 @@ def stabilizer(host: Host, configuration: Configuration) -> SiteOperations:
     kept = operations.select(np.all(images == images[0], axis=1))
     if all(edit.site is not None for edit in configuration.edits):
         return kept
-    inserted = _inserted_images(host, kept, configuration)
-    return kept.select(np.array([_same_atoms(image, inserted[0]) for image in inserted]))
-
-
-def _same_atoms(first: Atoms, second: Atoms) -> bool:
-    difference = np.array(first) - np.array(second)
-    difference[:, 1:] -= np.rint(difference[:, 1:])
-    return bool(np.abs(difference).max() < 1e-4)  # noqa: PLR2004
+    keys, frac = _inserted_images(host, kept, configuration)
+    delta = frac - frac[0]
+    delta -= np.rint(delta)
+    same = (keys[:, :, 0] == keys[0, :, 0]).all(axis=1) & (np.abs(delta) < _SAME).all(axis=(1, 2))
+    return kept.select(same)
 
 
 def canonical(host: Host, configuration: Configuration) -> Configuration:
@@ -216,7 +252,10 @@ def canonical(host: Host, configuration: Configuration) -> Configuration:
     sites = iter(images[best[0]].tolist())
     edits = [edit.model_copy(update={"site": next(sites)}) for _, group in grouped for edit in group]
     if len(edits) < len(configuration.edits):
-        atoms = min(_inserted_images(host, operations.select(best), configuration))
-        edits += [Edit(marker=3, new=int(number), position=(x, y, z)) for number, x, y, z in atoms]
+        keys, frac = _inserted_images(host, operations.select(best), configuration)
+        chosen = _smallest(keys.reshape(len(keys), -1))[0]
+        numbers = keys[chosen, :, 0].tolist()
+        atoms = zip(numbers, frac[chosen], strict=True)
+        edits += [Edit(marker=INSERTED, new=number, position=stored_point(point)) for number, point in atoms]
     multiplicity = len(operations) // len(stabilizer(host, configuration))
     return configuration.model_copy(update={"edits": tuple(edits), "multiplicity": multiplicity})

@@ -23,7 +23,9 @@ class NetworkConfig(Frozen):
     @model_validator(mode="after")
     def _envelope_covers_edges(self) -> Self:
         if self.radial_extent < self.cutoff:
-            msg = f"radial_extent={self.radial_extent} Å is shorter than cutoff={self.cutoff} Å: set it to at least that"
+            msg = (
+                f"radial_extent={self.radial_extent} Å is shorter than cutoff={self.cutoff} Å: make it at least as long"
+            )
             raise ValueError(msg)
         return self
 

@@ -1,7 +1,7 @@
 """The two forms in which the same network sees a crystal's edges.
 
-`TableEdges`: all configurations of one host share one pristine lattice, hence one padded neighbour table; node arrays are
-[B, N, ...] and a sum over neighbours is a sum over an axis. `ListEdges`: any mixture of crystals; node
+`TableEdges`: all configurations of one host share one pristine lattice, hence one padded neighbour table; node
+arrays are [B, N, ...] and a sum over neighbours is a sum over an axis. `ListEdges`: any mixture of crystals; node
 arrays are [n, ...] and a sum over neighbours is an index_add. Layers are written once, against what both offer.
 """
 
@@ -64,7 +64,8 @@ class Edges(ABC):
 
     def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
         """Gaussians times envelope, [*e] -> [*e, active]."""
-        return basis(distance, active)
+        out: Tensor = basis(distance, active)
+        return out
 
     def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the vector and scalar messages of eqs. 1 and 2 over neighbours.
@@ -83,7 +84,7 @@ class Edges(ABC):
         return product if self.mask is None else product * self.mask
 
     def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
-        """w . ScaledSiLU(y) + b, [*e, F] -> [*e, 1]."""
+        """Return w . ScaledSiLU(y) + b, [*e, F] -> [*e, 1]."""
         return functional.linear(scaled_silu(y), linear.weight, linear.bias)
 
 
@@ -128,9 +129,20 @@ class TableEdges(Edges):
     reverse: Tensor
     mask: Tensor | None = None
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> TableEdges:
+        """Return the same table on another device, in another precision."""
+        mask = None if self.mask is None else self.mask.to(device, dtype)
+        return TableEdges(self.table.to(device), self.shift.to(device, dtype), self.reverse.to(device), mask)
+
+    def fused(self) -> TableEdges:
+        """Return the table with compiled edge operations, where they are to be had (CPU, g++)."""
+        if self.shift.device.type != "cpu" or kernels.library() is None:
+            return self
+        return FusedTableEdges(self.table, self.shift, self.reverse, self.mask)
+
     def source(self, nodes: Tensor) -> Tensor:
         """[B, N, ...] -> [B, N, M, ...]."""
-        out: Tensor = _GatherNeighbours.apply(nodes, self.table, self.reverse)
+        out: Tensor = _GatherNeighbours.apply(nodes, self.table, self.reverse)  # type: ignore[no-untyped-call]
         return out
 
     def target(self, nodes: Tensor) -> Tensor:
@@ -161,22 +173,22 @@ class FusedTableEdges(TableEdges):
 
     def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
         """See `Edges.radial`."""
-        out: Tensor = kernels.Radial.apply(distance, active, basis.extent, basis.spacing)
+        out: Tensor = kernels.Radial.apply(distance, active, basis.extent, basis.spacing)  # type: ignore[no-untyped-call]
         return out
 
     def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         """See `Edges.messages`."""
-        out: tuple[Tensor, Tensor] = kernels.Messages.apply(self._graph(gate), phi, gate.table, v, rho, unit)
+        out: tuple[Tensor, Tensor] = kernels.Messages.apply(self._graph(gate), phi, gate.table, v, rho, unit)  # type: ignore[no-untyped-call]
         return out
 
     def products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
         """See `Edges.products`."""
-        out: Tensor = kernels.Products.apply(self._graph(gate), phi, gate.table, rho)
+        out: Tensor = kernels.Products.apply(self._graph(gate), phi, gate.table, rho)  # type: ignore[no-untyped-call]
         return out
 
     def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
         """See `Edges.readout`."""
-        out: Tensor = kernels.Readout.apply(y, linear.weight, linear.bias)
+        out: Tensor = kernels.Readout.apply(y, linear.weight, linear.bias)  # type: ignore[no-untyped-call]
         return out
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch_geometric.data import Batch, Data
 from vesin import NeighborList
 
 from definet_flows.model.config import NetworkConfig
@@ -71,7 +73,7 @@ def _within_cap(i: IntArray, distance: FloatArray, n_sites: int, cap: int) -> np
     """Mark the edges (sorted by centre, then distance) that survive the cap, whole shells only."""
     kept = np.ones(len(i), dtype=bool)
     starts = np.searchsorted(i, np.arange(n_sites + 1))
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+    for begin, end in pairwise(starts.tolist()):
         if end - begin > cap:
             edge_of_cap = distance[begin + cap]
             kept[begin:end] = distance[begin:end] < edge_of_cap - _SHELL
@@ -112,23 +114,21 @@ def table_edges(
     )
 
 
-def list_edges(
-    found: list[Neighbours],
-    lattices: list[FloatArray],
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-) -> ListEdges:
-    """Arrange the neighbours of several crystals as one edge list over their concatenated nodes."""
-    offsets = np.cumsum([0] + [f.n_sites for f in found])
-    receivers = np.concatenate([f.centres[f.kept] + o for f, o in zip(found, offsets[:-1], strict=True)])
-    senders = np.concatenate([f.neighbours[f.kept] + o for f, o in zip(found, offsets[:-1], strict=True)])
-    shift = np.concatenate([f.images[f.kept] @ cell for f, cell in zip(found, lattices, strict=True)])
-    structure = np.repeat(np.arange(len(found)), [f.n_sites for f in found])
-    return ListEdges(
-        senders=torch.as_tensor(senders, device=device),
-        receivers=torch.as_tensor(receivers, device=device),
-        shift=torch.as_tensor(shift, dtype=dtype, device=device),
-        structure=torch.as_tensor(structure, device=device),
-        n_structures=len(found),
+def crystal(found: Neighbours, lattice: FloatArray, positions: FloatArray, dtype: torch.dtype) -> Data:
+    """Return one crystal as torch-geometric Data, to be batched with others of any host.
+
+    Fields: `edge_index` (j, i), int64 [2, E]; `shift` Å, [E, 3]; `pos` Å, [n, 3].
+    """
+    kept = found.kept
+    return Data(
+        edge_index=torch.as_tensor(np.stack([found.neighbours[kept], found.centres[kept]])),
+        shift=torch.as_tensor(found.images[kept] @ lattice, dtype=dtype),
+        pos=torch.as_tensor(positions, dtype=dtype),
+        num_nodes=found.n_sites,
     )
+
+
+def list_edges(batch: Batch) -> ListEdges:
+    """Return the edges of a torch-geometric batch of crystals."""
+    senders, receivers = batch.edge_index
+    return ListEdges(senders, receivers, batch.shift, batch.batch, batch.num_graphs)

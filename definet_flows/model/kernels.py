@@ -44,9 +44,7 @@ class TableGraph(ctypes.Structure):
 
     def __init__(self, table: Tensor, reverse: Tensor, mask: Tensor | None, markers: Tensor) -> None:
         self.tensors = (table, reverse, mask, markers)
-        super().__init__(
-            markers.shape[0], *table.shape, *(None if t is None else t.data_ptr() for t in self.tensors)
-        )
+        super().__init__(markers.shape[0], *table.shape, *(None if t is None else t.data_ptr() for t in self.tensors))
 
 
 @functools.cache
@@ -64,7 +62,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _cpu() -> bytes:
-    """What -march=native depends on: a home directory may be shared by unlike machines."""
+    """Return what -march=native depends on: a home directory may be shared by unlike machines."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         return "".join(line for line in info.read_text().splitlines() if line.startswith("flags"))[:4096].encode()
@@ -115,7 +113,7 @@ class Messages(torch.autograd.Function):
     """Sums over neighbours of eqs. 1 and 2: phi [B,N,3F], gate [3,3F], v [B,N,3,F] -> [B,N,3,F], [B,N,F]."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 - what the sums depend on
+    def forward(
         ctx: Any,  # noqa: ANN401
         graph: TableGraph,
         phi: Tensor,
@@ -124,6 +122,7 @@ class Messages(torch.autograd.Function):
         rho: Tensor,
         unit: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        """Return what the class says."""
         phi, gate, v, rho, unit = (t.contiguous() for t in (phi, gate, v, rho, unit))
         moved, h = torch.empty_like(v), torch.empty_like(v[:, :, 0])
         ctx.graph = graph
@@ -135,6 +134,7 @@ class Messages(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Return the gradients."""
         phi, gate, v, rho, unit = ctx.saved_tensors
         graph = ctx.graph
         d_moved, d_h = (g.contiguous() for g in grads)
@@ -152,6 +152,7 @@ class Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, graph: TableGraph, phi: Tensor, gate: Tensor, rho: Tensor) -> Tensor:  # noqa: ANN401
+        """Return what the class says."""
         phi, gate, rho = (t.contiguous() for t in (phi, gate, rho))
         ctx.graph = graph
         ctx.save_for_backward(phi, gate, rho)
@@ -161,6 +162,7 @@ class Products(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Return the gradients."""
         phi, gate, rho = ctx.saved_tensors
         graph, d_out = ctx.graph, grads[0].contiguous()
         d_phi, d_gate, d_rho = torch.empty_like(phi), torch.zeros_like(gate), torch.empty_like(d_out)
@@ -174,6 +176,7 @@ class Readout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
+        """Return what the class says."""
         y, weight = y.contiguous(), weight.contiguous()
         ctx.save_for_backward(y, weight)
         out = y.new_empty(*y.shape[:-1], 1)
@@ -182,6 +185,7 @@ class Readout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
+        """Return the gradients."""
         y, weight = ctx.saved_tensors
         d_out = grads[0].contiguous()
         d_y, d_weight = torch.empty_like(y), torch.zeros_like(weight)
@@ -194,6 +198,7 @@ class Radial(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, distance: Tensor, active: int, extent: float, spacing: float) -> Tensor:  # noqa: ANN401
+        """Return what the class says."""
         distance = distance.contiguous()
         ctx.save_for_backward(distance)
         ctx.shape = (extent, spacing)
@@ -203,6 +208,7 @@ class Radial(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Return the gradients."""
         (distance,) = ctx.saved_tensors
         d_out = grads[0].contiguous()
         d_distance = torch.empty_like(distance)

@@ -7,7 +7,7 @@ Attribute names are those of published checkpoints.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,8 @@ class Geometry(NamedTuple):
 class RadialBasis(nn.Module):
     """Gaussians on [0, c] times the polynomial envelope 1 - 21 u^5 + 35 u^6 - 15 u^7, u = d / c.
 
-    Only the first `active` Gaussians are evaluated: at lattice distances the rest are zero to machine precision. One more
-    than seven widths away (below 2e-11) is zero: it would only feed denormal numbers to the matrix products.
+    A Gaussian more than seven widths away (below 2e-11) is zero: it would only feed denormal numbers to the matrix
+    products. Hence at lattice distances only the first of them are not zero, and only those are evaluated.
     """
 
     centres: Tensor
@@ -50,6 +50,13 @@ class RadialBasis(nn.Module):
         self.spacing = 1 / (config.gaussians - 1)
         self.register_buffer("centres", torch.linspace(0, 1, config.gaussians), persistent=False)
 
+    def active(self, distance: Tensor) -> int:
+        """Count the Gaussians that reach the longest of these distances, Å."""
+        longest = float(distance.detach().max()) if distance.numel() else 0.0
+        if not math.isfinite(longest):
+            return len(self.centres)
+        return min(len(self.centres), math.ceil(longest / self.extent / self.spacing + _REACH) + 1)
+
     def forward(self, distance: Tensor, active: int) -> Tensor:
         """[*e] distances in Å -> [*e, active]."""
         u = (distance / self.extent).unsqueeze(-1)
@@ -58,12 +65,12 @@ class RadialBasis(nn.Module):
         return torch.where(x.abs() < _REACH, torch.exp(-0.5 * x**2), 0.0) * envelope
 
 
-def edge_geometry(positions: Tensor, edges: Edges, basis: RadialBasis, active: int) -> Geometry:
+def edge_geometry(positions: Tensor, edges: Edges, basis: RadialBasis) -> Geometry:
     """Distances and unit vectors from the current positions [*n, 3], Å."""
     vector = edges.source(positions) + edges.shift - edges.target(positions)  # from i to j, [*e, 3]
     distance = vector.square().sum(-1).clamp(min=_TINY).sqrt()  # [*e]
     unit = -vector / distance.unsqueeze(-1)
-    radial = edges.radial(distance, basis, active)
+    radial = edges.radial(distance, basis, basis.active(distance))
     if edges.mask is not None:
         unit = unit * edges.mask
     return Geometry(radial, unit)
@@ -100,11 +107,13 @@ class GlobalScalar(nn.Module):
     def distribute(self, x: Tensor, x_global: Tensor, edges: Edges) -> Tensor:
         """Nodes [*n, F] learn from the global scalar [*g, F]."""
         spread = edges.spread(x_global).expand_as(x)
-        return x + self.mlp_node(torch.cat([x, spread], -1))
+        out: Tensor = x + self.mlp_node(torch.cat([x, spread], -1))
+        return out
 
     def aggregate(self, x: Tensor, x_global: Tensor, edges: Edges) -> Tensor:
-        """The global scalar [*g, F] learns from the mean node."""
-        return x_global + self.mlp_vn(torch.cat([edges.mean(x), x_global], -1))
+        """Let the global scalar [*g, F] learn from the mean node."""
+        out: Tensor = x_global + self.mlp_vn(torch.cat([edges.mean(x), x_global], -1))
+        return out
 
 
 class GlobalVector(nn.Module):
@@ -117,11 +126,13 @@ class GlobalVector(nn.Module):
 
     def distribute(self, v: Tensor, v_global: Tensor, edges: Edges) -> Tensor:
         """Nodes [*n, 3, F] learn from the global vector [*g, 3, F]."""
-        return v + self.mlp_node(v + edges.spread(v_global))
+        out: Tensor = v + self.mlp_node(v + edges.spread(v_global))
+        return out
 
     def aggregate(self, v: Tensor, v_global: Tensor, edges: Edges) -> Tensor:
-        """The global vector [*g, 3, F] learns from the mean node."""
-        return v_global + self.mlp_vn(edges.mean(v) + v_global)
+        """Let the global vector [*g, 3, F] learn from the mean node."""
+        out: Tensor = v_global + self.mlp_vn(edges.mean(v) + v_global)
+        return out
 
 
 class MessagePassing(nn.Module):
@@ -137,7 +148,7 @@ class MessagePassing(nn.Module):
         self.vec_activation = VectorActivation(width)
 
     def forward(self, x: Tensor, v: Tensor, defect: Gate, geometry: Geometry, edges: Edges) -> tuple[Tensor, Tensor]:
-        """x [*n, F], v [*n, 3, F], defect embedding (table [3, F]) -> updated x, v."""
+        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, 3F]
         rho = active_linear(geometry.radial, self.edge_proj)  # [*e, 3F]
         moved, h = edges.messages(self.x_proj(x), gate, v, rho, geometry.unit)
@@ -156,7 +167,7 @@ class SelfUpdate(nn.Module):
         self.vec_activation = VectorActivation(width)
 
     def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """x [*n, F], v [*n, 3, F] -> updated x, v."""
+        """Return x [*n, F] and v [*n, 3, F], updated."""
         v1, v2 = self.vec_proj(v).chunk(2, -1)
         norm = torch.sqrt(v2.square().sum(-2) + _TINY)  # [*n, F]
         p, q, t = self.xvec_proj(torch.cat([x, norm], -1)).chunk(3, -1)
@@ -178,13 +189,14 @@ class CoordinateUpdate(nn.Module):
         self.coord_mlp = _two_layers(width, width, 1)
 
     def forward(self, x: Tensor, v: Tensor, defect: Gate, geometry: Geometry, edges: Edges) -> Tensor:
-        """x [*n, F], v [*n, 3, F], defect embedding (table [3, F]) -> displacement of this layer, Å, [*n, 3]."""
+        """Return this layer's displacement, Å, [*n, 3], from x [*n, F], v [*n, 3, F] and the embedding [3, F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, F]
         rho = active_linear(geometry.radial, self.edge_proj)  # [*e, F]
-        inner, _, outer = self.coord_mlp
-        s = edges.readout(inner(edges.products(self.x_proj(x), gate, rho)), outer)  # [*e, 1]
+        products = edges.products(self.x_proj(x), gate, rho)  # [*e, F]
+        s = edges.readout(self.coord_mlp[0](products), cast("nn.Linear", self.coord_mlp[2]))  # [*e, 1]
         t = edges.sum(s * geometry.unit)  # [*n, 3]
-        return (self.lin_vec2coord(v).squeeze(-1) + t) / 2
+        u: Tensor = self.lin_vec2coord(v).squeeze(-1)  # [*n, 3]
+        return (u + t) / 2
 
 
 def active_linear(radial: Tensor, linear: nn.Linear) -> Tensor:

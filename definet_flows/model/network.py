@@ -6,6 +6,8 @@ One network, two forms of edges: see `definet_flows.model.edges`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from definet_flows.model.layers import (
 )
 
 _MARKERS = 3
+_Layer = tuple[GlobalScalar, GlobalVector, MessagePassing, SelfUpdate, CoordinateUpdate]
 
 
 class _Table(nn.Module):
@@ -68,9 +71,17 @@ class DefiNet(nn.Module):
         self.message_update_layers = nn.ModuleList(SelfUpdate(config) for _ in range(depth))
         self.coord_update_layers = nn.ModuleList(CoordinateUpdate(config) for _ in range(depth))
 
-    def forward(
-        self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges, active: int | None = None
-    ) -> Tensor:
+    def _layers(self) -> Iterator[_Layer]:
+        lists = (
+            self.virtual_scalar_layers,
+            self.virtual_vector_layers,
+            self.message_passing_layers,
+            self.message_update_layers,
+            self.coord_update_layers,
+        )
+        return cast("Iterator[_Layer]", zip(*lists, strict=True))
+
+    def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
         """Predict relaxed positions.
 
         Parameters
@@ -81,31 +92,20 @@ class DefiNet(nn.Module):
             Unrelaxed Cartesian positions, Å, [*n, 3]; [1, N, 3] where a batch on one neighbour table shares them.
         edges : Edges
             Neighbours within the cutoff at the unrelaxed positions.
-        active : int, optional
-            Number of Gaussians to evaluate (all by default); `active_gaussians` counts the ones that matter.
 
         Returns
         -------
         Tensor
             Relaxed Cartesian positions, placeholders of vacancies included, Å, [*n, 3].
         """
-        active = self.config.gaussians if active is None else active
         defect = Gate(self.defect_emb.embeddings.weight, markers)
         x = self.lin_comb(torch.cat([self.atom_emb(numbers), self.defect_emb(markers)], -1))  # [*n, F]
         v = x.new_zeros(*x.shape[:-1], 3, x.shape[-1])  # [*n, 3, F]
         x_global = self.vn_emb.weight.expand_as(edges.mean(x))  # [*g, F]
         v_global = edges.mean(v)  # [*g, 3, F]
         r = positions
-        layers = zip(
-            self.virtual_scalar_layers,
-            self.virtual_vector_layers,
-            self.message_passing_layers,
-            self.message_update_layers,
-            self.coord_update_layers,
-            strict=True,
-        )
-        for scalar, vector, message, update, coordinate in layers:
-            geometry = edge_geometry(r, edges, self.basis, active)
+        for scalar, vector, message, update, coordinate in self._layers():
+            geometry = edge_geometry(r, edges, self.basis)
             x = scalar.distribute(x, x_global, edges)
             v = vector.distribute(v, v_global, edges)
             x, v = message(x, v, defect, geometry, edges)
@@ -114,11 +114,3 @@ class DefiNet(nn.Module):
             x_global = scalar.aggregate(x, x_global, edges)
             v_global = vector.aggregate(v, v_global, edges)
         return r
-
-
-def active_gaussians(config: NetworkConfig, longest: float) -> int:
-    """Count the Gaussians that are not zero, to machine precision, at distances up to `longest` Å.
-
-    Seven spacings beyond the longest distance a Gaussian is exp(-24.5) = 2e-11.
-    """
-    return min(config.gaussians, math.ceil(longest / config.spacing) + 8)

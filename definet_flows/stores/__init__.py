@@ -5,15 +5,18 @@ from definet_flows.stores.filters import Filter
 from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LedgerRow
 from definet_flows.stores.pairs import judge, update_pairs
+from definet_flows.stores.rows import ArmsRow, arms_rows
 from definet_flows.stores.savings import Quantity, Savings, savings, savings_by
 
 __all__ = [
+    "ArmsRow",
     "Filter",
     "JournalStore",
     "LedgerRow",
     "Quantity",
     "Records",
     "Savings",
+    "arms_rows",
     "judge",
     "open_store",
     "savings",

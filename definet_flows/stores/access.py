@@ -122,6 +122,11 @@ class Records:
     def __repr__(self) -> str:
         return f"Records({self.name!r})"
 
+    @property
+    def location(self) -> str:
+        """Where the records are, to be told to a person: a journal's path, else the store's name in the settings."""
+        return self.store.path if isinstance(self.store, JournalStore) else self.name
+
     def __enter__(self) -> Records:  # noqa: PYI034 - not to be derived from
         return self
 

@@ -1,1 +1,20 @@
 """Thin job shells, relaxation engines and flows."""
+
+from __future__ import annotations
+
+from definet_flows.workflows.engines import ENGINES, Engine, resolve_engine
+from definet_flows.workflows.flow import Campaign, DefectFlowMaker, defect_flow
+from definet_flows.workflows.forcefield import PotentialRelaxMaker
+from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
+
+__all__ = [
+    "ENGINES",
+    "Campaign",
+    "DefectFlowMaker",
+    "Engine",
+    "PotentialRelaxMaker",
+    "VaspDefectRelaxMaker",
+    "VaspDefectSetGenerator",
+    "defect_flow",
+    "resolve_engine",
+]

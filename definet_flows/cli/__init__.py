@@ -1,0 +1,21 @@
+"""The command `definet`: thin shells around the package, one module per group of commands.
+
+Heavy libraries are imported inside the commands, so that `definet --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+
+from definet_flows.cli.app import app
+from definet_flows.cli.campaign import quickstart, run
+from definet_flows.cli.records import savings
+
+__all__ = ["app", "main", "quickstart", "run", "savings"]
+
+
+def main() -> None:
+    """Run the command line."""
+    # Two threads that spin while they wait stand in each other's way on a shared machine; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    app()

@@ -1,0 +1,47 @@
+"""The typer application, and how errors leave it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from definet_flows.errors import InputError
+
+console = Console()
+errors = Console(stderr=True)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class _OneLineErrors(TyperGroup):
+    """Bad input ends in one line and exit code 2, never in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of click, which typer carries inside
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            errors.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False, markup=True)
+            raise typer.Exit(BAD_INPUT) from None
+        except KeyboardInterrupt:
+            errors.print("interrupted: the same command goes on where this stopped")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Point defects by the thousand: enumerate, pre-relax with DefiNet, relax, record, and prove the saving.",
+)
+
+
+@app.callback()
+def _definet() -> None:
+    """Keep `definet COMMAND` a group even while it has one command."""

@@ -1,0 +1,209 @@
+"""`definet run` and `definet quickstart`: the main job on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+
+if TYPE_CHECKING:
+    from definet_flows.stores import ArmsRow
+    from definet_flows.workflows import DefectFlowMaker
+
+_FAILED = 1
+
+
+@app.command()
+def run(
+    host: options.Host,
+    defect: options.Defect,
+    supercell: options.Supercell = (8, 8, 1),
+    max_defects: options.MaxDefects = None,
+    max_on: options.MaxOn = [],  # noqa: B006 - typer's way to say "none"
+    min_distance: options.MinDistance = None,
+    max_distance: options.MaxDistance = None,
+    engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp",
+    control_fraction: Annotated[
+        float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
+    ] = 0.1,
+    batch_size: Annotated[int, typer.Option(help="Configurations in one prediction job.")] = 100,
+    model: options.Model = "definet-2dmd",
+    relax_host: Annotated[
+        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
+    ] = True,
+    allow_unseen_host: Annotated[
+        bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
+    ] = False,
+    store: options.Store = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  [default: a new one in the data folder]")
+    ] = None,
+    json_file: options.Json = None,
+) -> None:
+    """Enumerate the defects of HOST, pre-relax, relax and record them on this machine.
+
+    Relaxations stop at 0.01 eV/Å. What the record store has is reused: the same command goes on where it stopped.
+    """
+    from definet_flows.defects import Choices
+    from definet_flows.workflows import DefectFlowMaker
+
+    choices = Choices(
+        defects=tuple(defect),
+        max_defects=max_defects,
+        max_on=options.parse_limits(max_on, "--max-on"),
+        min_distance=min_distance,
+        max_distance=max_distance,
+    )
+    maker = DefectFlowMaker(
+        supercell=supercell,
+        defects=choices,
+        engine=engine,
+        control_fraction=control_fraction,
+        batch_size=batch_size,
+        model=model,
+        relax_host=relax_host,
+        store=store,
+        allow_unseen_host=allow_unseen_host,
+    )
+    _run(maker, host, folder, json_file)
+
+
+@app.command()
+def quickstart(
+    store: options.Store = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  [default: a new one in the data folder]")
+    ] = None,
+    json_file: options.Json = None,
+) -> None:
+    """Run the whole chain on 4 x 4 MoS2 in minutes: 11 configurations, both starts, forces to 0.01 eV/Å.
+
+    The engine is the potential SevenNet-0, whose weights come with the installation; nothing is downloaded.
+    """
+    from definet_flows.defects import Choices
+    from definet_flows.workflows import DefectFlowMaker
+
+    console.print(
+        "[dim]What this is: DefiNet learned from DFT (PBE) relaxations of the 2DMD data set; the judge here is another "
+        "engine, the potential SevenNet-0. It shows the mechanics, not a DFT saving.[/]",
+        soft_wrap=True,
+    )
+    # Neighbours up to S above S (3.13 Å): four singles and seven pairs.
+    choices = Choices(defects=("v_S", "v_Mo", "W_Mo", "Se_S"), max_defects=2, max_distance=3.16)
+    maker = DefectFlowMaker(
+        name="quickstart", supercell=(4, 4, 1), defects=choices, engine="sevennet", control_fraction=1.0, store=store
+    )
+    _run(maker, "MoS2", folder, json_file)
+
+
+def _run(maker: DefectFlowMaker, host: str, folder: Path | None, json_file: Path | None) -> None:
+    """Run the flow under a progress bar, print its table, and write the JSON file."""
+    from definet_flows.stores import Filter, arms_rows, open_store
+    from definet_flows.workflows.arms import arms_hash
+    from definet_flows.workflows.engines import resolve_engine
+    from definet_flows.workflows.local import new_folder, run_here
+
+    options.check_writable(json_file)
+    campaign = maker.campaign(host)
+    folder = folder or new_folder()
+    with open_store(maker.store) as records:  # the lock is tried before anything runs
+        place = records.location
+    console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
+    with _Bar(len(campaign.ids) + len(campaign.controls)) as bar:
+        totals = run_here(maker.make(host), folder, bar.tell)
+    where = Filter(
+        configuration_ids=campaign.ids,
+        settings_hash=arms_hash(resolve_engine(maker.engine), relaxed_host=maker.relax_host),
+        weights=campaign.weights,
+    )
+    with open_store(maker.store, read_only=True) as records:
+        rows = arms_rows(records, where)
+    _print(rows, totals)
+    if json_file is not None:
+        _write(json_file, rows, totals or {}, place)
+    if totals is None or not rows or any(row.failed for row in rows):
+        raise typer.Exit(_FAILED)
+
+
+class _Bar(Progress):
+    """A bar over relaxations that names the job at work."""
+
+    def __init__(self, total: int) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, TimeElapsedColumn(), console=console)
+        self.relaxations = self.add_task("starting", total=total)
+
+    def tell(self, event: str, name: str) -> None:
+        """Hear that a job has started or finished."""
+        if event == "Starting":
+            self.update(self.relaxations, description=name)
+        elif name.startswith("record "):
+            self.advance(self.relaxations)
+        elif name.startswith("totals"):
+            done = int(self.tasks[0].completed)
+            self.update(self.relaxations, description="done", total=done or 1, completed=done or 1)
+
+
+def _print(rows: list[ArmsRow], totals: dict[str, Any] | None) -> None:
+    table = Table("defects", header_style="bold")
+    for heading in ("|F| eV/Å\nunrelaxed", "at start\npredicted", "steps\nunrelaxed", "from\npredicted"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for row in rows:
+        verdict = row.verdict or ("failed" if row.failed else f"{row.gate}: {row.reason}" if row.reason else row.gate)
+        table.add_row(
+            row.name,
+            _number(row.start_force_unrelaxed, "{:.3f}"),
+            _number(row.start_force_predicted, "{:.3f}"),
+            _number(row.steps_unrelaxed, "{}"),
+            _number(row.steps_predicted, "{}"),
+            verdict + (" (flagged)" if row.gate == "flagged" and row.verdict else ""),
+        )
+    console.print(table)
+    if totals is None:
+        console.print("[bold red]the flow did not finish[/]: see the jobs' folder; the same command goes on from here")
+        return
+    same = [row for row in rows if row.same_minimum]
+    unrelaxed, predicted = (
+        sum(getattr(row, field) or 0 for row in same) for field in ("steps_unrelaxed", "steps_predicted")
+    )
+    console.print(f"ionic steps, pairs in the same minimum: {unrelaxed} from unrelaxed, {predicted} from predicted")
+    console.print(totals["message"], highlight=False, soft_wrap=True)
+    if totals["relaxations_run"] == 0 and totals["relaxations_reused"]:
+        console.print("everything was in the store already: nothing was computed again")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _write(path: Path, rows: list[ArmsRow], totals: dict[str, Any], store: str) -> None:
+    records = [
+        {
+            "name": row.name,
+            "configuration_id": row.configuration_id,
+            "steps_unrelaxed": row.steps_unrelaxed,
+            "steps_predicted": row.steps_predicted,
+            "converged": row.converged,
+            "same_minimum": row.same_minimum,
+            "verdict": row.verdict,
+            "in_domain": row.in_domain,
+        }
+        for row in rows
+    ]
+    result = {
+        "saving": totals.get("saving"),
+        "relaxations_run": totals.get("relaxations_run", 0),
+        "relaxations_reused": totals.get("relaxations_reused", 0),
+        "store": store,
+        "records": records,
+    }
+    options.write_whole(path, json.dumps(result, indent=2) + "\n")

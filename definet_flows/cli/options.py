@@ -1,0 +1,85 @@
+"""Options that several commands share, each said once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from definet_flows.errors import InputError
+
+Host = Annotated[
+    str,
+    typer.Argument(
+        help="File of the host's unit cell (CIF, POSCAR, ...) or a shipped host: MoS2, WSe2, BN, GaSe, InSe, P."
+    ),
+]
+Supercell = Annotated[
+    tuple[int, int, int], typer.Option("--supercell", help="Repetitions of the unit cell along a, b, c.")
+]
+Defect = Annotated[
+    list[str],
+    typer.Option("--defect", help="Defect by name, again for each: v_S (vacancy), W_Mo (W on Mo), v_S@12 (by site)."),
+]
+MaxDefects = Annotated[
+    int | None, typer.Option(help="Most defects in one configuration.  [default: 1, or what --max-on allows]")
+]
+MaxOn = Annotated[
+    list[str], typer.Option("--max-on", help="Most defects on one element of the host, as Mo=1; again for each.")
+]
+MinDistance = Annotated[float | None, typer.Option(help="Shortest distance between two defects, Å.")]
+MaxDistance = Annotated[float | None, typer.Option(help="Longest distance between two defects, Å.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Record store: a name from the settings, or a .jsonl file.  [default: the settings' record_store]",
+    ),
+]
+Model = Annotated[str, typer.Option("--model", help="Registry id of the weights, or a .safetensors file.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
+
+
+def parse_limits(items: list[str], option: str) -> dict[str, int]:
+    """Return {name: number} of options such as Mo=1.
+
+    Raises
+    ------
+    InputError
+        If one does not have that form.
+    """
+    limits = {}
+    for item in items:
+        name, _, number = item.partition("=")
+        if not name or not number.isdecimal():
+            msg = f"{option} {item}: write a name and a whole number, such as Mo=1"
+            raise InputError(msg)
+        limits[name] = int(number)
+    return limits
+
+
+def check_writable(path: Path | None) -> None:
+    """Refuse an output file before the work, not after it.
+
+    Raises
+    ------
+    InputError
+        If its folder does not exist or cannot be written to.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        msg = f"{path} is a folder: name a file"
+        raise InputError(msg)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        msg = f"{path} cannot be written: is there a folder {path.parent} that you may write to?"
+        raise InputError(msg)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,136 @@
+"""Checkpoints: weights as safetensors, everything else as JSON in the same file's header. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from definet_flows.errors import InputError
+from definet_flows.model.config import NetworkConfig
+from definet_flows.model.network import DefiNet
+from definet_flows.schemas import Frozen, Matrix, Vector
+
+DEFAULT_MODEL = "definet-2dmd"
+"""Registry id of the weights in the package."""
+
+_WEIGHTS = Path(__file__).parent / "weights"
+_HEADER = "definet"
+_FORMAT = 1
+
+
+class UnitCell(Frozen):
+    """A host that the weights were trained on, as its unit cell."""
+
+    formula: str
+    lattice: Matrix = Field(description="rows, Å")
+    numbers: tuple[int, ...]
+    frac_coords: tuple[Vector, ...]
+    dimensionality: int
+
+
+class Card(Frozen):
+    """What a checkpoint is; stored with the weights."""
+
+    format: int = _FORMAT
+    name: str = Field(description="registry id")
+    version: str = "1"
+    config: NetworkConfig
+    hosts: tuple[UnitCell, ...] = Field(default=(), description="hosts trained on; empty: unknown")
+    elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
+    data: str = Field(default="", description="training data and its licence, in words")
+    data_hash: str = ""
+    recipe: dict[str, object] = Field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = Field(default_factory=dict, description="validation, by set, Å")
+
+    @property
+    def domain_known(self) -> bool:
+        """False for weights that came without their training domain."""
+        return bool(self.hosts and self.elements)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights with their card.
+
+    Attributes
+    ----------
+    path
+        The safetensors file.
+    sha256
+        Of the file: the identity of the weights in predictions and records.
+    """
+
+    path: Path
+    sha256: str
+    card: Card
+
+    @property
+    def name(self) -> str:
+        """Registry id."""
+        return self.card.name
+
+    @cached_property
+    def network(self) -> DefiNet:
+        """The network in float32, ready for inference, loaded once."""
+        network = DefiNet(self.card.config)
+        with safe_open(self.path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        network.load_state_dict(state)
+        return network.eval().requires_grad_(requires_grad=False)
+
+
+def save_checkpoint(path: Path, network: DefiNet, card: Card) -> Checkpoint:
+    """Write weights (float32) and card to one safetensors file, whole or not at all."""
+    state = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in network.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(state, partial, metadata={_HEADER: card.model_dump_json()})
+    partial.replace(path)
+    return load_checkpoint(path)
+
+
+def load_checkpoint(ref: str | Path) -> Checkpoint:
+    """Return the checkpoint of a registry id or of a .safetensors file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or id, or the file holds no DefiNet of a known format.
+    """
+    path = Path(ref)
+    if path.suffix != ".safetensors":
+        path = _WEIGHTS / f"{ref}.safetensors"
+    if not path.is_file():
+        raise InputError(f"no model {str(ref)!r}: a .safetensors file or one of {', '.join(shipped_models())}")
+    return _load(path.resolve(), path.stat().st_mtime_ns)
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Registry ids of the weights in the package."""
+    return tuple(sorted(p.stem for p in _WEIGHTS.glob("*.safetensors")))
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, stamp: int) -> Checkpoint:
+    """Read the header; `stamp` makes a file that was written anew another entry of the cache."""
+    del stamp
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file ({error}): give a DefiNet checkpoint") from None
+    if header is None:
+        raise InputError(f"{path} holds no DefiNet card: published weights come in by `definet import-checkpoint`")
+    try:
+        card = Card.model_validate_json(header)
+    except ValidationError as error:
+        raise InputError(f"{path}: unreadable card ({error.errors()[0]['msg']}): written by another version?") from None
+    if card.format > _FORMAT:
+        raise InputError(f"{path} has format {card.format}, newer than {_FORMAT}: update definet_flows")
+    return Checkpoint(path, hashlib.sha256(path.read_bytes()).hexdigest(), card)

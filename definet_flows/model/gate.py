@@ -1,0 +1,178 @@
+"""Validity gate: whether a prediction may start a relaxation.
+
+The numbers come from DFT-relaxed defects of six 2D hosts (doi:10.5281/zenodo.14027373): rejected is what those never
+show, flagged what they show seldom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Element, Lattice, Structure
+from pymatgen.util.coord import pbc_shortest_vectors
+from vesin import NeighborList
+
+from definet_flows.defects import nodes
+from definet_flows.hosts import to_structure
+from definet_flows.model.checkpoint import Card, Checkpoint, UnitCell
+from definet_flows.model.predict import RawPrediction
+from definet_flows.schemas import INSERTED, VACANCY, Configuration, FloatArray, Gate, Host
+
+REJECT_DISTANCE, FLAG_DISTANCE = 0.72, 0.80
+"""Shortest distance in units of the sum of covalent radii (Cordero, doi:10.1039/b801115j)."""
+REJECT_MOVE, FLAG_MOVE = 4.5, 1.0
+"""Largest displacement of any atom, Å."""
+FAR, REJECT_FAR_MOVE = 6.0, 0.7
+"""An atom farther than the first from every defect may move by the second at most, Å."""
+
+_LAYER = 2
+_LAYER_HEIGHT = 40.0  # Å; layers are compared in cells of one height, whatever their vacuum
+
+
+def judge(
+    checkpoint: Checkpoint,
+    host: Host,
+    configuration: Configuration,
+    base: FloatArray,
+    prediction: RawPrediction,
+    *,
+    allow_unseen_host: bool = False,
+) -> Gate:
+    """Return the verdict on one prediction.
+
+    Parameters
+    ----------
+    base
+        Host positions that the displacements are added to, Å, [n_sites, 3].
+    allow_unseen_host
+        Let pass a host that the weights never saw, or weights whose training domain is unknown.
+    """
+    outside = "; ".join(_outside(checkpoint.card, host, configuration, allow_unseen_host=allow_unseen_host))
+    if outside:
+        return Gate(verdict="rejected", in_domain=False, reason=outside)
+    if prediction.displacements is None:
+        return Gate(verdict="rejected", reason=f"no prediction: {prediction.error}")
+    return _judge_geometry(host, configuration, base, prediction.displacements)
+
+
+def _judge_geometry(host: Host, configuration: Configuration, base: FloatArray, moved: FloatArray) -> Gate:
+    ratio, pair = shortest_distance(host, configuration, base + moved)
+    atoms = nodes(host, configuration)[1] != VACANCY
+    size = np.where(atoms, np.linalg.norm(moved, axis=1), 0.0)
+    far = np.where(distance_to_defects(host, configuration) > FAR, size, 0.0)
+    close = f"{pair} at {ratio:.2f} of the sum of covalent radii"
+    moves = f"site {size.argmax()} moves by {size.max():.2f} Å"
+    if ratio < REJECT_DISTANCE:
+        return Gate(verdict="rejected", reason=f"{close}, below {REJECT_DISTANCE}")
+    if size.max() > REJECT_MOVE:
+        return Gate(verdict="rejected", reason=f"{moves}, above {REJECT_MOVE} Å")
+    if far.max() > REJECT_FAR_MOVE:
+        reason = f"site {far.argmax()}, over {FAR:.0f} Å from every defect, moves by {far.max():.2f} Å"
+        return Gate(verdict="rejected", reason=f"{reason}, above {REJECT_FAR_MOVE} Å")
+    flags = [text for text, raised in ((close, ratio < FLAG_DISTANCE), (moves, size.max() > FLAG_MOVE)) if raised]
+    return Gate(verdict="flagged" if flags else "accepted", reason="; ".join(flags))
+
+
+def shortest_distance(host: Host, configuration: Configuration, positions: FloatArray) -> tuple[float, str]:
+    """Return the shortest distance in units of the sum of covalent radii, and its pair in words.
+
+    `positions` are Cartesian, placeholders included, Å, [n_sites, 3].
+    """
+    numbers, markers = nodes(host, configuration)
+    atoms = np.flatnonzero(markers != VACANCY)
+    radii = np.array([_radius(int(z)) for z in numbers[atoms]])
+    search = NeighborList(cutoff=2 * FLAG_DISTANCE * float(radii.max()), full_list=False)
+    i, j, d = search.compute(
+        points=np.ascontiguousarray(positions[atoms]), box=np.array(host.lattice), periodic=True, quantities="ijd"
+    )
+    if len(d) == 0:
+        return np.inf, ""
+    ratio = d / (radii[i] + radii[j])
+    k = int(ratio.argmin())
+    names = [f"{Element.from_Z(int(numbers[atoms[n]])).symbol} (site {atoms[n]})" for n in (i[k], j[k])]
+    return float(ratio[k]), f"{names[0]} and {names[1]} {d[k]:.2f} Å apart,"
+
+
+def distance_to_defects(host: Host, configuration: Configuration) -> FloatArray:
+    """Return each pristine site's distance to the nearest edited site or inserted atom, Å, [n_sites]."""
+    frac = np.array(host.frac_coords)
+    defects = [frac[e.site] if e.site is not None else np.array(e.position) for e in configuration.edits]
+    if not defects:
+        return np.full(host.n_sites, np.inf)
+    _, squared = pbc_shortest_vectors(Lattice(host.lattice), np.array(defects), frac, return_d2=True)
+    nearest: FloatArray = np.asarray(squared, dtype=np.float64).min(0)
+    return np.sqrt(nearest)
+
+
+@lru_cache(maxsize=128)
+def _radius(number: int) -> float:
+    """Covalent radius, Å; hydrogen-like 0.31 to caesium-like 2.44; elements beyond curium get curium's."""
+    symbol = Element.from_Z(number).symbol
+    return float(CovalentRadius.radius.get(symbol, CovalentRadius.radius["Cm"]))
+
+
+# ------------------------------------------------------------------ domain
+
+
+def _outside(card: Card, host: Host, configuration: Configuration, *, allow_unseen_host: bool) -> Iterator[str]:
+    """Say in what a configuration lies outside of what the weights learned."""
+    if any(edit.marker == INSERTED for edit in configuration.edits):
+        yield "inserted atoms are unknown to the network"
+    if configuration.charge:
+        yield f"charge {configuration.charge:+d}: the network learned neutral cells"
+    if not card.domain_known:
+        if not allow_unseen_host:
+            yield "the weights' training domain is unknown (allow_unseen_host lets them pass)"
+        return
+    unseen = sorted(set(nodes(host, configuration)[0].tolist()) - set(card.elements))
+    if unseen:
+        yield f"element {', '.join(Element.from_Z(z).symbol for z in unseen)} never seen in training"
+    if not allow_unseen_host and not _host_seen(card, host):
+        known = ", ".join(dict.fromkeys(unit.formula for unit in card.hosts))
+        yield f"host {host.formula} is none of those trained on ({known}) (allow_unseen_host lets it pass)"
+
+
+def _host_seen(card: Card, host: Host) -> bool:
+    return _seen(card.hosts, host.model_dump_json())
+
+
+@lru_cache(maxsize=64)
+def _seen(hosts: tuple[UnitCell, ...], host_json: str) -> bool:
+    """Compare by structure: primitive cells, lattice constants within 3 %, whatever the vacuum."""
+    host = Host.model_validate_json(host_json)
+    matcher = StructureMatcher(ltol=0.03, stol=0.1, angle_tol=2, primitive_cell=False, scale=False)
+    primitive = _comparable(to_structure(host), host.dimensionality)
+    return any(
+        unit.dimensionality == host.dimensionality
+        and matcher.fit(primitive, _comparable(_unit_structure(unit), unit.dimensionality))
+        for unit in hosts
+    )
+
+
+def _unit_structure(unit: UnitCell) -> Structure:
+    return Structure(unit.lattice, np.array(unit.numbers).tolist(), np.array(unit.frac_coords))
+
+
+def _comparable(structure: Structure, dimensionality: int) -> Structure:
+    """Return the primitive cell; a layer (normal along c) in a cell of one fixed height."""
+    if dimensionality == _LAYER:
+        lattice = structure.lattice.matrix.copy()
+        lattice[2] *= _LAYER_HEIGHT / np.linalg.norm(lattice[2])
+        structure = Structure(lattice, structure.species, structure.cart_coords, coords_are_cartesian=True)
+    return structure.get_primitive_structure(tolerance=0.1)
+
+
+def unit_cell(host: Host) -> UnitCell:
+    """Return the primitive cell that a card keeps of a training host."""
+    primitive = to_structure(host).get_primitive_structure(tolerance=0.1)
+    return UnitCell(
+        formula=host.formula,
+        lattice=tuple(map(tuple, primitive.lattice.matrix.round(6).tolist())),
+        numbers=primitive.atomic_numbers,
+        frac_coords=tuple(map(tuple, primitive.frac_coords.round(6).tolist())),
+        dimensionality=host.dimensionality,
+    )

@@ -1,0 +1,136 @@
+"""Prediction: configurations in, displacements out; batches of one host share its neighbour table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from definet_flows.defects import nodes
+from definet_flows.model.batches import lattice_of
+from definet_flows.model.checkpoint import Checkpoint
+from definet_flows.model.graph import crystal, find_neighbours, list_edges
+from definet_flows.model.network import DefiNet
+from definet_flows.schemas import INSERTED, VACANCY, Configuration, FloatArray, Host
+
+IntArray = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class RawPrediction:
+    """What the network said of one configuration, before the gate.
+
+    Attributes
+    ----------
+    displacements
+        Per pristine site, placeholders included, Å, [n_sites, 3]: what to add to the host's sites, however
+        the host was relaxed. None if the prediction failed.
+    seconds
+        Wall time per structure, a batch's shared out evenly.
+    uncertainty
+        Expected mean |error|, Å, where the weights give one.
+    """
+
+    displacements: FloatArray | None
+    seconds: float
+    device: str
+    uncertainty: float | None = None
+    error: str | None = None
+
+
+def displacements(
+    network: DefiNet, host: Host, numbers: IntArray, markers: IntArray, *, batch_size: int = 32
+) -> FloatArray:
+    """Return the network's relaxed minus pristine positions, as it was trained to give them.
+
+    Parameters
+    ----------
+    network
+        On its device, in its precision.
+    host
+        Pristine supercell, n_sites.
+    numbers, markers
+        Of the pristine sites, [n, n_sites].
+    batch_size
+        Configurations a batch.
+
+    Returns
+    -------
+    ndarray
+        Å, [n, n_sites, 3].
+    """
+    parameter = next(network.parameters())
+    lattice = lattice_of(host, network.config).to(parameter.device, parameter.dtype).fused()
+    out = []
+    with torch.inference_mode():
+        for k in range(0, len(numbers), batch_size):
+            z, m = (_index(a[k : k + batch_size], parameter.device) for a in (numbers, markers))
+            out.append((network(z, m, lattice.positions, lattice.edges) - lattice.positions).double().cpu().numpy())
+    return np.concatenate(out) if out else np.zeros((0, host.n_sites, 3))
+
+
+def mixed_displacements(network: DefiNet, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
+    """Return the same for any mixture of hosts, in one torch-geometric batch: [(host, numbers, markers)]."""
+    parameter = next(network.parameters())
+    data = []
+    for host, _, _ in crystals:
+        cell, positions = np.array(host.lattice), host.cartesian
+        data.append(crystal(find_neighbours(cell, positions, network.config), cell, positions, parameter.dtype))
+    batch = Batch.from_data_list(data).to(parameter.device)
+    z, m = (_index(np.concatenate([c[k] for c in crystals]), parameter.device) for k in (1, 2))
+    with torch.inference_mode():
+        moved = (network(z, m, batch.pos, list_edges(batch)) - batch.pos).double().cpu().numpy()
+    return np.split(moved, np.cumsum([host.n_sites for host, _, _ in crystals])[:-1])
+
+
+def predict(
+    checkpoint: Checkpoint, host: Host, configurations: Sequence[Configuration], *, batch_size: int = 32
+) -> list[RawPrediction]:
+    """Predict the displacements of configurations of one host, in order.
+
+    The labels that the network learned contain the relaxation of its own training host, so what is applied is
+    [net(configuration) - net(pristine)] minus its mean over the atoms: the pristine host maps to itself
+    exactly. A structure that cannot be predicted is a result with an `error`, not an exception.
+    """
+    start = time.perf_counter()
+    network = checkpoint.network
+    device = next(network.parameters()).device.type
+    problems = [_problem(checkpoint, host, c) for c in configurations]
+    usable = [c for c, problem in zip(configurations, problems, strict=True) if problem is None]
+    pristine = Configuration(edits=())
+    rows = [nodes(host, c) for c in (pristine, *usable)]
+    numbers, markers = (np.stack([row[k] for row in rows]) for k in (0, 1))
+    moved = displacements(network, host, numbers, markers, batch_size=batch_size)
+    seconds = (time.perf_counter() - start) / max(1, len(configurations))
+    relative = iter(zip(moved[1:] - moved[0], markers[1:], strict=True))
+    out = []
+    for problem in problems:
+        if problem is not None:
+            out.append(RawPrediction(None, seconds, device, error=problem))
+            continue
+        displacement, marker = next(relative)
+        if not np.isfinite(displacement).all():
+            out.append(RawPrediction(None, seconds, device, error="the network's output is not finite"))
+            continue
+        out.append(RawPrediction(displacement - displacement[marker != VACANCY].mean(0), seconds, device))
+    return out
+
+
+def _problem(checkpoint: Checkpoint, host: Host, configuration: Configuration) -> str | None:
+    """Say why the network cannot take a configuration at all."""
+    if any(edit.marker == INSERTED for edit in configuration.edits):
+        return "the network knows no inserted atoms"
+    largest = max(nodes(host, configuration)[0])
+    if largest > checkpoint.card.config.max_number:
+        return f"the network's element table ends at Z = {checkpoint.card.config.max_number}, not {largest}"
+    return None
+
+
+def _index(array: IntArray, device: torch.device) -> Tensor:
+    return torch.as_tensor(np.asarray(array, dtype=np.int64), device=device)

@@ -1,0 +1,249 @@
+"""Training of DefiNet on (unrelaxed, relaxed) pairs; Lightning runs the loop.
+
+Loss, as in the paper (doi:10.1038/s41524-025-01728-w): mean over atoms of the Euclidean norm of the position error,
+placeholders left out. What differs from the paper's recipe is in `TrainConfig` and documented there.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from definet_flows.model.archive import PairSet
+from definet_flows.model.batches import Batch, HostSampler, Lattice, PairBatches, lattice_of
+from definet_flows.model.checkpoint import Card
+from definet_flows.model.config import NetworkConfig
+from definet_flows.model.gate import unit_cell
+from definet_flows.model.layers import CoordinateUpdate
+from definet_flows.model.network import DefiNet
+from definet_flows.schemas import Frozen, content_hash
+
+_TINY = 1e-8
+_MOST_SKIPPED = 20  # non-finite steps in a row before training stops
+
+
+class TrainConfig(Frozen):
+    """A training recipe; the defaults are ours, `recipes/paper.yaml` is the paper's."""
+
+    network: NetworkConfig = NetworkConfig()
+    seed: int = 0
+    epochs: int = Field(default=60, ge=1, description="passes; the learning rate's schedule ends with the last")
+    batch: int = Field(default=8, ge=1, description="configurations of one host a step")
+    per_epoch: int = Field(default=400, ge=0, description="entries of a set drawn each epoch; 0 for all")
+    learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: Literal["cosine", "plateau"] = Field(
+        default="cosine", description="cosine to zero, or the paper's x 0.8 after 5 epochs without gain"
+    )
+    warmup: int = Field(default=200, ge=0, description="steps of linear warm-up")
+    clip: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights, which are kept")
+    weight_decay: float = Field(default=0.0, ge=0)
+    amsgrad: bool = False
+    head_scale: float = Field(
+        default=0.02, gt=0, description="factor on the initial output heads; 1 moves atoms by about 1 Å at the start"
+    )
+    noise: float = Field(default=0.0, ge=0, description="Å; Gaussian noise on the unrelaxed positions")
+    patience: int = Field(default=0, ge=0, description="epochs without gain before stopping; 0: never")
+
+
+def shrink_heads(network: DefiNet, scale: float) -> None:
+    """Scale the initial output heads, so that training starts from 'nothing moves'."""
+    with torch.no_grad():
+        for layer in network.coord_update_layers:
+            head = cast("CoordinateUpdate", layer)
+            last = cast("nn.Linear", head.coord_mlp[2])
+            for parameter in (head.lin_vec2coord.weight, last.weight, last.bias):
+                parameter.mul_(scale)
+
+
+class Training(lightning.LightningModule):
+    """The loop's view of a network and the lattices it trains on."""
+
+    def __init__(self, config: TrainConfig, sets: list[PairSet], network: DefiNet | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.names = [s.name for s in sets]
+        if network is None:
+            network = DefiNet(config.network)
+            shrink_heads(network, config.head_scale)
+        self.network = network
+        self._hosts = [lattice_of(s.host, config.network) for s in sets]
+        self._lattices: list[Lattice] = []
+        self.skipped, self.skipped_in_a_row = 0, 0
+        self._batch: Batch | None = None
+        self._errors: list[tuple[int, float]] = []
+
+    def _lattice(self, index: int) -> Lattice:
+        if not self._lattices:
+            parameter = next(self.network.parameters())
+            self._lattices = [h.to(parameter.device, parameter.dtype).fused() for h in self._hosts]
+        return self._lattices[index]
+
+    def displacement(self, batch: Batch, noise: float = 0.0) -> Tensor:
+        """Predict relaxed minus pristine positions, Å, [B, N, 3]."""
+        lattice = self._lattice(batch.set_index)
+        start = lattice.positions
+        if noise > 0:
+            start = start + noise * torch.randn_like(batch.target)
+        relaxed: Tensor = self.network(batch.numbers, batch.markers, start, lattice.edges)
+        return relaxed - lattice.positions
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Mean Euclidean error over the atoms of a batch, Å."""
+        self._batch = batch
+        error = self.displacement(batch, self.config.noise) - batch.target
+        distance = (error.square().sum(-1) + _TINY).sqrt()[batch.atoms]
+        loss = distance.mean()
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.indices))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Collect each structure's mean |component|, Å."""
+        error = (self.displacement(batch) - batch.target).abs().mean(-1)  # [B, N]
+        mae = (error * batch.atoms).sum(1) / batch.atoms.sum(1)
+        self._errors += [(batch.set_index, float(e)) for e in mae]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean error of each set and over the sets."""
+        means = []
+        for index, name in enumerate(self.names):
+            values = [e for i, e in self._errors if i == index]
+            if values:
+                means.append(float(np.mean(values)))
+                self.log(f"mae/{name}", means[-1])
+        self.log("mae", float(np.mean(means)) if means else math.nan, prog_bar=True)
+        self._errors = []
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Skip a step whose gradient is not finite, and stop where they repeat."""
+        del optimizer
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
+        if torch.isfinite(norm):
+            self.skipped_in_a_row = 0
+            return
+        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
+        for parameter in parameters:
+            parameter.grad = None
+        if self.skipped_in_a_row > _MOST_SKIPPED and self._batch is not None:
+            name, entries = self.names[self._batch.set_index], self._batch.indices.tolist()
+            many = f"{self.skipped_in_a_row} non-finite steps in a row"
+            raise FloatingPointError(f"{many}, the last on {name}, entries {entries}: lower the learning rate")
+
+    def on_train_epoch_end(self) -> None:
+        """Log how many steps were skipped so far."""
+        self.log("skipped", float(self.skipped))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the recipe and the count beside the weights."""
+        checkpoint["recipe"] = self.config.model_dump(mode="json")
+        checkpoint["skipped"] = self.skipped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped = checkpoint["skipped"]
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of eight shapes
+        """AdamW with warm-up, then cosine to zero or the paper's plateau rule."""
+        c = self.config
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, amsgrad=c.amsgrad
+        )
+        if c.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=5, min_lr=1e-8)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "mae"}}
+        total = int(self.trainer.estimated_stepping_batches)
+
+        def rate(step: int) -> float:
+            warm = min(1.0, (step + 1) / max(1, c.warmup))
+            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+
+def read_weights(path: Path, config: NetworkConfig) -> DefiNet:
+    """Return the network of one of the loop's own checkpoints, averaged weights, without unpickling objects."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    network = DefiNet(config)
+    network.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+    return network
+
+
+def card_of(
+    name: str, config: TrainConfig, sets: list[PairSet], *, data: str = "", metrics: dict[str, dict[str, float]]
+) -> Card:
+    """Return the card of weights trained on these sets."""
+    elements = {int(z) for pairs in sets for z in np.unique(pairs.numbers[pairs.split("train")])}
+    return Card(
+        name=name,
+        config=config.network,
+        hosts=tuple(unit_cell(pairs.host) for pairs in sets),
+        elements=tuple(sorted(elements)),
+        data=data,
+        data_hash=content_hash("data", *(pairs.data_hash for pairs in sets)),
+        recipe=config.model_dump(mode="json", exclude={"network"}),
+        metrics=metrics,
+    )
+
+
+def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: bool = False) -> Path:
+    """Train a network; return the path of the best weights' Lightning checkpoint.
+
+    Parameters
+    ----------
+    config
+        The recipe.
+    sets
+        Pairs with their splits.
+    folder
+        Takes logs and checkpoints (`last.ckpt` after every epoch, `best.ckpt` by validation).
+    resume
+        Go on from `last.ckpt`.
+    """
+    lightning.seed_everything(config.seed, verbose=False)
+    module = Training(config, sets)
+    data = PairBatches(sets)
+    cuda = torch.cuda.is_available()
+    world = max(1, torch.cuda.device_count())
+
+    def loader(sampler: HostSampler) -> DataLoader[Batch]:
+        return DataLoader(data, sampler=sampler, batch_size=None, pin_memory=cuda)
+
+    best = ModelCheckpoint(folder, filename="best", monitor="mae", save_last=True, enable_version_counter=False)
+    callbacks: list[lightning.Callback] = [best, EMAWeightAveraging(decay=config.ema)]
+    if config.patience:
+        callbacks.append(EarlyStopping("mae", patience=config.patience))
+    trainer = lightning.Trainer(
+        max_epochs=config.epochs,
+        accelerator="auto",
+        devices=world if cuda else 1,
+        strategy="ddp" if world > 1 else "auto",
+        precision="bf16-mixed" if cuda else "32-true",
+        use_distributed_sampler=False,
+        gradient_clip_val=config.clip,
+        callbacks=callbacks,
+        logger=[CSVLogger(folder, name="log", version=0), TensorBoardLogger(folder, name="tensorboard", version=0)],
+        log_every_n_steps=50,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+    )
+    rank = trainer.global_rank
+    seeded = {"batch": config.batch, "per_epoch": config.per_epoch, "seed": config.seed, "rank": rank, "world": world}
+    training = HostSampler(sets, "train", **seeded)
+    validation = HostSampler(sets, "val", batch=config.batch, per_epoch=60)
+    last = folder / "last.ckpt"
+    resumed = last if resume and last.exists() else None
+    trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)
+    return Path(best.best_model_path)

@@ -1,0 +1,240 @@
+"""From a configuration to its two arms: which to relax, where they start, what is recorded. Pure: no jobs here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from definet_flows.defects import build_structure, nodes, unrelaxed_positions
+from definet_flows.errors import InputError
+from definet_flows.ledger import read_document
+from definet_flows.schemas import (
+    VACANCY,
+    Configuration,
+    DefectRecord,
+    FloatArray,
+    Frozen,
+    Gate,
+    Host,
+    HostNote,
+    Prediction,
+    PredictionNote,
+    Provenance,
+    SiteMap,
+    Start,
+    Table,
+    content_hash,
+)
+from definet_flows.workflows.provenance import location, now, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+    from pydantic import BaseModel
+    from pymatgen.core import Structure
+
+    from definet_flows.workflows.engines import Engine
+
+_MICRO = 1_000_000
+
+
+class Pristine(Frozen):
+    """The supercell and the positions that a campaign's edits and displacements start from."""
+
+    host: Host
+    base: Table = Field(description="Cartesian positions of the host's sites, Å, [n_sites, 3]")
+    source: Literal["as given", "relaxed", "reused"] = Field(
+        description="whether the base is the host as given, or relaxed by the engine, now or earlier"
+    )
+
+    @property
+    def base_hash(self) -> str:
+        """Identity of the base: positions in whole 1e-6 Å, as they are stored."""
+        return content_hash("base", np.rint(self.base * _MICRO).astype(int).ravel().tolist())
+
+
+def arms_hash(engine: Engine, *, relaxed_host: bool) -> str:
+    """Return the hash of what the arms of a pair must share: the engine's settings, and the base they start from."""
+    return engine.settings_hash if relaxed_host else content_hash("host as given", engine.settings_hash)
+
+
+def host_note(host: Host) -> HostNote:
+    """Return the part of a host that a record keeps."""
+    return HostNote(
+        formula=host.formula,
+        hash=host.hash,
+        lattice=host.lattice,
+        matrix=host.matrix,
+        dimensionality=host.dimensionality,
+        n_sites=host.n_sites,
+        provenance=host.provenance,
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration of a campaign; its arms, their starts and their records follow from it.
+
+    Attributes
+    ----------
+    pristine
+        Host and base.
+    configuration
+        What is edited.
+    engine
+        What relaxes both arms.
+    weights
+        sha256 of the weights that were asked.
+    prediction
+        What they said; None if the prediction failed as a whole.
+    """
+
+    pristine: Pristine
+    configuration: Configuration
+    engine: Engine
+    weights: str
+    prediction: Prediction | None
+
+    @property
+    def configuration_id(self) -> str:
+        """Identity of the configuration."""
+        return self.configuration.id_in(self.pristine.host.hash)
+
+    @property
+    def settings_hash(self) -> str:
+        """Hash of what both arms share."""
+        return arms_hash(self.engine, relaxed_host=self.pristine.source != "as given")
+
+    @property
+    def note(self) -> PredictionNote:
+        """What the records keep of the prediction; a missing one counts as rejected."""
+        if self.prediction is None:
+            gate = Gate(verdict="rejected", reason="no prediction: the prediction job failed")
+            return PredictionNote(weights=self.weights, seconds=0.0, device="none", gate=gate)
+        kept = {name: getattr(self.prediction, name) for name in PredictionNote.model_fields}
+        return PredictionNote(**kept)
+
+    def starts(self, *, control: bool) -> tuple[Start, ...]:
+        """Return the arms to relax: the predicted one if it is fit, the unrelaxed one if it is not or for control."""
+        if self.predicted is None or self.note.gate.verdict == "rejected":
+            return ("unrelaxed",)
+        return ("unrelaxed", "predicted") if control else ("predicted",)
+
+    def record_id(self, start: Start) -> str:
+        """Return the identity of one arm."""
+        return DefectRecord.identity(self.configuration_id, self.settings_hash, start, self.weights)
+
+    @cached_property
+    def unrelaxed(self) -> FloatArray:
+        """Cartesian positions of all rows before any relaxation, Å, [n_rows, 3]."""
+        table = unrelaxed_positions(self.pristine.host, self.configuration)
+        table[: len(self.pristine.base)] = self.pristine.base
+        return table
+
+    @cached_property
+    def predicted(self) -> FloatArray | None:
+        """Cartesian positions of all rows as predicted, Å, [n_rows, 3]; None without a prediction."""
+        if self.prediction is None or self.prediction.displacements is None:
+            return None
+        table = self.unrelaxed.copy()
+        table[: len(self.pristine.base)] += self.prediction.displacements
+        return table
+
+    def structure(self, start: Start) -> Structure:
+        """Return what the engine is given for one arm.
+
+        Raises
+        ------
+        InputError
+            For the predicted arm of a configuration without a prediction.
+        """
+        positions = self.unrelaxed if start == "unrelaxed" else self.predicted
+        if positions is None:
+            msg = f"configuration {self.configuration_id} has no prediction to start from"
+            raise InputError(msg)
+        host = self.pristine.host
+        _, markers = nodes(host, self.configuration)
+        defects = self.unrelaxed[markers != 0] @ np.linalg.inv(host.lattice)
+        unrelaxed = build_structure(host, self.configuration, self.unrelaxed)
+        return self.engine.prepare(build_structure(host, self.configuration, positions), unrelaxed, defects)
+
+    def running(self, start: Start, job_uuid: str) -> DefectRecord:
+        """Return the record of one arm before its relaxation, which `finished` completes."""
+        numbers, markers = nodes(self.pristine.host, self.configuration)
+        atoms = np.flatnonzero(markers != VACANCY)
+        order = self.engine.site_order(self.structure(start))
+        return DefectRecord(
+            id=self.record_id(start),
+            configuration_id=self.configuration_id,
+            settings_hash=self.settings_hash,
+            engine=self.engine.name,
+            start=start,
+            status="running",
+            host=host_note(self.pristine.host),
+            name=self.configuration.name,
+            n_defects=len(self.configuration.edits),
+            configuration=self.configuration,
+            sites=SiteMap(
+                numbers=tuple(numbers.tolist()),
+                markers="".join(map(str, markers)),
+                unrelaxed=self.unrelaxed,
+                predicted=self.predicted,
+                permutation=tuple(atoms[list(order)].tolist()),
+            ),
+            prediction=self.note,
+            provenance=Provenance(versions=versions(), started=now(), job_uuid=job_uuid),
+        )
+
+
+def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | None) -> DefectRecord:
+    """Return a running record completed with what its engine returned; `failed` if that is nothing usable."""
+    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
+    where = Provenance(**{**record.provenance.model_dump(), **location(document), "finished": now()})
+    update: dict[str, Any] = {"provenance": where}
+    try:
+        outcome = read_document(_present(document, record))
+        update["ledger"] = outcome.ledger
+        rows = relaxed_rows(record.host.lattice, record.sites, outcome.structure)
+    except InputError as error:
+        return record.model_copy(update={**update, "status": "failed", "error": str(error)})
+    update["sites"] = record.sites.model_copy(update={"relaxed": rows})
+    return record.model_copy(update={**update, "status": "done"})
+
+
+def _present(document: Mapping[str, Any] | BaseModel | None, record: DefectRecord) -> Mapping[str, Any] | BaseModel:
+    if document is None:
+        msg = f"the engine's job {record.provenance.job_uuid} left no document: see its folder or log"
+        raise InputError(msg)
+    return document
+
+
+def relaxed_rows(lattice: npt.ArrayLike, sites: SiteMap, structure: Structure) -> FloatArray:
+    """Return the relaxed positions of all rows, Å, [n_rows, 3]; a placeholder keeps its unrelaxed row.
+
+    Raises
+    ------
+    InputError
+        If the structure does not hold the atoms that the engine was given, in its order.
+    """
+    expected = [sites.numbers[row] for row in sites.permutation]
+    if list(structure.atomic_numbers) != expected:
+        msg = f"the engine returned {structure.formula}, not the {len(expected)} atoms it was given, in its own order"
+        raise InputError(msg)
+    return place_rows(sites.unrelaxed, sites.permutation, structure.cart_coords, lattice)
+
+
+def place_rows(
+    unrelaxed: FloatArray, permutation: Sequence[int], coords: FloatArray, lattice: npt.ArrayLike
+) -> FloatArray:
+    """Return `unrelaxed` with row permutation[k] moved to coords[k], in the periodic image nearest to it, Å."""
+    cell = np.asarray(lattice, dtype=float)
+    rows = list(permutation)
+    moved = (coords - unrelaxed[rows]) @ np.linalg.inv(cell)
+    table = unrelaxed.copy()
+    table[rows] += (moved - np.rint(moved)) @ cell
+    return table

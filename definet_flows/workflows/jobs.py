@@ -1,0 +1,260 @@
+"""Thin jobs: each reads ids and small inputs, does one thing, and writes to the record store it opens by name.
+
+A store's name means what the settings of the machine say on which the job runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, Job, OnMissing, Response, job
+
+from definet_flows.errors import InputError
+from definet_flows.hosts import to_structure
+from definet_flows.ledger import read_document
+from definet_flows.schemas import Provenance, RelaxedHost
+from definet_flows.stores import Filter, open_store, savings, update_pairs
+from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished, host_note, place_rows
+from definet_flows.workflows.engines import resolve_engine
+from definet_flows.workflows.prediction import complete, prediction_of
+from definet_flows.workflows.provenance import location, now, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jobflow import Maker
+    from pydantic import BaseModel
+
+    from definet_flows.schemas import Configuration, Host
+
+logger = logging.getLogger(f"jobflow.{__name__}")  # jobflow's handler shows it, and `log=False` silences it
+
+
+def survive_parents(child: Job) -> Job:
+    """Let a job run although a job that it waits for failed; it then gets None from it."""
+    child.config.on_missing_references = OnMissing.NONE
+    return child
+
+
+# ------------------------------------------------------------------ the host
+
+
+@job
+def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: bool) -> Pristine | Response[Pristine]:
+    """Return host and base; relax the host first if asked to, unless the store has it relaxed by this engine."""
+    if not relax:
+        return Pristine(host=host, base=host.cartesian, source="as given")
+    resolved = resolve_engine(engine)
+    with open_store(store) as records:
+        known = records.host(RelaxedHost.identity(host.hash, resolved.settings_hash))
+    if known is not None:
+        return Pristine(host=host, base=known.relaxed, source="reused")
+    relaxation = resolved.maker.make(to_structure(host))
+    relaxation.append_name(f" {host.formula} host")
+    uuid = relaxation.output.uuid
+    recording = record_host(relaxation.output, host=host, engine=engine, store=store, job_uuid=uuid, started=now())
+    return Response(replace=Flow([relaxation, recording], output=recording.output, name=f"relax {host.formula} host"))
+
+
+@job
+def record_host(
+    document: Mapping[str, Any] | BaseModel,
+    *,
+    host: Host,
+    engine: str | Maker,
+    store: str | None,
+    job_uuid: str,
+    started: str,
+) -> Pristine:
+    """Write the relaxed host; the base is what the store then holds."""
+    resolved = resolve_engine(engine)
+    outcome = read_document(document)
+    if not outcome.ledger.converged:
+        logger.warning("host %s: its relaxation did not converge; its last positions are the base", host.formula)
+    order = resolved.site_order(to_structure(host))
+    provenance = Provenance(
+        versions=versions(), started=started, finished=now(), job_uuid=job_uuid, **location(document)
+    )
+    relaxed = RelaxedHost(
+        id=RelaxedHost.identity(host.hash, resolved.settings_hash),
+        host=host_note(host),
+        settings_hash=resolved.settings_hash,
+        relaxed=place_rows(host.cartesian, order, outcome.structure.cart_coords, host.lattice),
+        ledger=outcome.ledger,
+        provenance=provenance,
+    )
+    with open_store(store) as records:
+        if records.host(relaxed.id) is None:  # another campaign may have been faster: one base for all
+            records.put(relaxed)
+        kept = records.host(relaxed.id) or relaxed
+    return Pristine(host=host, base=kept.relaxed, source="relaxed")
+
+
+# ------------------------------------------------------------------ prediction
+
+
+@job
+def predict_batch(
+    pristine: Pristine,
+    configurations: Sequence[Configuration],
+    *,
+    model: str,
+    weights: str,
+    store: str | None,
+    allow_unseen_host: bool,
+) -> dict[str, int]:
+    """Predict and judge all configurations, and write the predictions; what is stored already is only judged.
+
+    Returns
+    -------
+    dict
+        Number of configurations, of those predicted now, and of each verdict.
+    """
+    from definet_flows.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch, needed on this worker only
+
+    checkpoint = load_checkpoint(model)
+    if checkpoint.sha256 != weights:
+        msg = f"model {model!r} has sha256 {checkpoint.sha256[:12]}… here, {weights[:12]}… where the flow was made"
+        raise InputError(msg)
+    with open_store(store) as records:
+        stored = [prediction_of(records, pristine, configuration, weights) for configuration in configurations]
+        predictions = complete(checkpoint, pristine, configurations, stored, allow_unseen_host=allow_unseen_host)
+        records.put(*predictions)
+    asked = sum(known is None or known.displacements is None for known in stored)
+    verdicts = Counter[str](prediction.gate.verdict for prediction in predictions)
+    return {"configurations": len(predictions), "predicted": asked, **verdicts}
+
+
+# ------------------------------------------------------------------ relaxation
+
+
+@job
+def relax_configuration(
+    pristine: Pristine | None,
+    configuration: Configuration,
+    *,
+    engine: str | Maker,
+    weights: str,
+    store: str | None,
+    control: bool,
+    predicted: object,
+) -> list[dict[str, Any]] | Response[list[dict[str, Any]]]:
+    """Relax the arms of one configuration that the store does not have yet.
+
+    Parameters
+    ----------
+    pristine
+        Host and base; None if the host's relaxation failed.
+    control
+        Relax from the unrelaxed structure too where the prediction is fit.
+    predicted
+        Output of the prediction job, which this one waits for and can do without.
+
+    Returns
+    -------
+    list
+        For each arm "record" (its id), "start", "status" and whether it was "reused".
+    """
+    del predicted
+    if pristine is None:
+        msg = "no base to place defects on: the relaxation of the host failed"
+        raise InputError(msg)
+    with open_store(store) as records:
+        prediction = prediction_of(records, pristine, configuration, weights)
+        case = Case(pristine, configuration, resolve_engine(engine), weights, prediction)
+        starts = case.starts(control=control)
+        done = [start for start in starts if records.has_done(case.record_id(start))]
+        arms = {start: case.engine.maker.make(case.structure(start)) for start in starts if start not in done}
+        running = [case.running(start, arm.output.uuid) for start, arm in arms.items()]
+        if running:
+            records.put(*running)
+        if done:  # a run killed between record and pair left none
+            update_pairs(records, case.configuration_id, case.settings_hash)
+    known = [{"record": case.record_id(start), "start": start, "status": "done", "reused": True} for start in done]
+    if not arms:
+        return known
+    jobs: list[Job | Flow] = []
+    for record, arm in zip(running, arms.values(), strict=True):
+        arm.append_name(f" {configuration.name} {record.start}")
+        recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store))
+        recording.name = f"record {configuration.name} {record.start}"
+        jobs += [arm, recording]
+    return Response(replace=Flow(jobs, output=known + [recording.output for recording in jobs[1::2]]))
+
+
+@job
+def record_relaxation(
+    document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None
+) -> dict[str, Any]:
+    """Complete the record of one relaxation, and its pair if the other arm is done.
+
+    Parameters
+    ----------
+    document
+        What the engine returned; None if its job failed.
+    """
+    with open_store(store) as records:
+        running = records.record(record_id)
+        if running is None:
+            msg = (
+                f"record {record_id} is not in store {records.name!r}: does every worker's settings name the same one?"
+            )
+            raise InputError(msg)
+        record = finished(running, document)
+        records.put(record)
+        update_pairs(records, record.configuration_id, record.settings_hash)
+    return {"record": record_id, "start": record.start, "status": record.status, "reused": False}
+
+
+# ------------------------------------------------------------------ totals
+
+
+@job
+def totals(
+    configuration_ids: Sequence[str],
+    *,
+    pristine: Pristine | None,
+    engine: str | Maker,
+    relax_host: bool,
+    weights: str,
+    store: str | None,
+    relaxed: Sequence[list[dict[str, Any]] | None] = (),
+    batches: Sequence[dict[str, Any] | None] = (),
+) -> dict[str, Any]:
+    """Account for configurations: what was run, what was reused, what pre-relaxation saved.
+
+    Parameters
+    ----------
+    relaxed
+        Outputs of `relax_configuration`; None where it failed.
+    batches
+        Outputs of `totals` for the parts of a campaign.
+
+    Returns
+    -------
+    dict
+        "host" (source of the base), "relaxations_run", "relaxations_reused" (arms, the host apart), "saving" (share
+        of ionic steps, None if unknown), "message" (one line), "savings" (all figures).
+    """
+    arms = [arm for part in relaxed if part for arm in part if arm]
+    parts = [part for part in batches if part]
+    reused = sum(arm["reused"] for arm in arms)
+    counts = {
+        "relaxations_run": len(arms) - reused + sum(part["relaxations_run"] for part in parts),
+        "relaxations_reused": reused + sum(part["relaxations_reused"] for part in parts),
+    }
+    where = Filter(
+        configuration_ids=tuple(configuration_ids),
+        settings_hash=arms_hash(resolve_engine(engine), relaxed_host=relax_host),
+        weights=weights,
+    )
+    with open_store(store) as records:
+        found = savings(records, where)
+    ran = f"relaxations: {counts['relaxations_run']} run, {counts['relaxations_reused']} reused"
+    message = f"{ran}; {found.message}"
+    logger.info(message)
+    host = None if pristine is None else pristine.source
+    figures = {"saving": found.saving, "message": message, "savings": found.model_dump(mode="json")}
+    return {"host": host, **counts, **figures}

@@ -1,0 +1,96 @@
+"""Run a flow on this machine, with a trajectory for every relaxation and word of every job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import SETTINGS, JobStore, run_locally
+
+from definet_flows.settings import load_settings
+from definet_flows.stores import JournalStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobflow import Flow
+
+_WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
+_CONFIGURED = ("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")
+
+
+def new_folder() -> Path:
+    """Return a folder for the jobs of a run, named by the time, in the data folder."""
+    return load_settings().data_dir / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict[str, Any] | None:
+    """Run a flow in this process, each job in a folder of its own.
+
+    Parameters
+    ----------
+    flow
+        A flow whose output is that of its totals.
+    folder
+        Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.jsonl`) and
+        trajectories (`data.jsonl`).
+    tell
+        Called with "Starting" or "Finished" and a job's name.
+
+    Returns
+    -------
+    dict or None
+        The output of the totals; None if they did not run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store = job_store(folder)
+    with _listening(tell), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "cd is deprecated", FutureWarning)  # jobflow's own use of monty's cd
+        run_locally(flow, log=False, store=store, create_folders=True, root_dir=folder)
+    for empty in folder.glob("job_*"):  # bookkeeping leaves nothing in its folders
+        if not any(empty.iterdir()):
+            empty.rmdir()
+    uuid = flow.output.uuid
+    return store.get_output(uuid, load=False) if store.count({"uuid": uuid}) else None
+
+
+def job_store(folder: Path) -> JobStore:
+    """Return jobflow's own JobStore where the user has configured one, else journals in `folder`."""
+    variable, path = _CONFIGURED
+    if variable in os.environ or Path(path).expanduser().exists():
+        store = SETTINGS.JOB_STORE
+    else:
+        docs = JournalStore(str(folder / "jobs.jsonl"), key="uuid")
+        data = JournalStore(str(folder / "data.jsonl"), key="blob_uuid")
+        store = JobStore(docs, additional_stores={"data": data})
+    store.connect()
+    return store
+
+
+@contextmanager
+def _listening(tell: Callable[[str, str], None]) -> Iterator[None]:
+    """Hear jobflow's log of jobs that start and end."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            match = _WORD.match(record.getMessage())
+            if match:
+                tell(match[1], match[2])
+
+    logger, ear = logging.getLogger("jobflow"), Ear()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(ear)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(ear)
+        logger.setLevel(level)
+        logger.propagate = propagate

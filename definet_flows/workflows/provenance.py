@@ -1,0 +1,42 @@
+"""Where, when and with what something was computed."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+_PACKAGES = ("ase", "atomate2", "chgnet", "definet-flows", "gpaw", "jobflow", "pymatgen", "sevenn", "torch")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that a result may depend on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def location(document: Mapping[str, Any] | BaseModel | None) -> dict[str, str | None]:
+    """Return host name and directory of an engine's run: as its document tells, else of this process."""
+    told = document.get("dir_name") if isinstance(document, dict) else getattr(document, "dir_name", None)
+    machine, separator, folder = str(told or "").partition(":/")
+    if separator:  # atomate2 writes machine:/path
+        return {"hostname": machine, "directory": f"/{folder}"}
+    return {"hostname": socket.gethostname(), "directory": told or None}

@@ -40,8 +40,6 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(
         default_factory=lambda: user_cache_path("definet_flows"), description="unpacked data sets, compiled tables"
     )
-    vasp_cmd: str = Field(default="vasp_std", description="command that runs VASP")
-    vasp_gamma_cmd: str = Field(default="vasp_gam", description="command that runs Γ-only VASP")
 
     @classmethod
     def settings_customise_sources(

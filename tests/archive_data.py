@@ -9,6 +9,8 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from ase.data import chemical_symbols
+from ase.geometry import cell_to_cellpar
 
 from definet_flows.defects import build_structure, nodes, unrelaxed_positions
 from definet_flows.hosts import load_structure
@@ -75,9 +77,6 @@ def write_pair(
 
 def write_cif(path: Path, lattice: FloatArray, numbers: np.ndarray, frac: FloatArray) -> None:
     """Write a P1 CIF file as the archive's are, with eight decimals."""
-    from ase.data import chemical_symbols
-    from ase.geometry import cell_to_cellpar
-
     path.parent.mkdir(parents=True, exist_ok=True)
     cell = cell_to_cellpar(lattice)
     keys = [*(f"_cell_length_{x}" for x in "abc"), *(f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma"))]

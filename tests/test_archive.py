@@ -1,3 +1,4 @@
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,16 @@ def doubled(lattice, numbers, frac):
     return lattice, numbers, frac
 
 
+def erased(lattice, numbers, frac):
+    frac[4] = np.nan
+    return lattice, numbers, frac
+
+
+def tilted(lattice, numbers, frac):
+    lattice[1, 0] = -lattice[1, 0]
+    return lattice, numbers, frac
+
+
 def swapped(lattice, numbers, frac):
     """Exchange the two atoms of an element that are farthest apart."""
     same = np.flatnonzero(numbers == 42)
@@ -122,24 +133,15 @@ MALFORMED = {
         lambda s: s.rewrite("a", "relaxed", lambda lattice, z, frac: (lattice * 1.01, z, frac)),
         "is not the host's",
     ),
-    "other angle": (
-        lambda s: s.rewrite("a", "unrelaxed", lambda lattice, z, frac: (lattice * [[1, 1, 1], [-1, 1, 1], [1, 1, 1]], z, frac)),
-        "is not the host's",
-    ),
+    "other angle": (lambda s: s.rewrite("a", "unrelaxed", tilted), "is not the host's"),
     "other elements": (
         lambda s: s.rewrite("a", "relaxed", lambda lattice, z, frac: (lattice, z[::-1], frac)),
         "other atoms or another order",
     ),
     "other order": (lambda s: s.rewrite("a", "relaxed", swapped), "moves by .* the two files' orders differ"),
-    "no coordinate": (
-        lambda s: s.rewrite("a", "unrelaxed", lambda lattice, z, frac: (lattice, z, np.where(np.arange(len(z))[:, None] == 4, np.nan, frac))),
-        "is no CIF|atom 4 is nan Å",
-    ),
-    "no relaxed coordinate": (
-        lambda s: s.rewrite("a", "relaxed", lambda lattice, z, frac: (lattice, z, np.where(np.arange(len(z))[:, None] == 4, np.nan, frac))),
-        "is no CIF|atom 4 moves by nan Å",
-    ),
-}  # fmt: skip
+    "no coordinate": (lambda s: s.rewrite("a", "unrelaxed", erased), "is no CIF|atom 4 is nan Å"),
+    "no relaxed coordinate": (lambda s: s.rewrite("a", "relaxed", erased), "is no CIF|atom 4 moves by nan Å"),
+}
 
 
 @pytest.mark.parametrize(("spoil", "reason"), MALFORMED.values(), ids=MALFORMED.keys())
@@ -148,9 +150,7 @@ def test_a_malformed_entry_is_listed_and_left_out(small, spoil, reason):
     pairs = small.read()
     ((entry, why),) = pairs.malformed
     assert entry == small.ids["a"]
-    assert pytest.approx(len(why), abs=150) == 150  # one line that a reader can take in
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(why)
+    assert re.search(reason, why)
     assert pairs.ids == tuple(small.ids[tag] for tag in "bcd")
     assert len(pairs.numbers) == len(pairs.relaxed) == 3
     assert np.isfinite(pairs.relaxed).all()
@@ -193,7 +193,7 @@ def test_the_cache_is_used_until_a_file_or_list_changes(small, cache, monkeypatc
 
 
 def test_wrong_folders_names_and_lists_are_refused(small, tmp_path):
-    with pytest.raises(InputError, match="no 2DMD set under .*: it should hold folders such as"):
+    with pytest.raises(InputError, match=r"no 2DMD set under .* folders such as high_density_defects"):
         read_archive(tmp_path / "nowhere")
     with pytest.raises(InputError, match="unknown set 'MoS2': one of high_density_defects/MoS2_500"):
         read_archive(small.root, names=("MoS2",))

@@ -22,6 +22,7 @@ from definet_flows.defects import (
     sample_concentration,
     unrelaxed_positions,
 )
+from definet_flows.defects.symmetry import primitive_cell
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host, to_structure
 from definet_flows.schemas import Configuration, Edit
@@ -109,10 +110,52 @@ def test_impossible_structures_are_refused():
     structure = build_structure(host, place(host, ["v_S@20"]))
     with pytest.raises(InputError, match="is not the host's supercell"):
         recover(make_host("MoS2", (4, 3, 1)), structure)
-    with pytest.raises(InputError, match="not a defect structure of host MoS2, or shifted"):
-        recover(host, Structure(structure.lattice, structure.species, structure.frac_coords + np.array([0, 0, 0.25])))
+    with pytest.raises(InputError, match="not a defect structure of host MoS2"):
+        recover(host, Structure(structure.lattice, structure.species, structure.frac_coords * [1, 0.5, 1]))
     with pytest.raises(InputError, match="disordered"):
         recover(host, Structure(Lattice(host.lattice), [{"Mo": 0.5, "W": 0.5}], [[0, 0, 0]]))
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 5.0), (0.7, -0.4, 0.2), (1.6, 1.1, -3.0), (11.0, 2.0, 25.0)])
+@pytest.mark.parametrize("name", ["MoS2", "BN", "P"])
+def test_a_rigid_shift_is_found_and_taken_off(name, shift):
+    host = make_host(name, (4, 4, 1))
+    kinds = preset("2dmd-high", name).choices.defects
+    (configuration,) = sample_concentration(host, Choices(defects=kinds), (0.05,), 1, seed=3)
+    rng = np.random.default_rng(1)
+    table = unrelaxed_positions(host, configuration) + rng.normal(scale=0.03, size=(host.n_sites, 3))
+    vacant = nodes(host, configuration)[1] == 2
+    table[vacant] = host.cartesian[vacant]
+    found = recover(host, build_structure(host, configuration, table + shift))
+    assert canonical(host, found.configuration) == configuration
+    still = recover(host, build_structure(host, configuration, table))
+    assert np.array_equal(still.shift, np.zeros(3))
+    assert np.allclose(still.positions, table, atol=1e-8)
+    residue = found.shift - shift  # a translation of the host is no shift of the structure
+    assert np.abs(residue).max() < 0.05 or count_translations(host, residue) > 0
+
+
+def count_translations(host, vector):
+    """Primitive translations within 0.1 Å of a vector."""
+    unit = primitive_cell(host).lattice
+    frac = unit.get_fractional_coords(vector)
+    return int(np.linalg.norm((frac - np.rint(frac)) @ unit.matrix) < 0.1)
+
+
+def test_more_than_the_tolerance_needs_the_kinds():
+    host = make_host("MoS2", (4, 4, 1))
+    configuration = place(host, ["Se_S@20"])
+    table = host.cartesian.copy()
+    table[configuration.edits[0].site, 2] += 1.9 * np.sign(table[configuration.edits[0].site, 2] - 10)
+    structure = build_structure(host, configuration, table)
+    with pytest.raises(InputError, match="from the nearest free site"):
+        recover(host, structure)
+    with pytest.raises(InputError, match=r"tolerance=2 Å: .* name the kinds"):
+        recover(host, structure, tolerance=2.0)
+    assert recover(host, structure, tolerance=2.0, kinds=("Se_S",)).configuration == configuration
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="tolerance"):
+            recover(host, structure, tolerance=wrong)
 
 
 # ------------------------------------------------------------------ the published data

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from definet_flows.errors import InputError
@@ -24,8 +25,9 @@ class _OneLineErrors(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            errors.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False, markup=True)
+        except (InputError, typer.TyperException) as error:
+            message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+            errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
             errors.print("interrupted: the same command goes on where this stopped")

@@ -24,7 +24,7 @@ _FAILED = 1
 def run(
     host: options.Host,
     defect: options.Defect,
-    supercell: options.Supercell = (8, 8, 1),
+    supercell: options.Supercell = ("8", "8", "1"),
     max_defects: options.MaxDefects = None,
     max_on: options.MaxOn = [],  # noqa: B006 - typer's way to say "none"
     min_distance: options.MinDistance = None,
@@ -62,7 +62,7 @@ def run(
         max_distance=max_distance,
     )
     maker = DefectFlowMaker(
-        supercell=supercell,
+        supercell=options.parse_supercell(supercell),
         defects=choices,
         engine=engine,
         control_fraction=control_fraction,
@@ -107,10 +107,12 @@ def _run(maker: DefectFlowMaker, host: str, folder: Path | None, json_file: Path
     """Run the flow under a progress bar, print its table, and write the JSON file."""
     from definet_flows.stores import Filter, arms_rows, open_store
     from definet_flows.workflows.arms import arms_hash
-    from definet_flows.workflows.engines import resolve_engine
+    from definet_flows.workflows.engines import require_executables, resolve_engine
     from definet_flows.workflows.local import new_folder, run_here
 
     options.check_writable(json_file)
+    engine = resolve_engine(maker.engine)
+    require_executables(engine)
     campaign = maker.campaign(host)
     folder = folder or new_folder()
     with open_store(maker.store) as records:  # the lock is tried before anything runs
@@ -121,7 +123,7 @@ def _run(maker: DefectFlowMaker, host: str, folder: Path | None, json_file: Path
         totals = run_here(maker.make(host), folder, bar.tell)
     where = Filter(
         configuration_ids=campaign.ids,
-        settings_hash=arms_hash(resolve_engine(maker.engine), relaxed_host=maker.relax_host),
+        settings_hash=arms_hash(engine, relaxed_host=maker.relax_host),
         weights=campaign.weights,
     )
     with open_store(maker.store, read_only=True) as records:
@@ -176,7 +178,7 @@ def _print(rows: list[ArmsRow], totals: dict[str, Any] | None) -> None:
         sum(getattr(row, field) or 0 for row in same) for field in ("steps_unrelaxed", "steps_predicted")
     )
     console.print(f"ionic steps, pairs in the same minimum: {unrelaxed} from unrelaxed, {predicted} from predicted")
-    console.print(totals["message"], highlight=False, soft_wrap=True)
+    console.print(totals["message"], highlight=False, soft_wrap=True, markup=False)
     if totals["relaxations_run"] == 0 and totals["relaxations_reused"]:
         console.print("everything was in the store already: nothing was computed again")
 

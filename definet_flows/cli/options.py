@@ -17,7 +17,8 @@ Host = Annotated[
     ),
 ]
 Supercell = Annotated[
-    tuple[int, int, int], typer.Option("--supercell", help="Repetitions of the unit cell along a, b, c.")
+    tuple[str, str, str],
+    typer.Option("--supercell", metavar="A B C", help="Repetitions of the unit cell along a, b, c; whole numbers."),
 ]
 Defect = Annotated[
     list[str],
@@ -40,6 +41,22 @@ Store = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", help="Registry id of the weights, or a .safetensors file.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
+
+
+def parse_supercell(repetitions: tuple[str, str, str]) -> tuple[int, int, int]:
+    """Return the repetitions as numbers.
+
+    Raises
+    ------
+    InputError
+        If one is no whole number above zero.
+    """
+    for one in repetitions:
+        if not one.isdecimal() or int(one) == 0:
+            msg = f"--supercell {' '.join(repetitions)}: {one} is no whole number above zero"
+            raise InputError(msg)
+    a, b, c = map(int, repetitions)
+    return a, b, c
 
 
 def parse_limits(items: list[str], option: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from definet_flows.defects.build import build_structure, nodes, place, unrelaxed_positions
 from definet_flows.defects.charges import guess_charges
+from definet_flows.defects.convert import doped_name, from_doped_name, from_pymatgen, to_pymatgen
 from definet_flows.defects.enumeration import ClassCount, count_by_class, enumerate_configurations
 from definet_flows.defects.interstitials import CandidateSites, candidate_sites
 from definet_flows.defects.kinds import Choices, DefectKind
@@ -25,7 +26,10 @@ __all__ = [
     "candidate_sites",
     "canonical",
     "count_by_class",
+    "doped_name",
     "enumerate_configurations",
+    "from_doped_name",
+    "from_pymatgen",
     "guess_charges",
     "nodes",
     "place",
@@ -34,5 +38,6 @@ __all__ = [
     "sample_concentration",
     "site_operations",
     "stabilizer",
+    "to_pymatgen",
     "unrelaxed_positions",
 ]

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from pymatgen.core import Structure
 
+from definet_flows.defects.interstitials import candidate_sites
 from definet_flows.defects.kinds import DefectKind, check_kinds
-from definet_flows.defects.symmetry import canonical
+from definet_flows.defects.symmetry import canonical, stored_point
 from definet_flows.errors import InputError
 from definet_flows.schemas import INSERTED, SUBSTITUTION, VACANCY, Configuration, Edit, FloatArray, Host
 
@@ -32,7 +33,8 @@ def place(host: Host, defects: Iterable[str | DefectKind], charge: int = 0) -> C
     host
         The supercell.
     defects
-        Kinds with their sites, such as ``["v_S@64", "W_Mo@0"]``; here a site is meant exactly.
+        Kinds with their sites, such as ``["v_S@64", "W_Mo@0"]``, or candidate positions, ``["Li_i@3"]`` (rows of
+        `candidate_sites`); here a site is meant exactly.
     charge
         Net charge, elementary charges.
 
@@ -43,13 +45,20 @@ def place(host: Host, defects: Iterable[str | DefectKind], charge: int = 0) -> C
     """
     kinds = tuple(DefectKind.parse(defect) for defect in defects)
     check_kinds(host, kinds)
-    sites = [kind.site for kind in kinds]
-    if None in sites or len(set(sites)) < len(sites):
+    taken = [(kind.old is None and kind.new, kind.site) for kind in kinds]
+    if any(kind.site is None for kind in kinds) or len(set(taken)) < len(taken):
         names = ", ".join(kind.name for kind in kinds)
-        msg = f"defects {names} on sites {sites}: name one site of its own for each, as in v_S@12"
+        msg = f"defects {names} on sites {[kind.site for kind in kinds]}: name one site of its own for each, as in v_S@12"
         raise InputError(msg)
-    edits = tuple(edit_of(kind, site) for kind, site in zip(kinds, sites, strict=True) if site is not None)
+    edits = tuple(_edit_at(host, kind, kind.site or 0) for kind in kinds)
     return canonical(host, Configuration(edits=edits, charge=charge))
+
+
+def _edit_at(host: Host, kind: DefectKind, site: int) -> Edit:
+    if kind.old is not None:
+        return edit_of(kind, site)
+    candidates = candidate_sites(host, kind.name.removesuffix("_i"))
+    return Edit(marker=INSERTED, new=kind.new, position=stored_point(candidates.at(site)))
 
 
 def nodes(host: Host, configuration: Configuration) -> tuple[IntArray, IntArray]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pymatgen.analysis.adsorption import AdsorbateSiteFinder
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Lattice, Structure
+from scipy.spatial import Voronoi
 
 from definet_flows.defects.symmetry import point_keys, primitive_cell, site_operations
 from definet_flows.errors import InputError
@@ -31,6 +31,8 @@ _APART = 0.5  # Å; candidates nearer than this are one (the clustering radius o
 _INSIDE = 0.1  # Å beyond the outermost atoms of a layer that still counts as inside
 _ABOVE = 1.0  # Å; an adatom is at least this far outside the outermost atoms
 _EMPTY = 30.0  # Å; vacuum of the slab on which adatom sites are sought
+_FACE = 0.9  # Å below the outermost atom that still belong to a layer's face, as in pymatgen's AdsorbateSiteFinder
+_IMAGES = 4  # of the primitive cell on each side, so that the Voronoi diagram of its middle is complete
 _REACH = 8.0  # Å; more than any sum of covalent radii, with the layer's atoms below
 _SAME = 1e-6  # fractional; keeps the lowest atom at the bottom when its coordinate is rounded down
 _ROUNDS = 10
@@ -51,15 +53,28 @@ class CandidateSites:
     def __len__(self) -> int:
         return len(self.orbit)
 
+    def at(self, row: int) -> FloatArray:
+        """Return the fractional coordinates of one candidate, [3].
+
+        Raises
+        ------
+        InputError
+            If there is no such row.
+        """
+        if not 0 <= row < len(self):
+            msg = f"candidate position {row} does not exist: there are {len(self)}, counted from 0"
+            raise InputError(msg)
+        return self.frac_coords[row]
+
 
 def candidate_sites(host: Host, element: str) -> CandidateSites:
     """Return the candidate positions of an inserted atom.
 
     Interstitials: the nodes of the Voronoi tessellation of the primitive cell, from pymatgen-analysis-defects; in
     layers only those between the outermost atoms, because nodes in the vacuum mean nothing. Adatoms, on both faces of
-    a layer: on top, bridge and hollow sites from pymatgen's `AdsorbateSiteFinder` (Montoya and Persson,
-    doi:10.1038/s41524-017-0017-z), at the sum of covalent radii (Cordero) from the nearest atom. A candidate next to a
-    symmetry element is put onto it, then completed to its orbit.
+    a layer: on top, bridge and hollow sites, at the sum of covalent radii (Cordero) from the nearest atom. They are
+    read off the Voronoi diagram of the outermost atoms, which is unique where the triangulation of other site finders
+    is not (in a hexagon, say). A candidate next to a symmetry element is put onto it, then completed to its orbit.
 
     Parameters
     ----------
@@ -140,15 +155,30 @@ def _adatoms(unit: Structure, element: str) -> FloatArray:
     frame, slab = _slab(unit)
     in_plane = unit.lattice.matrix[[(axis + 1) % 3, (axis + 2) % 3]] @ frame.T
     found = []
-    for side in (1.0, -1.0):  # the finder knows the upper face: the lower one is mirrored for it
+    for side in (1.0, -1.0):  # the lower face is mirrored to the top
         mirror = np.array([1.0, 1.0, side])
         local = slab @ frame.T * mirror
-        base = np.array([0.0, 0.0, local[:, 2].min() - _EMPTY / 2])
         lattice = Lattice([*in_plane, [0.0, 0.0, np.ptp(local[:, 2]) + _EMPTY]])
-        face = Structure(lattice, unit.species, local - base, coords_are_cartesian=True)
-        sites = AdsorbateSiteFinder(face).find_adsorption_sites(distance=0.0, symm_reduce=0)["all"]  # type: ignore[no-untyped-call]
-        found += [((_lifted(point, face, element) + base) * mirror) @ frame for point in sites]
-    return np.array(found).reshape(-1, 3)
+        face = Structure(lattice, unit.species, local, coords_are_cartesian=True)
+        outer = local[local[:, 2] > local[:, 2].max() - _FACE, :2]
+        found += [_lifted(point, face, element) * mirror @ frame for point in _over(outer, in_plane[:, :2])]
+    return np.array(found)
+
+
+def _over(atoms: FloatArray, cell: FloatArray) -> FloatArray:
+    """Return the points over atoms (on top), ridges (bridge) and vertices (hollow) of their Voronoi diagram, [n, 2].
+
+    A ridge without length is no bridge: its atoms face each other across a hollow with more than three corners.
+    """
+    shifts = np.stack(np.meshgrid(*[np.arange(-_IMAGES, _IMAGES + 1)] * 2), axis=-1).reshape(-1, 2) @ cell
+    points = (atoms[None] + shifts[:, None]).reshape(-1, 2)
+    diagram = Voronoi(points)
+    ends = np.array(diagram.ridge_vertices)
+    length = np.linalg.norm(diagram.vertices[ends[:, 0]] - diagram.vertices[ends[:, 1]], axis=1)
+    bridges = points[diagram.ridge_points[(ends.min(axis=1) >= 0) & (length > _SNAP)]].mean(axis=1)
+    found = np.concatenate([points, bridges, diagram.vertices])
+    frac = found @ np.linalg.inv(cell)
+    return np.asarray(found[np.all((frac > -_SAME) & (frac < 1 + _SAME), axis=1)])
 
 
 def _lifted(point: FloatArray, face: Structure, element: str) -> FloatArray:

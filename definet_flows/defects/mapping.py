@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pymatgen.core import Element, Structure
+from pymatgen.core import Element, Lattice, Structure
 from pymatgen.util.coord import pbc_shortest_vectors
 from scipy.optimize import linear_sum_assignment
 
+from definet_flows.defects.alignment import rigid_shift
 from definet_flows.defects.build import nodes
 from definet_flows.defects.kinds import DefectKind, check_kinds
 from definet_flows.defects.symmetry import site_operations, stabilizer
@@ -32,6 +33,7 @@ _MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by
 _INSERTED = 1e3  # cost of leaving an atom without a site: only if no assignment within the tolerance exists
 _FORBIDDEN = 1e6
 _CELL = 0.02  # relative difference of cell lengths (and of angles in radians) that is still the same supercell
+_TOLERANCE = 1.5  # Å; beyond it distances alone do not tell which site an atom came from
 _MOST_INSERTED = 0.1  # share of inserted atoms beyond which this is not a defect structure of the host
 
 
@@ -45,18 +47,22 @@ class Recovered:
     """Atom k of the structure is row ``permutation[k]`` of the table, [n_atoms]."""
     positions: FloatArray
     """Cartesian, Å, [n_rows, 3]: each atom in the periodic image nearest its site; a vacancy's row is its site."""
+    shift: FloatArray
+    """Rigid shift of the structure against the host that was taken off the positions, Cartesian, Å, [3]."""
 
     def numbers_and_markers(self, host: Host) -> tuple[IntArray, IntArray]:
         """Return the rows' atomic numbers and markers, [n_rows] each."""
         return nodes(host, self.configuration)
 
 
-def recover(host: Host, structure: Structure, tolerance: float = 1.5, kinds: Sequence[str] | None = None) -> Recovered:
+def recover(
+    host: Host, structure: Structure, tolerance: float = _TOLERANCE, kinds: Sequence[str] | None = None
+) -> Recovered:
     """Return the configuration of a defect structure, unrelaxed or relaxed.
 
     Atoms, in any order and any periodic image, are assigned to sites so that the sum of squared distances (plus a
     small cost for an atom on another element's site) is least. Sites left over are vacancies, atoms
-    left over are inserted.
+    left over are inserted. A rigid shift of the whole structure against the host is found and taken off.
 
     Parameters
     ----------
@@ -65,7 +71,8 @@ def recover(host: Host, structure: Structure, tolerance: float = 1.5, kinds: Seq
     structure
         Same cell as the host.
     tolerance
-        Largest distance of an atom from its site, Å.
+        Largest distance of an atom from its site, Å. Beyond 1.5 Å an atom may have come from another site than the
+        one it is nearest to, so `kinds` must then be given.
     kinds
         The only kinds of defects that may occur, such as ``("v_B", "C_B")``; None: any. It tells an antisite beside a
         vacancy from an atom that relaxed towards the vacancy, which distances alone cannot.
@@ -77,9 +84,15 @@ def recover(host: Host, structure: Structure, tolerance: float = 1.5, kinds: Seq
         message names the atoms.
     """
     _check(host, structure)
-    frac = np.array(host.frac_coords)
-    lattice = Structure(host.lattice, [], []).lattice
-    vectors, squared = pbc_shortest_vectors(lattice, frac, structure.frac_coords, return_d2=True)
+    if not 0 < tolerance < np.inf or (tolerance > _TOLERANCE and kinds is None):
+        msg = (
+            f"tolerance={tolerance:g} Å: above {_TOLERANCE:g} Å a structure may be read as another configuration; "
+            f"name the kinds that may occur, or keep to {_TOLERANCE:g} Å"
+        )
+        raise InputError(msg)
+    shift = rigid_shift(host, structure)
+    aligned = structure.frac_coords - shift @ np.linalg.inv(np.array(host.lattice))
+    vectors, squared = pbc_shortest_vectors(Lattice(host.lattice), host.frac_coords, aligned, return_d2=True)
     distance = np.sqrt(squared.T)
     foreign = np.array(structure.atomic_numbers)[:, None] != np.array(host.numbers)[None]
     cost = distance**2 + _FOREIGN * (foreign & (distance > _SEATED))
@@ -87,7 +100,7 @@ def recover(host: Host, structure: Structure, tolerance: float = 1.5, kinds: Seq
     sites = _assign(cost)
     _refuse_lost_atoms(host, structure, sites, distance, tolerance)
     _refuse_ambiguity(host, structure, sites, cost, distance)
-    return _table(host, structure, sites, vectors)
+    return _table(host, structure, sites, vectors, shift)
 
 
 def _check(host: Host, structure: Structure) -> None:
@@ -169,18 +182,20 @@ def _refuse_ambiguity(
         raise InputError(msg)
 
 
-def _table(host: Host, structure: Structure, sites: IntArray, vectors: FloatArray) -> Recovered:
+def _table(
+    host: Host, structure: Structure, sites: IntArray, vectors: FloatArray, shift: FloatArray
+) -> Recovered:
     lost = np.flatnonzero(sites < 0)
     kept = np.flatnonzero(sites >= 0)
     permutation = sites.copy()
     permutation[lost] = host.n_sites + np.arange(len(lost))
-    inserted = structure.frac_coords[lost] % 1.0 % 1.0
+    inserted = (structure.frac_coords[lost] - shift @ np.linalg.inv(np.array(host.lattice))) % 1.0 % 1.0
     positions = np.concatenate([host.cartesian, inserted @ np.array(host.lattice)])
     positions[sites[kept]] += vectors[sites[kept], kept]
     configuration = Configuration(edits=_edits(host, structure, sites, inserted), charge=_charge(structure))
     multiplicity = len(site_operations(host)) // len(stabilizer(host, configuration))
     configuration = configuration.model_copy(update={"multiplicity": multiplicity})
-    return Recovered(configuration=configuration, permutation=permutation, positions=positions)
+    return Recovered(configuration=configuration, permutation=permutation, positions=positions, shift=shift)
 
 
 def _charge(structure: Structure) -> int:

@@ -140,7 +140,7 @@ def _permutation(tree: cKDTree, image: FloatArray, cell: FloatArray) -> IntArray
 def primitive_cell(host: Host) -> Structure:
     """Return a primitive cell of the host, in the host's own frame: same origin, same orientation."""
     lattice, frac, numbers = _primitive(*map(np.array, (host.lattice, host.frac_coords, host.numbers, host.matrix)))
-    return Structure(lattice, numbers.tolist(), frac)
+    return Structure(lattice, numbers.tolist(), frac, to_unit_cell=True)
 
 
 def permute_points(host: Host, frac: FloatArray) -> IntArray:

@@ -82,7 +82,12 @@ class Checkpoint:
         network = DefiNet(self.card.config)
         with safe_open(self.path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        network.load_state_dict(state)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()
+            msg = f"{self.path} holds other weights than its card says ({first}): it was not written by save_checkpoint"
+            raise InputError(msg) from None
         return network.eval().requires_grad_(requires_grad=False)
 
 

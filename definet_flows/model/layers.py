@@ -42,26 +42,27 @@ class RadialBasis(nn.Module):
     products. Hence at lattice distances only the first of them are not zero, and only those are evaluated.
     """
 
-    centres: Tensor
+    index: Tensor
+    """Of the centres, k times the spacing; whole numbers, hence exact in any precision."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.extent = config.radial_extent
         self.spacing = 1 / (config.gaussians - 1)
-        self.register_buffer("centres", torch.linspace(0, 1, config.gaussians), persistent=False)
+        self.register_buffer("index", torch.arange(float(config.gaussians)), persistent=False)
 
     def active(self, distance: Tensor) -> int:
         """Count the Gaussians that reach the longest of these distances, Å."""
         longest = float(distance.detach().max()) if distance.numel() else 0.0
         if not math.isfinite(longest):
-            return len(self.centres)
-        return min(len(self.centres), math.ceil(longest / self.extent / self.spacing + _REACH) + 1)
+            return len(self.index)
+        return min(len(self.index), math.ceil(longest / self.extent / self.spacing + _REACH) + 1)
 
     def forward(self, distance: Tensor, active: int) -> Tensor:
         """[*e] distances in Å -> [*e, active]."""
         u = (distance / self.extent).unsqueeze(-1)
         envelope = torch.where(u < 1, 1 + u**5 * (-21 + u * (35 - 15 * u)), 0.0)
-        x = (u - self.centres[:active]) / self.spacing  # in widths
+        x = u / self.spacing - self.index[:active]  # in widths
         return torch.where(x.abs() < _REACH, torch.exp(-0.5 * x**2), 0.0) * envelope
 
 

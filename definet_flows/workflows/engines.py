@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import atomate2
+import pymatgen.core
 from atomate2.ase.jobs import AseRelaxMaker
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from jobflow import Maker
@@ -115,6 +119,29 @@ def resolve_engine(engine: str | Maker) -> Engine:
         raise InputError(msg)
     criterion = _force_criterion(maker)
     return Engine(name=name, maker=maker, settings_hash=_settings_hash(maker), force_criterion=criterion)
+
+
+def require_executables(engine: Engine) -> None:
+    """Refuse an engine whose program this machine does not have; for runs on this machine.
+
+    Raises
+    ------
+    InputError
+        If the command that atomate2's settings name for VASP is not on PATH, or no POTCARs are set up.
+    """
+    if not isinstance(engine.maker, BaseVaspMaker):
+        return
+    command = atomate2.SETTINGS.VASP_CMD
+    words = shlex.split(command)
+    missing = [word for word in (words[0], words[-1]) if shutil.which(word) is None]
+    if missing:
+        msg = (
+            f"VASP cannot run here: {missing[0]} (of ATOMATE2_VASP_CMD={command!r}) is not on PATH; set it up or choose"
+        )
+        raise InputError(f"{msg} --engine sevennet")
+    if not pymatgen.core.SETTINGS.get("PMG_VASP_PSP_DIR"):
+        msg = "VASP cannot run here: no POTCARs, set PMG_VASP_PSP_DIR in ~/.pmgrc.yaml (see `pmg config -p`)"
+        raise InputError(msg)
 
 
 def _force_criterion(maker: Maker) -> float:

@@ -1,0 +1,27 @@
+"""Checks, each with its own command: `nox -s NAME`. `nox -l` lists them."""
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "none"  # they run in the environment that has nox
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint, format, types and import directions."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests."""
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill a writer of the journal 200 times at random instants (ten minutes)."""
+    session.run("pytest", "tests/test_stores_journal.py", "-k", "kill", env={"DEFINET_KILLS": "200"})

@@ -3,8 +3,7 @@
     python benchmarks/enumeration.py                  counts, seconds and peak memory on one core
     python benchmarks/enumeration.py FOLDER           also: every unrelaxed structure of 2DMD unpacked in FOLDER
 
-Recorded on one core of a shared 2-core x86-64 machine: 8 x 8 (5,933 configurations) 0.6 to 0.9 s; 16 x 16 (89,213)
-11 s; 3,451,707 configurations of five defects streamed in 50 s, the process never above 205 MB.
+The numbers recorded on one core of a shared 2-core x86-64 machine are in docs/enumeration.md.
 """
 
 from __future__ import annotations
@@ -54,6 +53,17 @@ def low_density() -> None:
         found = sum(1 for _ in enumerate_configurations(host, recipe.choices))
         seconds = time.perf_counter() - start
         print(f"{name} {repeat:2d} x {repeat:<2d} {found:8,d} configurations {seconds:7.2f} s {peak():6.0f} MB")
+
+
+def inserted() -> None:
+    """Time pairs of an inserted atom and a vacancy, candidate positions included."""
+    for repeat in (4, 8):
+        host = make_host("MoS2", (repeat, repeat, 1))
+        choices = Choices(defects=("Li_i", "v_S"), max_on={"i": 1, "S": 1}, min_defects=2)
+        start = time.perf_counter()
+        found = sum(1 for _ in enumerate_configurations(host, choices))
+        seconds = time.perf_counter() - start
+        print(f"MoS2 {repeat:2d} x {repeat:<2d} {found:8,d} of v_S+Li_i       {seconds:7.2f} s {peak():6.0f} MB")
 
 
 def stream(name: str, repeat: int, choices: Choices) -> None:
@@ -118,6 +128,7 @@ def main() -> None:
         check_high_density(folder / "high_density_defects")
         return
     low_density()
+    inserted()
     stream(
         "MoS2", 8, Choices(defects=("v_S", "Se_S"), max_on={"S": 5}, min_defects=5, max_per_kind={"v_S": 3, "Se_S": 2})
     )

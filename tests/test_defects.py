@@ -423,6 +423,9 @@ def test_choices_that_the_host_cannot_meet(choices, message):
         ({"defects": ("v_S",), "max_per_kind": {"Se_S": 1}}, "max_per_kind Se_S=1"),
         ({"defects": ("v_S",), "min_defects": 3, "max_defects": 2}, "below min_defects"),
         ({"defects": ("v_S",), "min_distance": 5, "max_distance": 2}, "above max_distance"),
+        ({"defects": ("v_S",), "charges": {"v_Mo": (1,)}}, "for one of v_S"),
+        ({"defects": ("v_S",), "charges": {"v_S": ()}}, "charges="),
+        ({"defects": ("v_S",), "charges": ()}, "charges="),
     ],
 )
 def test_choices_that_contradict_themselves(choices, message):
@@ -455,5 +458,18 @@ def test_charges():
     pairs = Counter((c.name, c.charge) for c in enumerate_configurations(host, per_kind))
     assert {charge for (name, charge) in pairs if name == "v_S+v_S"} == {0, 1, 2}
     assert {charge for (name, charge) in pairs if name == "W_Mo+W_Mo"} == {0}
+    cdte = make_host(CDTE, (1, 1, 1))
+    antisites = {name: guess_charges(cdte, DefectKind.parse(name)) for name in ("Te_Cd", "Cd_Te", "v_Te", "Na_Cd")}
+    assert antisites == {"Te_Cd": (0, -1, -2, -3, -4), "Cd_Te": (0, 1, 2, 3, 4), "v_Te": (0, 1, 2), "Na_Cd": (0, -1)}
+    guessed = Choices(defects=("v_S", "v_Mo"), min_defects=2, max_defects=2, max_on={"Mo": 1}, charges="guess")
+    charges = {c.charge for c in enumerate_configurations(host, guessed) if c.name == "v_Mo+v_S"}
+    assert charges == set(range(-4, 3))  # v_S from 0 to 2, v_Mo from 0 to -4
+    rows = count_by_class(host, guessed)
+    total = sum(row.configurations * row.charge_states for row in rows)
+    assert total == len(list(enumerate_configurations(host, guessed)))
+    twice = Choices(defects=("v_S",), charges=(1, 1))
+    assert [c.charge for c in enumerate_configurations(host, twice)] == [1]
+    with pytest.raises(InputError, match="no oxidation states fit"):
+        guess_charges(host.model_copy(update={"formula": "Mg2Na"}), DefectKind.parse("v_S"))
     ids = {c.id_in("host") for c in enumerate_configurations(host, given_)}
     assert len(ids) == 2

@@ -142,6 +142,25 @@ def count_translations(host, vector):
     return int(np.linalg.norm((frac - np.rint(frac)) @ unit.matrix) < 0.1)
 
 
+def test_an_atom_on_its_way_to_another_elements_vacant_site_is_not_an_antisite():
+    host = make_host("WSe2", (4, 4, 1))
+    vacancy = place(host, ["v_W@0"])
+    structure = to_structure(host)
+    center = structure[vacancy.edits[0].site]
+    neighbor = min(structure.get_neighbors(center, 3.0), key=lambda n: n.index)
+    for fraction in (0.55, 0.65, 0.8):  # 1.4, 1.7 and 2.0 Å of 2.5 Å
+        table = host.cartesian.copy()
+        table[neighbor.index] += fraction * (center.coords - neighbor.coords)
+        relaxed = build_structure(host, vacancy, table)
+        with pytest.raises(InputError, match=r"atoms .*\d+ \(Se\).* fit more than one site"):
+            recover(host, relaxed)
+        if fraction < 0.6:
+            assert recover(host, relaxed, kinds=("v_W", "v_Se")).configuration == vacancy
+    antisite = place(host, [f"v_Se@{neighbor.index}", "Se_W@0"])  # unrelaxed, it can be told
+    found = recover(host, build_structure(host, antisite)).configuration
+    assert canonical(host, found) == antisite
+
+
 def test_more_than_the_tolerance_needs_the_kinds():
     host = make_host("MoS2", (4, 4, 1))
     configuration = place(host, ["Se_S@20"])

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import os
 
+from definet_flows.cli import (  # noqa: F401 - each registers its commands
+    campaign,
+    enumerate,  # noqa: A004
+    prediction,
+    published,
+    records,
+    training,
+)
 from definet_flows.cli.app import app
-from definet_flows.cli.campaign import quickstart, run
-from definet_flows.cli.records import savings
 
-__all__ = ["app", "main", "quickstart", "run", "savings"]
+__all__ = ["app", "main"]
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,7 +22,10 @@ Supercell = Annotated[
 ]
 Defect = Annotated[
     list[str],
-    typer.Option("--defect", help="Defect by name, again for each: v_S (vacancy), W_Mo (W on Mo), v_S@12 (by site)."),
+    typer.Option(
+        "--defect",
+        help="Defect by name, again for each: v_S (vacancy), W_Mo (W on Mo), Li_i (inserted), v_S@12 (by site).",
+    ),
 ]
 MaxDefects = Annotated[
     int | None, typer.Option(help="Most defects in one configuration.  [default: 1, or what --max-on allows]")
@@ -75,6 +78,34 @@ def parse_limits(items: list[str], option: str) -> dict[str, int]:
             raise InputError(msg)
         limits[name] = int(number)
     return limits
+
+
+def parse_charges(items: list[str]) -> tuple[int, ...] | dict[str, tuple[int, ...]] | Literal["guess"]:
+    """Return the charges of options such as -1, v_S=0,+1,+2 or guess; nothing given means neutral.
+
+    Raises
+    ------
+    InputError
+        If one is of no such form, or the forms are mixed.
+    """
+    if items == ["guess"]:
+        return "guess"
+    per_kind: dict[str, tuple[int, ...]] = {}
+    charges: list[int] = []
+    for item in items:
+        name, equals, numbers = item.rpartition("=")
+        try:
+            states = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            states = ()
+        if not states or (equals and not name) or (per_kind if not equals else charges):
+            msg = f"--charge {item}: give -1 for every configuration, v_S=0,+1,+2 for a kind, or guess alone; not mixed"
+            raise InputError(msg)
+        if equals:
+            per_kind[name] = (*per_kind.get(name, ()), *states)
+        else:
+            charges += states
+    return per_kind or tuple(charges) or (0,)
 
 
 def check_writable(path: Path | None) -> None:

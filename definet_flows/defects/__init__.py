@@ -6,6 +6,7 @@ from definet_flows.defects.build import build_structure, nodes, place, unrelaxed
 from definet_flows.defects.charges import guess_charges
 from definet_flows.defects.convert import doped_name, from_doped_name, from_pymatgen, to_pymatgen
 from definet_flows.defects.enumeration import ClassCount, count_by_class, enumerate_configurations
+from definet_flows.defects.files import read_configurations, write_configurations
 from definet_flows.defects.interstitials import CandidateSites, candidate_sites
 from definet_flows.defects.kinds import Choices, DefectKind
 from definet_flows.defects.mapping import Recovered, recover
@@ -34,10 +35,12 @@ __all__ = [
     "nodes",
     "place",
     "preset",
+    "read_configurations",
     "recover",
     "sample_concentration",
     "site_operations",
     "stabilizer",
     "to_pymatgen",
     "unrelaxed_positions",
+    "write_configurations",
 ]

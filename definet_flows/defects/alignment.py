@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.util.coord import pbc_shortest_vectors
-from scipy.spatial import cKDTree
 
-from definet_flows.defects.symmetry import primitive_cell
+from definet_flows.defects.symmetry import periodic_tree, primitive_cell
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -57,7 +56,7 @@ class _Matcher:
         sites, numbers = np.array(host.frac_coords) % 1.0 % 1.0, np.array(host.numbers)
         frac, elements = structure.frac_coords, np.array(structure.atomic_numbers)
         self.groups = [
-            (frac[elements == z], sites[numbers == z], cKDTree(sites[numbers == z], boxsize=1.0)) for z in set(host.numbers)
+            (frac[elements == z], sites[numbers == z], periodic_tree(sites[numbers == z])) for z in set(host.numbers)
         ]
 
     def displacements(self, shift: FloatArray) -> FloatArray:

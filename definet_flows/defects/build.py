@@ -48,7 +48,9 @@ def place(host: Host, defects: Iterable[str | DefectKind], charge: int = 0) -> C
     taken = [(kind.old is None and kind.new, kind.site) for kind in kinds]
     if any(kind.site is None for kind in kinds) or len(set(taken)) < len(taken):
         names = ", ".join(kind.name for kind in kinds)
-        msg = f"defects {names} on sites {[kind.site for kind in kinds]}: name one site of its own for each, as in v_S@12"
+        msg = (
+            f"defects {names} on sites {[kind.site for kind in kinds]}: name one site of its own for each, as in v_S@12"
+        )
         raise InputError(msg)
     edits = tuple(_edit_at(host, kind, kind.site or 0) for kind in kinds)
     return canonical(host, Configuration(edits=edits, charge=charge))

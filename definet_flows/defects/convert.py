@@ -63,9 +63,11 @@ def to_pymatgen(host: Host, configuration: Configuration) -> Defect:
 
 
 def _defect(core: ModuleType, structure: Structure, edit: Edit, configuration: Configuration) -> Defect:
-    place = edit.position if edit.site is None else structure[edit.site].frac_coords
+    place = np.array(edit.position) if edit.site is None else structure[edit.site].frac_coords
     site = PeriodicSite(Element.from_Z(edit.new or edit.old or 0), place, structure.lattice)
-    made = core.Vacancy if edit.marker == VACANCY else core.Interstitial if edit.marker == INSERTED else core.Substitution
+    made = (
+        core.Vacancy if edit.marker == VACANCY else core.Interstitial if edit.marker == INSERTED else core.Substitution
+    )
     return made(  # type: ignore[no-any-return]
         structure.copy(),
         site,
@@ -220,7 +222,8 @@ def _label(host: Host, place: FloatArray) -> tuple[str, ...]:
     delta = dataset.rotations @ frac + dataset.translations - frac
     delta -= np.rint(delta)
     fixing = np.linalg.norm(delta @ unit.lattice.matrix, axis=1) < 10 * _SYMPREC
-    group = spglib.get_pointgroup(dataset.rotations[fixing])[0].strip()
+    found = spglib.get_pointgroup(dataset.rotations[fixing])
+    group = found[0].strip() if found else "1"
     shells: list[tuple[float, str]] = []
     around = unit.get_sites_in_sphere(place @ np.array(host.lattice), 6.0)
     for atom in sorted(around, key=lambda atom: (round(atom.nn_distance, 3), atom.specie.Z)):

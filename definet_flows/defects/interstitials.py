@@ -64,7 +64,7 @@ class CandidateSites:
         if not 0 <= row < len(self):
             msg = f"candidate position {row} does not exist: there are {len(self)}, counted from 0"
             raise InputError(msg)
-        return self.frac_coords[row]
+        return np.asarray(self.frac_coords[row])
 
 
 def candidate_sites(host: Host, element: str) -> CandidateSites:
@@ -139,7 +139,7 @@ def _interstitials(unit: Structure, *, layer: bool) -> FloatArray:
 
 
 def _slab(unit: Structure) -> tuple[FloatArray, FloatArray]:
-    """Return a right-handed frame (rows: in-plane, in-plane, normal) and the layer's atoms in one piece, Cartesian, Å."""
+    """Return a frame (rows: two in-plane directions, the normal) and the layer's atoms in one piece, Cartesian, Å."""
     axis, _, bottom = layer_gap(unit)
     first, second = unit.lattice.matrix[(axis + 1) % 3], unit.lattice.matrix[(axis + 2) % 3]
     normal = np.cross(first, second) / np.linalg.norm(np.cross(first, second))

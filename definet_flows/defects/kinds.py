@@ -36,10 +36,10 @@ class DefectKind(Frozen):
             return text
         match = _NAME.fullmatch(text.strip())
         if match is None:
-            msg = f"defect {text!r} is not a name such as v_S, W_Mo, Li_i or v_S@12 (vacancy, substitution, inserted, by site)"
+            msg = f"defect {text!r} is not a name such as v_S, W_Mo, Li_i (inserted) or v_S@12 (by site)"
             raise InputError(msg)
         if match["new"] in _VACANCY_NAMES and match["old"] == INTERSTITIAL:
-            msg = f"defect {text!r}: a vacancy needs an element of the host, as in v_S; an inserted atom its own, as in Li_i"
+            msg = f"defect {text!r}: a vacancy is named after the missing element, as in v_S"
             raise InputError(msg)
         new = None if match["new"] in _VACANCY_NAMES else _atomic_number(match["new"], text)
         old = None if match["old"] == INTERSTITIAL else _atomic_number(match["old"], text)
@@ -85,7 +85,11 @@ def check_kinds(host: Host, kinds: tuple[DefectKind, ...]) -> None:
         if kind.old is not None and kind.old not in symbols:
             msg = f"defect {kind.name}: host {host.formula} has no such element, only {', '.join(symbols.values())}"
             raise InputError(msg)
-        if kind.old is not None and kind.site is not None and not (kind.site < host.n_sites and host.numbers[kind.site] == kind.old):
+        if (
+            kind.old is not None
+            and kind.site is not None
+            and not (kind.site < host.n_sites and host.numbers[kind.site] == kind.old)
+        ):
             here = f"holds {symbols[host.numbers[kind.site]]}" if kind.site < host.n_sites else "does not exist"
             msg = (
                 f"defect {kind.name}@{kind.site}: site {kind.site} of host {host.formula} ({host.n_sites} sites) {here}"
@@ -160,7 +164,8 @@ class Choices(Frozen):
             raise InputError(msg)
         charges = self.charges if isinstance(self.charges, dict) else {}
         if self.charges == () or any(name not in names or not states for name, states in charges.items()):
-            msg = f"charges={self.charges!r}: give net charges such as (0, -1), or some for each of {', '.join(sorted(names))}"
+            kinds = ", ".join(sorted(names))
+            msg = f"charges={self.charges!r}: give net charges such as (0, -1), or some for one of {kinds}"
             raise InputError(msg)
         if None not in (self.min_distance, self.max_distance) and self.min_distance > self.max_distance:  # type: ignore[operator]
             msg = f"min_distance={self.min_distance} is above max_distance={self.max_distance} Å"

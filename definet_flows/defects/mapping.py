@@ -30,6 +30,7 @@ BoolArray = npt.NDArray[np.bool_]
 _SEATED = 0.3  # Å; an atom this near a site sits on it, whatever the element
 _FOREIGN = 1.0  # Å²; else an atom counts as this much farther (squared) from a site of another element
 _MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by less cannot be told apart
+_NEARBY = 3.0  # Å; how far an atom may come to settle on another site: twice the tolerance
 _INSERTED = 1e3  # cost of leaving an atom without a site: only if no assignment within the tolerance exists
 _FORBIDDEN = 1e6
 _CELL = 0.02  # relative difference of cell lengths (and of angles in radians) that is still the same supercell
@@ -96,8 +97,8 @@ def recover(
     distance = np.sqrt(squared.T)
     foreign = np.array(structure.atomic_numbers)[:, None] != np.array(host.numbers)[None]
     cost = distance**2 + _FOREIGN * (foreign & (distance > _SEATED))
-    cost[(distance > tolerance) | ~_allowed(host, structure, kinds)] = _FORBIDDEN
-    sites = _assign(cost)
+    cost[~_allowed(host, structure, kinds)] = _FORBIDDEN
+    sites = _assign(np.where(distance > tolerance, _FORBIDDEN, cost))
     _refuse_lost_atoms(host, structure, sites, distance, tolerance)
     _refuse_ambiguity(host, structure, sites, cost, distance)
     return _table(host, structure, sites, vectors, shift)
@@ -167,12 +168,20 @@ def _refuse_lost_atoms(
 def _refuse_ambiguity(
     host: Host, structure: Structure, sites: IntArray, cost: FloatArray, distance: FloatArray
 ) -> None:
-    """Refuse if moving a displaced atom to a free site, or exchanging it with another, costs next to nothing."""
+    """Refuse if moving a displaced atom to a free site, or exchanging it with another, costs next to nothing.
+
+    A displaced atom on another element's site, with a site of its own element free nearby, is refused at any cost: it
+    may as well be an atom of the host on its way from there.
+    """
     atoms = np.flatnonzero(sites >= 0)
     own = cost[atoms, sites[atoms]]
     displaced = distance[atoms, sites[atoms]] > _SEATED
     vacant = np.setdiff1d(np.arange(host.n_sites), sites)
     moves = displaced[:, None] & (cost[np.ix_(atoms, vacant)] - own[:, None] < _MARGIN)
+    elements, there = np.array(structure.atomic_numbers)[atoms], np.array(host.numbers)
+    strays = displaced & (there[sites[atoms]] != elements)
+    own_free = (there[vacant][None] == elements[:, None]) & (distance[np.ix_(atoms, vacant)] < _NEARBY)
+    moves |= strays[:, None] & own_free & (cost[np.ix_(atoms, vacant)] < _FORBIDDEN)
     crossed = cost[np.ix_(atoms, sites[atoms])]
     swaps = np.triu(crossed + crossed.T - own[:, None] - own[None] < _MARGIN, k=1) & (displaced[:, None] | displaced)
     involved = np.unique(np.concatenate([np.nonzero(moves)[0], *np.nonzero(swaps)]))
@@ -182,9 +191,7 @@ def _refuse_ambiguity(
         raise InputError(msg)
 
 
-def _table(
-    host: Host, structure: Structure, sites: IntArray, vectors: FloatArray, shift: FloatArray
-) -> Recovered:
+def _table(host: Host, structure: Structure, sites: IntArray, vectors: FloatArray, shift: FloatArray) -> Recovered:
     lost = np.flatnonzero(sites < 0)
     kept = np.flatnonzero(sites >= 0)
     permutation = sites.copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +87,7 @@ def _operations(
     rotations, shifts = rotations[kept], dataset.translations[kept] @ primitive
     inside = np.asarray(lattice_points_in_supercell(np.rint(cell @ inverse).astype(int))) @ cell
     inside = inside[np.argsort(np.linalg.norm(inside, axis=1), kind="stable")]
-    tree = cKDTree(frac % 1.0, boxsize=1.0)
+    tree = periodic_tree(frac)
     cartesian = frac @ cell
     points = [
         _permutation(tree, (cartesian @ r.T + t) @ np.linalg.inv(cell), cell)
@@ -122,16 +122,21 @@ def _primitive(
 
 def _first_copies(inside: FloatArray, unit: FloatArray, numbers: IntArray) -> IntArray:
     """Return the indices of the sites that are the first of their translates by the unit lattice `unit`."""
-    tree = cKDTree(inside % 1.0 % 1.0, boxsize=1.0)
+    tree = periodic_tree(inside)
     near = _SYMPREC / np.linalg.norm(unit, axis=1).max()
     groups = tree.query_ball_point(inside % 1.0 % 1.0, near, workers=1)
     firsts = {min(j for j in group if numbers[j] == numbers[i]) for i, group in enumerate(groups)}
     return np.array(sorted(firsts), dtype=np.int64)
 
 
-def _permutation(tree: cKDTree, image: FloatArray, cell: FloatArray) -> IntArray:
+def periodic_tree(frac: FloatArray) -> cKDTree[Any, Any]:
+    """Return a tree of points of the cell; queries, too, are fractional coordinates in [0, 1)."""
+    return cKDTree(frac % 1.0 % 1.0, boxsize=np.ones(3))
+
+
+def _permutation(tree: cKDTree[Any, Any], image: FloatArray, cell: FloatArray) -> IntArray:
     distance, partner = tree.query(image % 1.0 % 1.0)
-    if distance.max(initial=0.0) * np.linalg.norm(cell, axis=1).max() > _MATCH:
+    if np.max(distance, initial=0.0) * np.linalg.norm(cell, axis=1).max() > _MATCH:
         msg = "the supercell is not made of copies of its primitive cell; build it with make_host"
         raise InputError(msg)
     return np.asarray(partner, dtype=np.int64)
@@ -145,7 +150,7 @@ def primitive_cell(host: Host) -> Structure:
 
 def permute_points(host: Host, frac: FloatArray) -> IntArray:
     """Return which point each operation takes each point to, [n_ops, n]; the operations must permute the points."""
-    tree = cKDTree(frac % 1.0 % 1.0, boxsize=1.0)
+    tree = periodic_tree(frac)
     images = site_operations(host).points(host, frac)
     return _permutation(tree, images.reshape(-1, 3), np.array(host.lattice)).reshape(images.shape[:2])
 

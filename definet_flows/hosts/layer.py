@@ -90,7 +90,15 @@ def place_layer(structure: Structure, *, vacuum: float | None, center: bool) -> 
 
     With a new vacuum the lattice vector across the layer becomes its normal; in-plane vectors and interatomic
     distances stay.
+
+    Raises
+    ------
+    InputError
+        A vacuum that is no positive length.
     """
+    if vacuum is not None and not 0 < vacuum < np.inf:
+        msg = f"vacuum={vacuum:g} Å: give a positive length (20 Å is usual)"
+        raise InputError(msg)
     axis, _, bottom = layer_gap(structure)
     normal = _face_normals(structure.lattice)[axis]
     normal /= np.linalg.norm(normal)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import gemmi
 import numpy as np
 import numpy.typing as npt
 from pymatgen.core import Composition, Element, Structure
 
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
+from definet_flows.model.crystals import parse_cif
 from definet_flows.schemas import SUBSTITUTION, VACANCY, FloatArray, Host, content_hash
 from definet_flows.settings import load_settings
 
@@ -234,17 +234,14 @@ def _read_cif(path: Path) -> tuple[FloatArray, IntArray, FloatArray]:
         msg = f"{path.name} is missing"
         raise _MalformedError(msg)
     try:
-        small = gemmi.make_small_structure_from_block(gemmi.cif.read(str(path)).sole_block())
-        symbols = [site.element.name for site in small.sites]
-        numbers = np.array([Element(symbol).Z for symbol in symbols], dtype=np.int64)
+        crystal = parse_cif(path.read_text())
     except (ValueError, RuntimeError) as error:
         msg = f"{path.name} is no CIF file of one crystal ({error})"
         raise _MalformedError(msg) from None
-    if len(numbers) == 0:
+    if len(crystal.numbers) == 0:
         msg = f"{path.name} holds no atoms"
         raise _MalformedError(msg)
-    frac = np.array([site.fract.tolist() for site in small.sites])
-    return np.array(small.cell.orth.mat.tolist()).T, numbers, frac
+    return crystal.lattice, crystal.numbers, crystal.frac
 
 
 def _match(

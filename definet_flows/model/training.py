@@ -6,7 +6,9 @@ placeholders left out. What differs from the paper's recipe is in `TrainConfig` 
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,6 +31,12 @@ from definet_flows.model.network import DefiNet
 from definet_flows.schemas import Frozen, content_hash
 
 _TINY = 1e-8
+_EXPECTED = (
+    "Checkpoint directory .* exists and is not empty",  # logs are there already
+    "The '.*_dataloader' does not have many workers",  # arrays in memory: a worker would only copy them
+    "The number of training batches",  # small sets
+    ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
+)
 _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
 
 
@@ -94,7 +102,9 @@ class Training(lightning.LightningModule):
         lattice = self._lattice(batch.set_index)
         start = lattice.positions
         if noise > 0:
-            start = start + noise * torch.randn_like(batch.target)
+            # From seed and step alone, so that a resumed training sees the same noise.
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+            start = start + noise * torch.randn(batch.target.shape, generator=generator).to(start)
         relaxed: Tensor = self.network(batch.numbers, batch.markers, start, lattice.edges)
         return relaxed - lattice.positions
 
@@ -181,9 +191,7 @@ def read_weights(path: Path, config: NetworkConfig) -> DefiNet:
     return network
 
 
-def card_of(
-    name: str, config: TrainConfig, sets: list[PairSet], *, data: str = "", metrics: dict[str, dict[str, float]]
-) -> Card:
+def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
     """Return the card of weights trained on these sets."""
     elements = {int(z) for pairs in sets for z in np.unique(pairs.numbers[pairs.split("train")])}
     return Card(
@@ -191,10 +199,9 @@ def card_of(
         config=config.network,
         hosts=tuple(unit_cell(pairs.host) for pairs in sets),
         elements=tuple(sorted(elements)),
-        data=data,
+        data=f"train splits of {', '.join(pairs.name for pairs in sets)}; pairs of the 2DMD layout",
         data_hash=content_hash("data", *(pairs.data_hash for pairs in sets)),
         recipe=config.model_dump(mode="json", exclude={"network"}),
-        metrics=metrics,
     )
 
 
@@ -212,6 +219,7 @@ def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: boo
     resume
         Go on from `last.ckpt`.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its hints for other products
     lightning.seed_everything(config.seed, verbose=False)
     module = Training(config, sets)
     data = PairBatches(sets)
@@ -245,5 +253,8 @@ def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: boo
     validation = HostSampler(sets, "val", batch=config.batch, per_epoch=60)
     last = folder / "last.ckpt"
     resumed = last if resume and last.exists() else None
-    trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)
+    with warnings.catch_warnings():
+        for expected in _EXPECTED:
+            warnings.filterwarnings("ignore", message=expected)
+        trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)
     return Path(best.best_model_path)

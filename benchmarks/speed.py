@@ -1,0 +1,199 @@
+"""Speed of the network: plain form against the package's, on MoS2 8 x 8, same threads, interleaved, medians.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/speed.py            # the whole table
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/speed.py --hidden 128 --batch 8
+
+Run it alone on the machine. Each case runs in a process of its own, whose peak memory is its own; a case that does
+not fit into memory shows "-". Before anything is timed, positions and gradients of both forms are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from eager import plain_batch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from definet_flows.hosts import make_host
+from definet_flows.model.batches import lattice_of
+from definet_flows.model.config import NetworkConfig
+from definet_flows.model.network import DefiNet
+
+ROUNDS = 5
+TOLERANCE = 1e-5  # Å
+SIZES = (8, 16, 32, 64, 129)  # n x n cells of three sites: 192 to 49,923
+GIB = 2**20  # of ru_maxrss, which counts KiB
+PLAIN_FITS = {128: 8, 512: 8}  # largest batch of the plain form that fits into 24 GiB when it trains
+
+Form = Callable[[], torch.Tensor]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def make_forms(hidden: int, batch: int) -> tuple[DefiNet, dict[str, Form]]:
+    """Return a network and, for each form, a call that gives the positions of `batch` configurations of ten defects."""
+    torch.manual_seed(0)
+    config, host = NetworkConfig(hidden=hidden), make_host("MoS2", (8, 8, 1))
+    network = DefiNet(config)
+    numbers, markers = torch.tensor(host.numbers).repeat(batch, 1), torch.zeros(batch, host.n_sites, dtype=torch.long)
+    for row in markers:
+        row[torch.randperm(host.n_sites)[:10]] = torch.randint(1, 3, (10,))
+    lattice = lattice_of(host, config).to(torch.device("cpu"), torch.float32).fused()
+    positions, edges = plain_batch(host, batch, config)
+    return network, {
+        "plain": lambda: network(numbers.flatten(), markers.flatten(), positions, edges),
+        "fast": lambda: network(numbers, markers, lattice.positions, lattice.edges).flatten(0, 1),
+    }
+
+
+def loss(network: DefiNet, form: Form) -> torch.Tensor:
+    """Do the forward and backward pass of one training step; return the positions."""
+    network.zero_grad(set_to_none=True)
+    out = form()
+    out.square().sum(-1).sqrt().mean().backward()
+    return out.detach()
+
+
+def check(network: DefiNet, forms: dict[str, Form]) -> tuple[float, float]:
+    """Return the largest difference of the forms' positions, Å, and of their gradients, relative to the largest one."""
+    found = {}
+    for name, form in forms.items():
+        out = loss(network, form)
+        gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+        found[name] = out, gradient
+    (out, gradient), (fast_out, fast_gradient) = found["plain"], found["fast"]
+    worst = float((gradient - fast_gradient).abs().max() / gradient.abs().max())
+    return float((out - fast_out).abs().max()), worst
+
+
+def case(hidden: int, batch: int, names: tuple[str, ...]) -> dict[str, float]:
+    """Time the forms, interleaved; s per structure, median of the rounds."""
+    network, forms = make_forms(hidden, batch)
+    forms = {name: forms[name] for name in names}
+    out: dict[str, float] = {}
+    if len(forms) > 1:
+        out["positions"], out["gradients"] = check(network, forms)
+    times: dict[str, list[float]] = {f"{name} {kind}": [] for name in forms for kind in ("inference", "training")}
+    for _ in range(ROUNDS + 1):
+        for name, form in forms.items():
+            with torch.inference_mode():
+                times[f"{name} inference"].append(seconds(form))
+            times[f"{name} training"].append(seconds(lambda form=form: loss(network, form)))
+    out |= {key: float(np.median(values[1:])) / batch for key, values in times.items()}
+    with FlopCounterMode(display=False) as counter:
+        forms["fast"]()
+    out["gflop"] = counter.get_total_flops() / batch / 1e9
+    out["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    return out
+
+
+def size(n: int) -> dict[str, float]:
+    """Time building the table of an n x n cell and one prediction on it, F = 128."""
+    config = NetworkConfig(hidden=128)
+    network, host = DefiNet(config), make_host("MoS2", (n, n, 1)) if n <= 64 else _large(n)  # noqa: PLR2004
+    out = {"sites": float(host.n_sites), "graph": seconds(lambda: lattice_of(host, config))}
+    lattice = lattice_of(host, config).to(torch.device("cpu"), torch.float32).fused()
+    numbers, markers = torch.tensor(host.numbers)[None], torch.zeros(1, host.n_sites, dtype=torch.long)
+    with torch.inference_mode():
+        times = [seconds(lambda: network(numbers, markers, lattice.positions, lattice.edges)) for _ in range(4)]
+    out["inference"] = float(np.median(times[1:]))
+    out["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    return out
+
+
+def _large(n: int):  # noqa: ANN202 - a Host
+    """Return a cell larger than `make_host` takes for an honest request, as two supercells in one."""
+    from definet_flows.hosts import to_structure  # noqa: PLC0415
+
+    return make_host(to_structure(make_host("MoS2", (n // 3, n // 3, 1))), (3, 3, 1))
+
+
+def matrix_product() -> float:
+    """Return the GFLOP/s of a large fp32 matrix product."""
+    a, b = torch.randn(2, 2048, 2048)
+    times = [seconds(lambda: a @ b) for _ in range(6)]
+    return 2 * 2048**3 / float(np.median(times[1:])) / 1e9
+
+
+def alone(*arguments: str) -> dict[str, float] | None:
+    """Run one case in a process of its own; None if it does not fit into memory."""
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+        return None
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def speed_table(hidden: list[int], batches: list[int], peak: float) -> Table:
+    """Return plain against fast."""
+    table = Table(title="MoS2 8 x 8, fp32, ms per structure", title_justify="left")
+    heads = ("F", "batch", "plain inf.", "fast inf.", "ratio", "plain train", "fast train", "ratio")
+    for head in (*heads, "GFLOP/s", "share of matmul", "GiB", "max |dx| Å", "max dgrad"):
+        table.add_column(head, justify="right")
+    for f in hidden:
+        for b in batches:
+            names = "plain,fast" if b <= PLAIN_FITS[f] else "fast"
+            got = alone("--case", str(f), str(b), names) or alone("--case", str(f), str(b), "fast") or {}
+            rate = got.get("gflop", 0) / got.get("fast inference", np.inf)
+            cells = [str(f), str(b)]
+            for kind in ("inference", "training"):
+                plain, fast = (got.get(f"{name} {kind}") for name in ("plain", "fast"))
+                ratio = f"{plain / fast:.1f}" if plain and fast else "-"
+                cells += [f"{1000 * x:.1f}" if x else "-" for x in (plain, fast)] + [ratio]
+            checks = [f"{got[key]:.1e}" if key in got else "-" for key in ("positions", "gradients")]
+            table.add_row(*cells, f"{rate:.0f}", f"{rate / peak:.0%}", f"{got.get('memory', 0):.1f}", *checks)
+    return table
+
+
+def size_table() -> Table:
+    """Return time against the number of sites."""
+    table = Table("sites", "graph, s", "inference, s", "µs per site", "GiB", title="F = 128, one structure")
+    for n in SIZES:
+        got = alone("--size", str(n))
+        if got is None:
+            table.add_row(f"{n} x {n}", "-", "-", "-", "-")
+            continue
+        per_site = 1e6 * got["inference"] / got["sites"]
+        cells = (f"{got['graph']:.3f}", f"{got['inference']:.3f}", f"{per_site:.0f}", f"{got['memory']:.1f}")
+        table.add_row(f"{got['sites']:.0f}", *cells)
+    return table
+
+
+def main() -> None:
+    """Print the tables, or one case as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        f, b, names = arguments.case
+        print(json.dumps(case(int(f), int(b), tuple(names.split(",")))))
+    elif arguments.size:
+        print(json.dumps(size(arguments.size)))
+    else:
+        peak, console = matrix_product(), Console(width=160)
+        console.print(f"{torch.get_num_threads()} threads; matrix product {peak:.0f} GFLOP/s")
+        console.print(speed_table(arguments.hidden, arguments.batch, peak))
+        console.print(size_table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""`definet train` and `definet evaluate`: networks on pairs of unrelaxed and relaxed structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+from definet_flows.errors import InputError
+
+Data = Annotated[
+    Path, typer.Option("--data", help="Folder in the layout of the 2DMD archive (doi:10.5281/zenodo.14027373).")
+]
+
+
+@app.command()
+def train(
+    data: Data,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for logs, checkpoints and the finished model.safetensors.")
+    ],
+    hosts: Annotated[
+        list[str], typer.Option("--hosts", help="Only sets of this host, such as MoS2; again for each.")
+    ] = [],  # noqa: B006 - typer's way to say "all"
+    config: Annotated[
+        str, typer.Option("--config", help="Recipe: a YAML file, or one that comes along: shipped, paper.")
+    ] = "shipped",
+    name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last completed epoch in --output.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 for all.")] = 0,
+) -> None:
+    """Train a network on the `train` splits of DATA, keep the weights best on its `val` splits.
+
+    Errors are in Å. Interrupted or killed, the same command with --resume goes on from the last completed epoch.
+    """
+    import torch
+
+    from definet_flows.model.archive import read_archive
+    from definet_flows.model.checkpoint import save_checkpoint
+    from definet_flows.model.evaluate import evaluate as measure
+    from definet_flows.model.evaluate import table
+    from definet_flows.model.recipes import read_recipe
+    from definet_flows.model.training import card_of, read_weights
+    from definet_flows.model.training import train as fit
+
+    recipe = read_recipe(config)
+    if (output / "last.ckpt").exists() and not resume:
+        msg = f"{output} holds a training already: give --resume to go on with it, or another --output"
+        raise InputError(msg)
+    sets = [s for s in read_archive(data) if not hosts or s.host.formula in hosts]
+    strange = set(hosts) - {s.host.formula for s in sets}
+    if strange:
+        msg = f"--hosts {sorted(strange)[0]}: no set of that host under {data}"
+        raise InputError(msg)
+    for pairs in sets:
+        left_out = f", {len(pairs.malformed)} malformed left out" if pairs.malformed else ""
+        console.print(f"{pairs.name}: {len(pairs.split('train'))} to learn from{left_out}", highlight=False)
+    if threads:
+        torch.set_num_threads(threads)
+    best = fit(recipe, sets, output, resume=resume)
+    network = read_weights(best, recipe.network)
+    card = card_of(name, recipe, sets)
+    path = output / "model.safetensors"
+    evaluation = measure(data, "val", save_checkpoint(path, network, card), tuple(s.name for s in sets))
+    metrics = {n: {"mae": result.mae, "dummy": result.dummy or 0.0} for n, result in evaluation.sets.items()}
+    save_checkpoint(path, network, card.model_copy(update={"metrics": metrics}))
+    console.print(table(evaluation))
+    console.print(f"weights: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, val or test: the entries that <split>.csv of each set lists.")] = "val",
+    model: options.Model = "definet-2dmd",
+    json_file: options.Json = None,
+    figure: Annotated[Path | None, typer.Option(help="Write a PNG of the errors near defects to this file.")] = None,
+) -> None:
+    """Measure a model on one split of every set in DATA, beside what it has to beat.
+
+    Errors in Å: mean over structures of the mean |component|, and within 3 to 6 Å of a defect. Dummy: nothing moves.
+    D.-host: the host's own motion. Additive: the sum of single-defect fields, fitted on the train split.
+    """
+    from definet_flows.model.checkpoint import load_checkpoint
+    from definet_flows.model.evaluate import draw, table
+    from definet_flows.model.evaluate import evaluate as measure
+
+    for path in (json_file, figure):
+        options.check_writable(path)
+    evaluation = measure(data, split, load_checkpoint(model))
+    console.print(table(evaluation))
+    if json_file is not None:
+        options.write_whole(json_file, evaluation.model_dump_json(indent=2) + "\n")
+    if figure is not None:
+        draw(evaluation, figure)

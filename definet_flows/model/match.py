@@ -1,0 +1,238 @@
+"""Finding the host, and the supercell of it, that a crystal is a defect structure of."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pymatgen.core import Lattice, Structure
+
+from definet_flows.defects import Recovered, recover
+from definet_flows.errors import InputError
+from definet_flows.hosts import load_structure, make_host
+from definet_flows.hosts.layer import bonded_dimensionality, is_stacked, layer_gap
+from definet_flows.model.checkpoint import Card
+from definet_flows.model.crystals import Crystal
+from definet_flows.schemas import FloatArray, Host, content_hash
+
+IntArray = npt.NDArray[np.int64]
+
+_CELL, _ANGLE = 0.02, 1.0  # relative, degrees: what `recover` takes for one cell
+_MOST_EDITED = 0.3  # share of edited sites beyond which a crystal is not taken for a defect structure of a host
+_LAYER = 2
+_SAME_CELL = 1e-3  # Å, degrees
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A host that crystals were found to be defect structures of."""
+
+    host: Host
+    inferred: str
+    """What was not given: "host and supercell", "host", "supercell" or nothing."""
+
+    @property
+    def label(self) -> str:
+        """Return the host in words, such as `MoS2 8 x 8 x 1`."""
+        matrix = np.abs(np.array(self.host.matrix))  # signs are a matter of setting
+        plain = np.array_equal(matrix, np.diag(np.diag(matrix)))
+        repeats = " x ".join(map(str, np.diag(matrix))) if plain else str(np.array(self.host.matrix).tolist())
+        return f"{self.host.formula} {repeats}"
+
+
+class HostFinder:
+    """Finds the host of crystals, one after the other; crystals of one campaign share one.
+
+    Parameters
+    ----------
+    units
+        Unit cells that come into question.
+    supercell
+        Repetitions along a, b, c; None: from the crystal's lattice.
+    given
+        Whether the user named the host: then what does not fit is an error of the crystal, not another host.
+    """
+
+    def __init__(
+        self, units: Sequence[Structure], supercell: tuple[int, int, int] | None = None, *, given: bool = False
+    ) -> None:
+        self._units, self._supercell, self._given = [_Unit(unit) for unit in units], supercell, given
+        self._found: list[tuple[FloatArray, Found]] = []
+        missing = [*(() if given else ("host",)), *(() if supercell else ("supercell",))]
+        self._inferred = " and ".join(missing)
+
+    @property
+    def key(self) -> str:
+        """Hash of what may be found: unit cells and supercell."""
+        units = [
+            (
+                np.round(u.structure.lattice.matrix, 6).tolist(),
+                np.round(u.structure.frac_coords, 6).tolist(),
+                u.structure.atomic_numbers,
+            )
+            for u in self._units
+        ]
+        return content_hash("hosts", units, self._supercell, self._given)
+
+    def find(self, crystal: Crystal) -> tuple[Found, Recovered]:
+        """Return the host of a crystal and the crystal read as one of its configurations.
+
+        Raises
+        ------
+        InputError
+            If none fits, or more than one does.
+        """
+        structure = crystal.structure()
+        cell = np.array(structure.lattice.parameters)
+        for known, found in self._found:
+            recovered = _try(found.host, structure) if np.allclose(cell, known, atol=_SAME_CELL) else None
+            if recovered is not None and _edited(found.host, recovered) <= _MOST_EDITED:
+                return found, recovered
+        host, recovered = self._search(structure)
+        same = (found for _, found in self._found if found.host == host)
+        found = next(same, None) or Found(host, self._inferred)
+        self._found.append((cell, found))
+        return found, recovered
+
+    def _search(self, structure: Structure) -> tuple[Host, Recovered]:
+        fits: list[tuple[float, float, Host, Recovered]] = []
+        reason = ""
+        for unit in self._units:
+            try:
+                host, fitted = self._fit(unit, structure)
+            except InputError as error:
+                reason = str(error)
+                continue
+            fits.append((_edited(host, fitted), unit.misfit(structure.lattice, host), host, fitted))
+        if self._given and not fits:
+            raise InputError(reason)
+        if not fits:
+            known = ", ".join(dict.fromkeys(unit.formula for unit in self._units)) or "none known to the model"
+            msg = f"its host cannot be inferred (trained on: {known}): name it with --host and --supercell"
+            raise InputError(msg)
+        formulas = sorted({host.formula for _, _, host, _ in fits})
+        if len(formulas) > 1:
+            raise InputError(f"its host is ambiguous ({', '.join(formulas)}): name it with --host and --supercell")
+        _, _, host, recovered = min(fits, key=lambda fit: (round(fit[0], 6), fit[1]))
+        return host, recovered
+
+    def _fit(self, unit: _Unit, structure: Structure) -> tuple[Host, Recovered]:
+        """Return the supercell that makes the crystal a defect structure with few edits."""
+        cell = unit.with_height_of(structure.lattice)
+        if self._supercell is not None:
+            host = _host(cell, self._supercell)
+            recovered = recover(host, structure)
+            if not self._given and _edited(host, recovered) > _MOST_EDITED:
+                raise InputError(f"more than {_MOST_EDITED:.0%} of its sites would be defects of {unit.formula}")
+            return host, recovered
+        reason = f"its cell is no supercell of host {unit.formula} within {_CELL:.0%}: give --supercell"
+        for matrix in _matrices(cell.lattice, structure.lattice):
+            if not unit.may_have(structure, round(float(np.linalg.det(matrix)))):
+                reason = f"has {len(structure)} atoms, which do not fit the supercell of {unit.formula} of its size"
+                continue
+            host = _host(cell, matrix)
+            fitted = _try(host, structure)
+            if fitted is not None and _edited(host, fitted) <= _MOST_EDITED:
+                return host, fitted
+            reason = f"its atoms do not lie on the sites of host {unit.formula}: give --host and --supercell"
+        raise InputError(reason)
+
+
+def finder_for(card: Card, host: str | None, supercell: tuple[int, int, int] | None) -> HostFinder:
+    """Return the finder for a host that the user named (file or shipped host), else for those trained on.
+
+    Raises
+    ------
+    InputError
+        If the host cannot be read, or is left out and the weights do not tell what they were trained on.
+    """
+    if host is not None:
+        return HostFinder([load_structure(host)], supercell, given=True)
+    if not card.hosts:
+        raise InputError(f"model {card.name} does not tell which hosts it was trained on: name the host with --host")
+    return HostFinder(
+        [Structure(u.lattice, np.array(u.numbers).tolist(), np.array(u.frac_coords)) for u in card.hosts], supercell
+    )
+
+
+class _Unit:
+    """A unit cell; a layer's height may be changed to that of the crystal in question."""
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        self.formula = structure.composition.reduced_formula
+        self.layer = bonded_dimensionality(structure) == _LAYER and not is_stacked(structure)
+        self.axis, gap, _ = layer_gap(structure)
+        self.thickness = structure.lattice.abc[self.axis] - gap
+
+    def with_height_of(self, lattice: Lattice) -> Structure:
+        """Return the cell; a layer, normal to a cell vector, with as much vacuum as `lattice` has room for."""
+        cell = self.structure.lattice
+        others = [angle for axis, angle in enumerate(cell.angles) if axis != self.axis]
+        theirs = [angle for axis, angle in enumerate(lattice.angles) if axis != self.axis]
+        height = lattice.abc[self.axis]
+        straight = np.allclose(others + theirs, 90, atol=_ANGLE)
+        if not self.layer or not straight or abs(height - cell.abc[self.axis]) < _SAME_CELL:
+            return self.structure
+        matrix = cell.matrix.copy()
+        matrix[self.axis] *= height / cell.abc[self.axis]
+        unit = self.structure
+        resized = Structure(matrix, unit.species, unit.cart_coords, coords_are_cartesian=True)
+        resized.properties = dict(unit.properties)
+        return resized
+
+    def misfit(self, lattice: Lattice, host: Host) -> float:
+        """Return the relative difference of cell lengths, the layer's own height included."""
+        scale = np.linalg.norm(np.array(host.lattice), axis=1)
+        scale[self.axis] *= self.structure.lattice.abc[self.axis] / scale[self.axis] if self.layer else 1
+        return float(np.abs(np.array(lattice.abc) / scale - 1).max())
+
+    def may_have(self, structure: Structure, cells: int) -> bool:
+        """Whether enough atoms are of the elements that a supercell of so many cells has."""
+        theirs = structure.composition.get_el_amt_dict()
+        amounts = self.structure.composition.get_el_amt_dict()
+        common = sum(min(n * cells, theirs.get(element, 0)) for element, n in amounts.items())
+        sites = len(self.structure) * cells
+        return common >= (1 - _MOST_EDITED) * sites and len(structure) <= (1 + _MOST_EDITED) * sites
+
+
+def _host(cell: Structure, supercell: object) -> Host:
+    with warnings.catch_warnings():
+        # The structures exist already: it is too late to tell that their vacuum is small.
+        warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)
+        return make_host(cell, supercell)
+
+
+def _try(host: Host, structure: Structure) -> Recovered | None:
+    try:
+        return recover(host, structure)
+    except InputError:
+        return None
+
+
+def _edited(host: Host, recovered: Recovered) -> float:
+    return len(recovered.configuration.edits) / host.n_sites
+
+
+def _matrices(unit: Lattice, target: Lattice) -> Iterator[IntArray]:
+    """Yield supercell matrices that give the cell within 2 %: plain repetitions first, then other settings."""
+    repeat = np.rint(np.array(target.abc) / np.array(unit.abc)).clip(1).astype(np.int64)
+    seen: set[bytes] = set()
+    for signs in ((1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)):
+        matrix = np.diag(repeat * np.array(signs))
+        if _similar(unit.matrix * (repeat * np.array(signs))[:, None], target):
+            seen.add(matrix.tobytes())
+            yield matrix
+    mappings = unit.find_all_mappings(target, ltol=_CELL, atol=_ANGLE, skip_rotation_matrix=True)
+    settings = (np.asarray(mapping[2], dtype=np.int64) for mapping in itertools.islice(mappings, 48))
+    yield from (m for m in settings if np.linalg.det(m) > 0 and m.tobytes() not in seen)
+
+
+def _similar(matrix: FloatArray, target: Lattice) -> bool:
+    mine = Lattice(matrix)
+    lengths = np.abs(np.array(mine.abc) / np.array(target.abc) - 1).max()
+    return bool(lengths <= _CELL and np.abs(np.array(mine.angles) - np.array(target.angles)).max() <= _ANGLE)

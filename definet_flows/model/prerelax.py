@@ -1,0 +1,163 @@
+"""Pre-relaxation of a tree of calculations in place: every POSCAR, whatever made the tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from definet_flows.errors import InputError
+from definet_flows.model.checkpoint import Checkpoint
+from definet_flows.model.crystals import CrystalFile, read_crystals, write_whole
+from definet_flows.model.files import Tell
+from definet_flows.model.match import HostFinder
+from definet_flows.model.placing import Predicted, predict_crystals
+from definet_flows.schemas import Frozen
+
+ORIGINAL = "POSCAR.unrelaxed"
+"""Name of the original beside a pre-relaxed POSCAR."""
+
+_CHUNK = 128  # files between two writings
+# v_Cd_-1, Te_Cd_C2v_Te2.83_+2, Va_O1_0, Li_i_Td_+1: doped, ShakeNBreak and pydefect end a defect's folder so
+_CHARGED = re.compile(r"[A-Za-z]\w*_[\w.]+_([+-]?\d)")
+_PRIOR_INFO = "prior_info.yaml"  # pydefect's; its line "charge: 1"
+
+
+class Prerelaxed(Frozen):
+    """What became of one POSCAR."""
+
+    path: str
+    action: Literal["moved", "gated", "left"] = Field(description="gated: left as it was because the gate objects")
+    reason: str = ""
+    note: str = Field(default="", description="what a reader must know")
+    host: str | None = None
+    inferred: str = Field(default="", description="what of host and supercell was not given")
+    defects: str = ""
+    charge: int = Field(default=0, description="elementary charges, from the folder's name or pydefect's file")
+    largest_displacement: float | None = Field(default=None, description="Å")
+    uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
+
+
+def prerelax(
+    checkpoint: Checkpoint,
+    root: Path,
+    finder: HostFinder,
+    *,
+    allow_unseen_host: bool = False,
+    write_rejected: bool = False,
+    tell: Tell | None = None,
+) -> list[Prerelaxed]:
+    """Pre-relax every POSCAR below a folder, the original kept beside it as `POSCAR.unrelaxed`.
+
+    Atoms keep their order, everything but the coordinates stays as it is. A POSCAR beside which there is another
+    `POSCAR.unrelaxed` was pre-relaxed before and is left.
+
+    Parameters
+    ----------
+    write_rejected
+        Move also what the gate rejects.
+
+    Raises
+    ------
+    InputError
+        If `root` is no folder or there is no POSCAR in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    paths = sorted(path for path in root.rglob("POSCAR") if path.is_file())
+    if not paths:
+        raise InputError(f"{root}: no file named POSCAR in there")
+    report: dict[Path, Prerelaxed] = {}
+    for start in range(0, len(paths), _CHUNK):
+        tasks = []
+        for path in paths[start : start + _CHUNK]:
+            task = _task(path, root)
+            if isinstance(task, str):
+                report[path] = Prerelaxed(path=str(path), action="left", reason=task)
+            else:
+                tasks.append(task)
+        for task, one in zip(tasks, _predictions(checkpoint, finder, tasks, allow_unseen_host), strict=True):
+            report[task.path] = _decide(task, one, write_rejected=write_rejected)
+        if tell is not None:
+            tell(min(start + _CHUNK, len(paths)), len(paths))
+    return [report[path] for path in paths]
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    path: Path
+    file: CrystalFile
+    charge: int
+
+
+def _predictions(
+    checkpoint: Checkpoint,
+    finder: HostFinder,
+    tasks: Sequence[_Task],
+    allow_unseen_host: bool,  # noqa: FBT001
+) -> list[Predicted]:
+    crystals = [replace(task.file.crystals[0], charge=float(task.charge)) for task in tasks]
+    return predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host)
+
+
+def _task(path: Path, root: Path) -> _Task | str:
+    """Return what is to be predicted, or why the file is left as it is."""
+    if path.is_symlink():
+        return f"a link to {path.readlink()}"
+    original = path.with_name(ORIGINAL)
+    try:
+        data = path.read_bytes()
+        if original.exists() and original.read_bytes() != data:
+            return f"pre-relaxed before: {ORIGINAL} is there"
+        return _Task(path, read_crystals(path, data), _charge(path, root))
+    except (InputError, OSError) as error:
+        return str(error)
+
+
+def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> Prerelaxed:
+    """Write a POSCAR that may be moved, and tell what was done."""
+    entry = Prerelaxed(
+        path=str(task.path),
+        action="left",
+        reason=one.reason,
+        host=one.found.label if one.found else None,
+        inferred=one.found.inferred if one.found else "",
+        defects=one.defects,
+        charge=task.charge,
+        uncertainty=one.uncertainty,
+    )
+    rejected = one.gate is not None and one.gate.verdict == "rejected"
+    if one.gate is None:
+        return entry
+    if not one.defects:
+        return entry.model_copy(update={"reason": "the pristine supercell: nothing to move"})
+    if one.frac is None or (rejected and not write_rejected):
+        return entry.model_copy(update={"action": "gated", "reason": one.gate.reason})
+    original = task.path.with_name(ORIGINAL)
+    if not original.exists():
+        write_whole(original, task.file.text([None], [{}]))
+    write_whole(task.path, task.file.text([one.frac], [{}]))
+    return entry.model_copy(update={"action": "moved", "note": one.note, "largest_displacement": one.largest})
+
+
+def _charge(path: Path, root: Path) -> int:
+    """Return the charge that the tree tells of a calculation; 0 where it does not."""
+    for folder in _folders(path, root):
+        prior = folder / _PRIOR_INFO
+        told = re.search(r"^charge:\s*([+-]?\d+)", prior.read_text(), re.MULTILINE) if prior.is_file() else None
+        match = told or _CHARGED.fullmatch(folder.name)
+        if match is not None:
+            return int(match[1])
+    return 0
+
+
+def _folders(path: Path, root: Path) -> Iterator[Path]:
+    """Folders of a file, from the innermost to the root."""
+    for folder in path.resolve().parents:
+        yield folder
+        if folder == root.resolve():
+            return

@@ -1,0 +1,151 @@
+"""Training: it learns, it is the same twice, it survives kill -9, and a step that is not finite is skipped."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training_run import pairs, recipe
+
+from definet_flows.errors import InputError
+from definet_flows.model.batches import HostSampler, PairBatches
+from definet_flows.model.checkpoint import save_checkpoint
+from definet_flows.model.predict import displacements
+from definet_flows.model.recipes import read_recipe
+from definet_flows.model.training import Training, card_of, read_weights, train
+
+EPOCHS = 30
+
+
+def curve(folder: Path) -> list[float]:
+    """Validation errors by epoch, Å."""
+    with (folder / "log" / "version_0" / "metrics.csv").open() as file:
+        return [float(row["mae"]) for row in csv.DictReader(file) if row["mae"]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    torch.set_num_threads(1)
+    train(recipe(EPOCHS), [pairs()], folder)
+    return folder
+
+
+def test_it_learns(whole: Path) -> None:
+    errors = curve(whole)
+    assert len(errors) == EPOCHS
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_the_best_weights_are_the_averaged_ones_that_were_validated(whole: Path) -> None:
+    data = pairs()
+    network = read_weights(whole / "best.ckpt", recipe(EPOCHS).network)
+    entries = data.split("val")
+    moved = displacements(network.eval(), data.host, data.numbers[entries], data.markers[entries])
+    error = abs(moved - data.relaxed[entries]).mean(-1)
+    atoms = data.markers[entries] != 2
+    assert ((error * atoms).sum(1) / atoms.sum(1)).mean() == pytest.approx(min(curve(whole)), rel=1e-4)
+
+
+def test_killed_and_resumed_it_follows_the_same_curve(whole: Path, tmp_path: Path) -> None:
+    command = [sys.executable, Path(__file__).with_name("training_run.py"), tmp_path, str(EPOCHS)]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("last.ckpt"))) == 0 or len(_epochs(tmp_path)) < 2:
+        assert time.monotonic() < until, "no checkpoint within two minutes"
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(
+        [*command, "resume"], check=True, capture_output=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
+    assert curve(tmp_path)[-1] == pytest.approx(curve(whole)[-1], rel=1e-4)
+
+
+def _epochs(folder: Path) -> list[float]:
+    path = folder / "log" / "version_0" / "metrics.csv"
+    return curve(folder) if path.exists() else []
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
+    module = Training(recipe(1), [pairs()])
+    batch = module_batch(module)
+    loss = module.training_step(batch, 0) * float("nan")
+    loss.backward()
+    before = [p.detach().clone() for p in module.network.parameters()]
+    optimizer = torch.optim.AdamW(module.network.parameters(), lr=1.0)
+    module.on_before_optimizer_step(optimizer)
+    optimizer.step()
+    assert module.skipped == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, module.network.parameters(), strict=True))
+
+
+def test_many_in_a_row_stop_with_the_batch_named() -> None:
+    module = Training(recipe(1), [pairs()])
+    batch = module_batch(module)
+    with pytest.raises(FloatingPointError, match=r"set, entries \["):
+        for _ in range(30):
+            (module.training_step(batch, 0) * float("nan")).backward()
+            module.on_before_optimizer_step(torch.optim.AdamW(module.network.parameters()))
+
+
+def module_batch(module: Training):
+
+    module.log = lambda *_, **__: None  # no trainer here
+    data = pairs()
+    return PairBatches([data])[0, data.split("train")[:3]]
+
+
+def test_card_knows_hosts_and_elements(tmp_path: Path, whole: Path) -> None:
+    data = pairs()
+    network = read_weights(whole / "best.ckpt", recipe(EPOCHS).network)
+    checkpoint = save_checkpoint(tmp_path / "m.safetensors", network, card_of("small", recipe(EPOCHS), [data]))
+    assert checkpoint.card.elements == (16, 42)
+    assert [host.formula for host in checkpoint.card.hosts] == ["MoS2"]
+    assert checkpoint.card.data_hash
+
+
+def test_batches_cover_an_epoch_once_and_differ_between_epochs() -> None:
+    sampler = HostSampler([pairs()], "train", batch=4, seed=3)
+    first = [tuple(entries) for _, entries in sampler]
+    assert sorted(e for batch in first for e in batch) == list(range(18))
+    assert first == [tuple(entries) for _, entries in sampler]
+    sampler.set_epoch(1)
+    assert first != [tuple(entries) for _, entries in sampler]
+
+
+def test_two_processes_share_the_batches() -> None:
+    shares = [HostSampler([pairs()], "train", batch=3, seed=3, rank=r, world=2) for r in (0, 1)]
+    seen = [{tuple(entries) for _, entries in share} for share in shares]
+    assert not seen[0] & seen[1]
+    assert len(seen[0]) == len(seen[1]) == 3
+
+
+@pytest.mark.parametrize("name", ["paper", "shipped"])
+def test_recipes_are_valid(name: str) -> None:
+    assert read_recipe(name).epochs > 1
+
+
+def test_the_paper_s_recipe_is_the_paper_s() -> None:
+    paper = read_recipe("paper")
+    assert (paper.network.hidden, paper.network.layers, paper.network.gaussians, paper.batch) == (512, 4, 128, 24)
+    assert (paper.learning_rate, paper.clip, paper.ema, paper.epochs, paper.patience) == (1e-4, 150, 0.999, 800, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "saying"),
+    [("hiden: 3", "hiden"), ("batch: 0", "batch"), ("[", "YAML"), ("network: {hidden: 3}", "hidden")],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, saying: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=saying):
+        read_recipe(str(path))

@@ -1,0 +1,114 @@
+"""A stand-in for VASP: real input, real output, simple physics, and failures on demand. Only for tests.
+
+Environment: VASP_LOG is appended to, one line for each electronic step and force evaluation; VASP_FAILURES is a JSON
+file {number of the directory in order of appearance: [mode of its first execution, of its second, ...]}.
+A list that ends in "..." repeats the mode before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from inputs import BadInput, check_kpoints, read_incar, read_poscar, read_potcar
+from output import Output
+from physics import energy_and_forces, relaxation
+
+FAILING_STEP = 4  # the ionic step in which a failure happens
+
+
+def main():
+    """Relax as the INCAR says."""
+    program = Path(sys.argv[0]).name
+    log = Log(Path(os.environ["VASP_LOG"]), program)
+    mode = log.mode()
+    if mode == "exit":
+        sys.exit(1)
+    try:
+        tags, (lattice, species, counts, coords) = read_incar(), read_poscar()
+        check_kpoints()
+        titles, valences = read_potcar(species[::-1] if mode == "potcar" else species)
+        if mode == "potcar":
+            raise BadInput("ERROR: number of potentials on File POTCAR incompatible with number of species")
+    except BadInput as error:
+        print(error, flush=True)
+        sys.exit(1)
+    steps = 3 if mode == "nsw" else int(tags.get("NSW", 0))
+    output = Output({**tags, "NSW": str(steps)}, lattice, (species, counts), (titles, valences), coords)
+    relax(tags, output, log, mode, steps)
+
+
+def relax(tags, output, log, mode, steps):
+    """Evaluate forces until they are small, there are no steps left, or the failure strikes."""
+    optimizer = relaxation(int(tags["IBRION"]), float(tags.get("POTIM", 0.5)))
+    criterion, limit = -float(tags["EDIFFG"]), int(tags.get("NELM", 60))
+    for step in range(1, steps + 1):
+        energy, forces = energy_and_forces(output.lattice, output.symbols, output.coords @ output.lattice)
+        energy += 1e4 if mode == "positive" else 0.0
+        loops = limit if mode == "scf" else 11 if step == 1 else 4 + step % 3
+        for loop in range(1, loops + 1):
+            output.electronic(step, loop, energy + 10.0**-loop)
+            log.write("electronic")
+            if step == FAILING_STEP and loop == 3:
+                strike(mode, output)
+        output.ionic(step, energy, forces)
+        log.write("force")
+        if (forces**2).sum(axis=1).max() ** 0.5 <= criterion:
+            output.end("reached required accuracy - stopping structural energy minimisation")
+            return
+        output.move(optimizer.send(forces))
+    output.end("")
+
+
+def strike(mode, output):
+    """Fail as VASP fails, in the middle of an ionic step."""
+    if mode == "zbrent":
+        output.stop("ZBRENT: fatal error in bracketing\n     please rerun with smaller EDIFF, or copy CONTCAR")
+    if mode == "edddav":
+        output.stop("Error EDDDAV: Call to ZHEGV failed. Returncode =   7 1   8")
+    if mode == "disk":
+        print("forrtl: severe (38): error during write, unit 12: No space left on device", file=sys.stderr)
+        output.stop("")
+    if mode == "kill":
+        output.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "hang":
+        output.flush()
+        os.utime("vasp.out", (1, 1))  # silent for decades
+        time.sleep(600)
+        sys.exit(1)
+
+
+class Log:
+    """The append-only account of what was computed; nobody but the stand-in writes it."""
+
+    def __init__(self, path, program):
+        self.path, self.program, self.directory = path, program, str(Path.cwd())
+        known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        starts = [entry["directory"] for entry in known if entry["event"] == "start"]
+        self.number = list(dict.fromkeys([*starts, self.directory])).index(self.directory)
+        self.execution = starts.count(self.directory)
+        self.file = path.open("a")
+        self.write("start")
+
+    def write(self, event):
+        """Append one event."""
+        entry = {"directory": self.directory, "execution": self.execution, "event": event, "program": self.program}
+        self.file.write(json.dumps(entry) + "\n")
+        self.file.flush()
+
+    def mode(self):
+        """Return how this execution is to fail; an empty text for not at all."""
+        path = os.environ.get("VASP_FAILURES")
+        modes = json.loads(Path(path).read_text()).get(str(self.number), []) if path else []
+        if modes and modes[-1] == "..." and self.execution >= len(modes) - 1:
+            return modes[-2]
+        return modes[self.execution] if self.execution < len(modes) else ""
+
+
+if __name__ == "__main__":
+    main()

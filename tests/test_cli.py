@@ -10,6 +10,7 @@ from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
+from definet_flows.stores import open_store
 
 runner = CliRunner()
 
@@ -108,8 +109,6 @@ def test_run_help_states_units_and_defaults() -> None:
 
 
 def test_savings_of_an_empty_store(tmp_path: Path) -> None:
-    from definet_flows.stores import open_store
-
     with open_store(str(tmp_path / "empty.jsonl")) as records:
         assert records.location.endswith("empty.jsonl")
     result = runner.invoke(app, ["savings", "--store", "empty.jsonl", "--json"])

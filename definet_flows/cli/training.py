@@ -53,7 +53,7 @@ def train(
     sets = [s for s in read_archive(data) if not hosts or s.host.formula in hosts]
     strange = set(hosts) - {s.host.formula for s in sets}
     if strange:
-        msg = f"--hosts {sorted(strange)[0]}: no set of that host under {data}"
+        msg = f"--hosts {min(strange)}: no set of that host under {data}"
         raise InputError(msg)
     for pairs in sets:
         left_out = f", {len(pairs.malformed)} malformed left out" if pairs.malformed else ""
@@ -74,7 +74,9 @@ def train(
 @app.command()
 def evaluate(
     data: Data,
-    split: Annotated[str, typer.Option(help="train, val or test: the entries that <split>.csv of each set lists.")] = "val",
+    split: Annotated[
+        str, typer.Option(help="train, val or test: the entries in each set's list of that name.")
+    ] = "val",
     model: options.Model = "definet-2dmd",
     json_file: options.Json = None,
     figure: Annotated[Path | None, typer.Option(help="Write a PNG of the errors near defects to this file.")] = None,

@@ -236,6 +236,7 @@ class Attempt(Frozen):
     corrections: tuple[str, ...] = ()
     changed_tags: dict[str, str] = Field(default_factory=dict, description="INCAR tags this attempt changed")
     finished: bool = True
+    directory: str | None = Field(default=None, description="machine:/folder it ran in")
 
 
 class Ledger(Frozen):
@@ -256,6 +257,8 @@ class Ledger(Frozen):
     core_hours: float | None = Field(default=None, description="cores x wall time, h")
     point_group_start: str | None = None
     point_group_end: str | None = None
+    inputs: str | None = Field(default=None, description="hash of all that the engine was given but the positions")
+    potcars: dict[str, str] = Field(default_factory=dict, description="TITEL of each POTCAR and sha256 of its file")
     notes: tuple[str, ...] = Field(default=(), description="what a reader must know, e.g. a changed optimiser")
 
 
@@ -267,6 +270,7 @@ class SiteMap(Frozen):
     unrelaxed: Table = Field(description="Cartesian, Å")
     predicted: Table | None = Field(default=None, description="Cartesian, Å")
     relaxed: Table | None = Field(default=None, description="Cartesian, Å; a placeholder keeps its unrelaxed row")
+    last: Table | None = Field(default=None, description="Cartesian, Å; where an unfinished relaxation stopped")
     permutation: tuple[int, ...] = Field(description="engine row k holds table row permutation[k]")
 
     @property
@@ -343,7 +347,7 @@ class DefectRecord(Document):
         return content_hash("record", configuration_id, settings_hash, start, weights if start == "predicted" else None)
 
 
-Verdict = Literal["same minimum", "better minimum", "other minimum", "unconverged"]
+Verdict = Literal["same minimum", "better minimum", "other minimum", "unconverged", "not comparable"]
 
 
 class Pair(Document):
@@ -370,6 +374,12 @@ class Pair(Document):
         default=None, description="E(predicted end) - E(unrelaxed end), eV per cell"
     )
     distance: float | None = Field(default=None, description="largest displacement between the two ends, Å")
+    moment_difference: float | None = Field(default=None, description="| |M| of one end - |M| of the other |, μB")
+    same_inputs: bool | None = Field(
+        default=None, description="both arms were given the same but the positions; None if an engine does not tell"
+    )
+    floor: int | None = Field(default=None, description="fewest evaluations the predicted arm's optimiser can take")
+    notes: tuple[str, ...] = Field(default=(), description="what a reader must know, e.g. an optimiser changed")
     verdict: Verdict
 
     @staticmethod

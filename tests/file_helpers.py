@@ -30,8 +30,8 @@ def small_checkpoint(path: Path, *hosts: str, seed: int = 0, name: str = "small"
     network = DefiNet(CONFIG)
     with torch.no_grad():
         for layer in network.coord_update_layers:
-            layer.lin_vec2coord.weight *= 0.02
-            layer.coord_mlp[2].weight *= 0.02
+            layer.lin_vec2coord.weight *= 10
+            layer.coord_mlp[2].weight *= 10
             layer.coord_mlp[2].bias.zero_()
     units = tuple(unit_cell(make_host(host, (2, 2, 1))) for host in hosts)
     elements = tuple(sorted({z for unit in units for z in unit.numbers} | {34, 74})) if hosts else ()

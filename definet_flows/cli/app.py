@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import typer
@@ -24,7 +25,9 @@ class _OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of click, which typer carries inside
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _one_line
+                return super().invoke(ctx)
         except (InputError, typer.TyperException) as error:
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
             errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
@@ -32,6 +35,10 @@ class _OneLineErrors(TyperGroup):
         except KeyboardInterrupt:
             errors.print("interrupted: the same command goes on where this stopped")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _one_line(message: Warning | str, *_: object) -> None:
+    errors.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
 
 
 app = typer.Typer(

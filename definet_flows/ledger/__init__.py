@@ -4,23 +4,36 @@ An *ionic step* is one force evaluation, the start's included; it is counted the
 every engine and for both arms of a pair.
 """
 
-from definet_flows.ledger.attempts import read_attempts, read_runs
+from definet_flows.ledger.attempts import SURFACE_TAGS, read_attempts, read_runs, surface_changes
 from definet_flows.ledger.documents import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES, read_document
+from definet_flows.ledger.executions import Execution, read_executions
+from definet_flows.ledger.inputs import VaspInputs, potcar_hashes, read_inputs
 from definet_flows.ledger.outcome import SYMPREC, Outcome, largest_force, point_group, repeats_last_frame
+from definet_flows.ledger.relaxation import combined, read_relaxation, remarks
 from definet_flows.ledger.vasprun import VaspRun, read_vasp_run
 
 __all__ = [
     "ASE_FORCE_CRITERION",
     "ASE_OPTIMIZER",
     "LINE_SEARCHES",
+    "SURFACE_TAGS",
     "SYMPREC",
+    "Execution",
     "Outcome",
+    "VaspInputs",
     "VaspRun",
+    "combined",
     "largest_force",
     "point_group",
+    "potcar_hashes",
     "read_attempts",
     "read_document",
+    "read_executions",
+    "read_inputs",
+    "read_relaxation",
     "read_runs",
     "read_vasp_run",
+    "remarks",
     "repeats_last_frame",
+    "surface_changes",
 ]

@@ -1,86 +1,68 @@
-"""All executions of VASP that custodian needed for one relaxation, the archived ones first."""
+"""All executions of VASP that custodian needed for one relaxation, as attempts of a ledger."""
 
 from __future__ import annotations
 
-import tarfile
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monty.serialization import loadfn
-
-from definet_flows.errors import InputError
-from definet_flows.ledger.vasprun import VaspRun, read_vasp_run
+from definet_flows.ledger.executions import Execution, read_executions
 from definet_flows.schemas import Attempt
 
-_MACHINE_TAGS = frozenset({"NCORE", "NPAR", "KPAR", "LPLANE", "SYSTEM"})
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from definet_flows.ledger.vasprun import VaspRun
+
+_MACHINE_TAGS = frozenset({"NCORE", "NPAR", "KPAR", "LPLANE", "SYSTEM", "NSIM"})
 """INCAR tags that change no result."""
+
+SURFACE_TAGS = frozenset(
+    {"ADDGRID", "ENAUG", "ENCUT", "GGA", "ISMEAR", "ISPIN", "IVDW", "LASPH", "LDIPOL", "LREAL", "METAGGA", "NELECT"}
+    | {"NUPDOWN", "PREC", "SIGMA"}
+)
+"""INCAR tags that change the energy surface itself: ends with different ones cannot be compared."""
 
 
 def read_runs(directory: str | Path) -> tuple[VaspRun, ...]:
-    """Return every execution of VASP in a directory in order: custodian's error archives, then the last one.
-
-    Raises
-    ------
-    InputError
-        If there is no VASP output at all.
-    """
-    directory = Path(directory)
-    archives = sorted(directory.glob("error.*.tar.gz"), key=lambda path: int(path.name.split(".")[1]))
-    runs = [run for path in archives if (run := _archived(path)) is not None]
-    try:
-        runs.append(read_vasp_run(directory))
-    except InputError:
-        if not runs:
-            raise
-    return tuple(runs)
+    """Return what every execution of VASP in a folder did, in order. Raises as `read_executions`."""
+    return tuple(one.run for one in read_executions(directory))
 
 
 def read_attempts(directory: str | Path) -> tuple[Attempt, ...]:
-    """Return the steps of every attempt in a directory, with custodian's corrections and the tags they changed.
+    """Return the steps of every attempt in a folder, with custodian's corrections and the tags they changed.
 
     Raises
     ------
     InputError
         If there is no VASP output at all.
     """
-    runs = read_runs(directory)
-    corrections = _corrections(Path(directory))
+    return attempts_of(read_executions(directory))
+
+
+def attempts_of(executions: Sequence[Execution], where: str | None = None) -> tuple[Attempt, ...]:
+    """Return executions as attempts; `where` is the folder they ran in, with its machine."""
     return tuple(
         Attempt(
-            ionic_steps=run.ionic_steps,
-            electronic_steps=run.electronic_steps,
-            optimizer=run.optimizer,
-            corrections=corrections[k] if k < len(corrections) else (),
-            changed_tags=_changed(runs[k - 1].tags, run.tags) if k else {},
-            finished=run.finished is not False,
+            ionic_steps=one.run.ionic_steps,
+            electronic_steps=one.run.electronic_steps,
+            optimizer=one.run.optimizer,
+            corrections=one.corrections,
+            changed_tags=_changed(executions[k - 1].tags, one.tags) if k else {},
+            finished=one.run.finished is not False,
+            directory=where,
         )
-        for k, run in enumerate(runs)
+        for k, one in enumerate(executions)
     )
 
 
-def _archived(path: Path) -> VaspRun | None:
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as archive:
-        for member in archive.getmembers():
-            if member.isfile() and Path(member.name).name.startswith(("vasprun.xml", "OUTCAR", "OSZICAR")):
-                member.name = Path(member.name).name
-                archive.extract(member, folder, filter="data")
-        try:
-            return read_vasp_run(folder)
-        except InputError:  # stopped before VASP wrote anything: no steps
-            return None
-
-
-def _corrections(directory: Path) -> list[tuple[str, ...]]:
-    """Return custodian's errors, one tuple per correction: correction k ended attempt k."""
-    for path in sorted(directory.glob("custodian.json*")):
-        log: list[dict[str, Any]] = loadfn(path)
-        return [
-            tuple(str(error) for error in correction.get("errors") or ())
-            for job in log
-            for correction in job.get("corrections") or ()
-        ]
-    return []
+def surface_changes(attempts: Sequence[Attempt]) -> dict[str, str]:
+    """Return the tags of the energy surface that corrections changed, with their last values."""
+    return {
+        name: value
+        for attempt in attempts
+        for name, value in attempt.changed_tags.items()
+        if name in SURFACE_TAGS
+    }
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monty.json import jsanitize
@@ -10,6 +11,7 @@ from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
 from definet_flows.ledger.outcome import Outcome, is_converged, largest_force, point_group, repeats_last_frame
+from definet_flows.ledger.relaxation import read_relaxation
 from definet_flows.ledger.vasprun import OPTIMIZERS, final_energy
 from definet_flows.schemas import Attempt, Ledger
 
@@ -25,10 +27,13 @@ ASE_OPTIMIZER = "FIRE"
 LINE_SEARCHES = frozenset({"BFGSLineSearch", "LBFGSLineSearch", "SciPyFminBFGS", "SciPyFminCG"})
 """ASE optimisers that evaluate forces between the frames they store."""
 
+COUNTED = "relaxation"
+"""Field of a TaskDoc in which a VaspDefectRelaxMaker says what its folder held: ledger, error, last positions."""
+
 Document = Mapping[str, Any]
 
 
-def read_document(output: Document | BaseModel) -> Outcome:
+def read_document(output: Document | BaseModel, directory: str | Path | None = None) -> Outcome:
     """Read what a relaxation job of atomate2 returned.
 
     Parameters
@@ -36,6 +41,9 @@ def read_document(output: Document | BaseModel) -> Outcome:
     output
         A ForceFieldTaskDocument or AseStructureTaskDoc, or an emmet (VASP) TaskDoc: the object, or the dict
         that a JobStore holds, with the additional store `data` loaded.
+    directory
+        Where VASP ran, if this machine sees it: a TaskDoc tells of the last execution only. Not needed where the job
+        was a VaspDefectRelaxMaker's, which counts them itself.
 
     Raises
     ------
@@ -44,7 +52,7 @@ def read_document(output: Document | BaseModel) -> Outcome:
     """
     document: Document = output if isinstance(output, Mapping) else jsanitize(output, strict=True)
     if "calcs_reversed" in document:
-        return _read_vasp(document)
+        return _read_counted(document) if document.get(COUNTED) else _read_vasp(document, directory)
     if "ase_calculator_name" in document:
         return _read_ase(document)
     kind = document.get("@class", type(output).__name__)
@@ -82,7 +90,27 @@ def _read_ase(document: Document) -> Outcome:
     return Outcome(structure=end, ledger=ledger, trajectory_length=frames)
 
 
-def _read_vasp(document: Document) -> Outcome:
+def counted(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as the field `COUNTED` of a document holds it; the structure only of a failed run."""
+    return {
+        "ledger": outcome.ledger.model_dump(mode="json") if outcome.ledger else None,
+        "error": outcome.error,
+        "last": outcome.structure.as_dict() if outcome.error and outcome.structure else None,
+    }
+
+
+def _read_counted(document: Document) -> Outcome:
+    told = document[COUNTED]
+    ledger = Ledger.model_validate(told["ledger"]) if told["ledger"] else None
+    if told["error"]:
+        return Outcome(_structure({"structure": told["last"]}), ledger, None, told["error"])
+    last = document["calcs_reversed"][0]["output"].get("ionic_steps")
+    return Outcome(_structure(document["output"]), ledger, len(last) if last else None)
+
+
+def _read_vasp(document: Document, directory: str | Path | None) -> Outcome:
+    if directory is not None and Path(directory).is_dir():
+        return read_relaxation(directory, where=document.get("dir_name"))
     calculations = list(reversed(document["calcs_reversed"]))  # oldest first
     attempts = tuple(_vasp_attempt(calculation) for calculation in calculations)
     steps = [step for calculation in calculations for step in calculation["output"].get("ionic_steps") or []]

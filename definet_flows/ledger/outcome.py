@@ -28,16 +28,19 @@ class Outcome:
     Attributes
     ----------
     structure
-        The relaxed structure, sites in the engine's order.
+        The relaxed structure, sites in the engine's order; of a failed run the last trustworthy one, None without.
     ledger
-        Steps, energies, forces, convergence.
+        Steps, energies, forces, convergence; None if a failed run computed nothing.
     trajectory_length
         Frames of the stored trajectory, one per force evaluation; None if none is stored or loaded.
+    error
+        What made the run fail.
     """
 
-    structure: Structure
-    ledger: Ledger
+    structure: Structure | None
+    ledger: Ledger | None
     trajectory_length: int | None
+    error: str | None = None
 
 
 def largest_force(forces: npt.ArrayLike | None) -> float | None:

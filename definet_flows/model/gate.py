@@ -56,10 +56,14 @@ def judge(
         return Gate(verdict="rejected", in_domain=False, reason=outside)
     if prediction.displacements is None:
         return Gate(verdict="rejected", reason=f"no prediction: {prediction.error}")
-    return _judge_geometry(host, configuration, base, prediction.displacements)
+    return judge_geometry(host, configuration, base, prediction.displacements)
 
 
-def _judge_geometry(host: Host, configuration: Configuration, base: FloatArray, moved: FloatArray) -> Gate:
+def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, moved: FloatArray) -> Gate:
+    """Return the verdict on displacements alone; base and displacements in Å, [n_sites, 3].
+
+    Of 2,700 structures relaxed by DFT at high density and 1,000 at low it rejects none (`benchmarks/gate.py`).
+    """
     ratio, pair = shortest_distance(host, configuration, base + moved)
     atoms = nodes(host, configuration)[1] != VACANCY
     size = np.where(atoms, np.linalg.norm(moved, axis=1), 0.0)

@@ -123,23 +123,34 @@ class HostFinder:
     def _fit(self, unit: _Unit, structure: Structure) -> tuple[Host, Recovered]:
         """Return the supercell that makes the crystal a defect structure with few edits."""
         cell = unit.with_height_of(structure.lattice)
-        if self._supercell is not None:
+        reason = (
+            f"its cell is no supercell of host {unit.formula} within {_CELL:.0%}, or its atoms do not lie on the sites"
+        )
+        asked: tuple[Host, Recovered] | None = None
+        if self._given and self._supercell is not None:
             host = _host(cell, self._supercell)
-            recovered = recover(host, structure)
-            if not self._given and _edited(host, recovered) > _MOST_EDITED:
-                raise InputError(f"more than {_MOST_EDITED:.0%} of its sites would be defects of {unit.formula}")
-            return host, recovered
-        reason = f"its cell is no supercell of host {unit.formula} within {_CELL:.0%}: give --supercell"
+            try:
+                asked = host, recover(host, structure)
+            except InputError as error:
+                reason = str(error)
+            if asked is not None and _edited(*asked) <= _MOST_EDITED:
+                return asked
+        fitted = next(self._settings(unit, cell, structure), None) or asked
+        if fitted is None:
+            raise InputError(reason)
+        return fitted
+
+    def _settings(self, unit: _Unit, cell: Structure, structure: Structure) -> Iterator[tuple[Host, Recovered]]:
+        """Yield supercells of the crystal's cell, in any setting, that make it a defect structure with few edits."""
         for matrix in _matrices(cell.lattice, structure.lattice):
-            if not unit.may_have(structure, round(float(np.linalg.det(matrix)))):
-                reason = f"has {len(structure)} atoms, which do not fit the supercell of {unit.formula} of its size"
+            cells = round(float(np.linalg.det(matrix)))
+            if self._supercell is not None and cells != np.prod(self._supercell):
                 continue
-            host = _host(cell, matrix)
-            fitted = _try(host, structure)
-            if fitted is not None and _edited(host, fitted) <= _MOST_EDITED:
-                return host, fitted
-            reason = f"its atoms do not lie on the sites of host {unit.formula}: give --host and --supercell"
-        raise InputError(reason)
+            if unit.may_have(structure, cells):
+                host = _host(cell, matrix)
+                recovered = _try(host, structure)
+                if recovered is not None and _edited(host, recovered) <= _MOST_EDITED:
+                    yield host, recovered
 
 
 def finder_for(card: Card, host: str | None, supercell: tuple[int, int, int] | None) -> HostFinder:

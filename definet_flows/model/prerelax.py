@@ -22,8 +22,8 @@ ORIGINAL = "POSCAR.unrelaxed"
 """Name of the original beside a pre-relaxed POSCAR."""
 
 _CHUNK = 128  # files between two writings
-# v_Cd_-1, Te_Cd_C2v_Te2.83_+2, Va_O1_0, Li_i_Td_+1: doped, ShakeNBreak and pydefect end a defect's folder so
-_CHARGED = re.compile(r"[A-Za-z]\w*_[\w.]+_([+-]?\d)")
+# doped, ShakeNBreak and pydefect name folders so: v_Cd_-1, Te_Cd_C2v_Te2.83_+2, Li_i_Td_+1, vac_1_Cd_0, Va_O1_0
+_CHARGED = re.compile(r"(?:v|Va|vac|as|sub|int|Int|inter|[A-Z][a-z]?)_[\w.+]+_([+-]?\d)")
 _PRIOR_INFO = "prior_info.yaml"  # pydefect's; its line "charge: 1"
 
 

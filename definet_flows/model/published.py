@@ -6,6 +6,7 @@ Names and shapes are those of the published code (doi:10.1038/s41524-025-01728-w
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def _load(source: Path) -> object:
     try:
         if source.suffix == ".safetensors":
             return load_file(source)
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the pickle's protocol; what counts is said below
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         msg = (
             f"{source} holds more than tensors, or is no torch file: reading it would run code in it, "

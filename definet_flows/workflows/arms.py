@@ -11,7 +11,7 @@ from pydantic import Field
 
 from definet_flows.defects import build_structure, nodes, unrelaxed_positions
 from definet_flows.errors import InputError
-from definet_flows.ledger import read_document
+from definet_flows.ledger import combined, read_document
 from definet_flows.schemas import (
     VACANCY,
     Configuration,
@@ -29,7 +29,7 @@ from definet_flows.schemas import (
     Table,
     content_hash,
 )
-from definet_flows.workflows.provenance import location, now, versions
+from definet_flows.workflows.provenance import local_folder, location, now, versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pymatgen.core import Structure
 
+    from definet_flows.ledger import Outcome
     from definet_flows.workflows.engines import Engine
 
 _MICRO = 1_000_000
@@ -163,8 +164,18 @@ class Case:
         unrelaxed = build_structure(host, self.configuration, self.unrelaxed)
         return self.engine.prepare(build_structure(host, self.configuration, positions), unrelaxed, defects)
 
-    def running(self, start: Start, job_uuid: str) -> DefectRecord:
-        """Return the record of one arm before its relaxation, which `finished` completes."""
+    def running(self, start: Start, job_uuid: str, earlier: DefectRecord | None = None) -> DefectRecord:
+        """Return the record of one arm before its relaxation, which `finished` completes.
+
+        Parameters
+        ----------
+        start
+            The arm.
+        job_uuid
+            The engine's job.
+        earlier
+            The arm's record of a run that stopped: its attempts count, and its last positions are kept.
+        """
         numbers, markers = nodes(self.pristine.host, self.configuration)
         atoms = np.flatnonzero(markers != VACANCY)
         order = self.engine.site_order(self.structure(start))
@@ -184,26 +195,43 @@ class Case:
                 markers="".join(map(str, markers)),
                 unrelaxed=self.unrelaxed,
                 predicted=self.predicted,
+                last=earlier.sites.last if earlier and earlier.sites else None,
                 permutation=tuple(atoms[list(order)].tolist()),
             ),
             prediction=self.note,
+            ledger=earlier.ledger if earlier else None,
             provenance=Provenance(versions=versions(), started=now(), job_uuid=job_uuid),
         )
 
 
 def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | None) -> DefectRecord:
     """Return a running record completed with what its engine returned; `failed` if that is nothing usable."""
-    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
     where = Provenance(**{**record.provenance.model_dump(), **location(document), "finished": now()})
-    update: dict[str, Any] = {"provenance": where}
     try:
-        outcome = read_document(_present(document, record))
-        update["ledger"] = outcome.ledger
-        rows = relaxed_rows(record.host.lattice, record.sites, outcome.structure)
+        outcome = read_document(_present(document, record), local_folder(document))
     except InputError as error:
-        return record.model_copy(update={**update, "status": "failed", "error": str(error)})
-    update["sites"] = record.sites.model_copy(update={"relaxed": rows})
-    return record.model_copy(update={**update, "status": "done"})
+        return record.model_copy(update={"provenance": where, "status": "failed", "error": str(error)})
+    return completed(record.model_copy(update={"provenance": where}), outcome)
+
+
+def completed(record: DefectRecord, outcome: Outcome) -> DefectRecord:
+    """Return a running record with an outcome: `done`, or `failed` with its error and where it stopped."""
+    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
+    update: dict[str, Any] = {"ledger": combined(record.ledger, outcome.ledger), "error": outcome.error}
+    rows = None
+    try:
+        if outcome.structure is not None:
+            rows = relaxed_rows(record.host.lattice, record.sites, outcome.structure)
+        elif outcome.error is None:
+            update["error"] = "the engine returned no structure"
+    except InputError as error:
+        update["error"] = str(error)
+    if update["error"] is None:
+        sites = record.sites.model_copy(update={"relaxed": rows, "last": None})
+        return record.model_copy(update={**update, "sites": sites, "status": "done"})
+    if rows is not None:
+        update["sites"] = record.sites.model_copy(update={"last": rows})
+    return record.model_copy(update={**update, "status": "failed"})
 
 
 def _present(document: Mapping[str, Any] | BaseModel | None, record: DefectRecord) -> Mapping[str, Any] | BaseModel:

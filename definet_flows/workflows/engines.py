@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import shlex
 import shutil
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import atomate2
 import pymatgen.core
@@ -24,9 +25,14 @@ from definet_flows.workflows.vasp_inputs import mark_defects, site_order
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobflow import Job
     from pymatgen.core import Structure
 
     from definet_flows.schemas import FloatArray
+
+
+RECORD_FILE = "definet_record.json"
+"""File in a VASP job's folder that names its record."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,17 @@ class Engine:
             Fractional coordinates of the defect sites, vacant ones included, [n_defects, 3].
         """
         return mark_defects(start, unrelaxed, defects) if isinstance(self.maker, VaspDefectRelaxMaker) else start
+
+    def relaxation(self, structure: Structure, record_id: str | None = None) -> Job:
+        """Return the job that relaxes a structure.
+
+        A VASP job leaves the id of its record in its folder (`RECORD_FILE`), so that a run killed with all its
+        parents can be found. The Maker is a copy: atomate2 writes into the fields of the one it runs.
+        """
+        maker = deepcopy(self.maker)
+        if record_id is not None and isinstance(maker, BaseVaspMaker):
+            maker.write_additional_data[RECORD_FILE.replace(".", ":")] = {"record": record_id}
+        return cast("Job", maker.make(structure))
 
     def site_order(self, start: Structure) -> tuple[int, ...]:
         """Return the engine's permutation: row k of its output is row `site_order(start)[k]` of `start`."""
@@ -182,6 +199,7 @@ def _vasp_criterion(maker: BaseVaspMaker) -> float:
 _NOT_SETTINGS = frozenset(
     {"name", "tags", "@version", "vasp_cmd", "vasp_gamma_cmd", "scratch_dir", "wall_time"}
     | {"task_document_kwargs", "write_additional_data", "store_trajectory", "ionic_step_data"}
+    | {"from_prev", "structure", "prev_incar", "prev_kpts", "prev_dir"}  # what atomate2 writes into a Maker that ran
 )
 """Fields of a Maker that change neither a relaxation's path nor its end."""
 

@@ -19,7 +19,8 @@ from definet_flows.stores import Filter, open_store, savings, update_pairs
 from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished, host_note, place_rows
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.prediction import complete, prediction_of
-from definet_flows.workflows.provenance import location, now, versions
+from definet_flows.workflows.provenance import local_folder, location, now, versions
+from definet_flows.workflows.resume import next_structure, resumed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from jobflow import Maker
     from pydantic import BaseModel
 
-    from definet_flows.schemas import Configuration, Host
+    from definet_flows.schemas import Configuration, DefectRecord, Host, Start
 
 logger = logging.getLogger(f"jobflow.{__name__}")  # jobflow's handler shows it, and `log=False` silences it
 
@@ -51,7 +52,7 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
         known = records.host(RelaxedHost.identity(host.hash, resolved.settings_hash))
     if known is not None:
         return Pristine(host=host, base=known.relaxed, source="reused")
-    relaxation = resolved.maker.make(to_structure(host))
+    relaxation = resolved.relaxation(to_structure(host))
     relaxation.append_name(f" {host.formula} host")
     uuid = relaxation.output.uuid
     recording = record_host(relaxation.output, host=host, engine=engine, store=store, job_uuid=uuid, started=now())
@@ -70,7 +71,10 @@ def record_host(
 ) -> Pristine:
     """Write the relaxed host; the base is what the store then holds."""
     resolved = resolve_engine(engine)
-    outcome = read_document(document)
+    outcome = read_document(document, local_folder(document))
+    if outcome.error or outcome.ledger is None or outcome.structure is None:
+        msg = f"the relaxation of host {host.formula} failed: {outcome.error}"
+        raise InputError(msg)
     if not outcome.ledger.converged:
         logger.warning("host %s: its relaxation did not converge; its last positions are the base", host.formula)
     order = resolved.site_order(to_structure(host))
@@ -166,8 +170,9 @@ def relax_configuration(
         case = Case(pristine, configuration, resolve_engine(engine), weights, prediction)
         starts = case.starts(control=control)
         done = [start for start in starts if records.has_done(case.record_id(start))]
-        arms = {start: case.engine.maker.make(case.structure(start)) for start in starts if start not in done}
-        running = [case.running(start, arm.output.uuid) for start, arm in arms.items()]
+        begun = {start: records.record(case.record_id(start)) for start in starts if start not in done}
+        arms = {start: _relaxation(case, start, earlier) for start, earlier in begun.items()}
+        running = [case.running(start, arm.output.uuid, begun[start]) for start, arm in arms.items()]
         if running:
             records.put(*running)
         if done:  # a run killed between record and pair left none
@@ -175,13 +180,38 @@ def relax_configuration(
     known = [{"record": case.record_id(start), "start": start, "status": "done", "reused": True} for start in done]
     if not arms:
         return known
-    jobs: list[Job | Flow] = []
-    for record, arm in zip(running, arms.values(), strict=True):
-        arm.append_name(f" {configuration.name} {record.start}")
-        recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store))
-        recording.name = f"record {configuration.name} {record.start}"
-        jobs += [arm, recording]
+    jobs = [job for record, arm in zip(running, arms.values(), strict=True) for job in _recorded(arm, record, store)]
     return Response(replace=Flow(jobs, output=known + [recording.output for recording in jobs[1::2]]))
+
+
+def _relaxation(case: Case, start: Start, earlier: DefectRecord | None) -> Job:
+    """Return the job of one arm; one that failed before goes on from its last positions."""
+    stopped = earlier is not None and earlier.sites is not None and earlier.sites.last is not None
+    structure = next_structure(earlier, case.engine) if earlier and stopped else case.structure(start)
+    return case.engine.relaxation(structure, case.record_id(start))
+
+
+def _recorded(arm: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
+    """Return the job of one arm and the one that completes its record."""
+    arm.append_name(f" {record.name} {record.start}")
+    recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store))
+    recording.name = f"record {record.name} {record.start}"
+    return arm, recording
+
+
+@job
+def resume_relaxation(record_id: str, *, engine: str | Maker, store: str | None) -> Response[list[dict[str, Any]]]:
+    """Go on with the relaxation of a record that failed or did not converge, from its last positions."""
+    resolved = resolve_engine(engine)
+    with open_store(store) as records:
+        record = records.record(record_id)
+        if record is None:
+            msg = f"no record {record_id} in store {records.name!r}"
+            raise InputError(msg)
+        arm = resolved.relaxation(next_structure(record, resolved), record.id)
+        records.put(resumed(record, arm.output.uuid))
+    jobs = _recorded(arm, record, store)
+    return Response(replace=Flow([*jobs], output=[jobs[1].output]))
 
 
 @job

@@ -6,6 +6,7 @@ import socket
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def local_folder(document: Mapping[str, Any] | BaseModel | None) -> Path | None:
+    """Return the directory of an engine's run if this machine has it."""
+    found = location(document)
+    if document is None or found["hostname"] != socket.gethostname() or not found["directory"]:
+        return None
+    folder = Path(found["directory"])
+    return folder if folder.is_dir() else None
 
 
 def location(document: Mapping[str, Any] | BaseModel | None) -> dict[str, str | None]:

@@ -6,17 +6,22 @@ ours and said beside each tag. Nothing depends on the size of a cell, so a whole
 
 from __future__ import annotations
 
+import logging
+import time
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomate2.vasp.jobs.base import BaseVaspMaker
+from atomate2.vasp.jobs.base import BaseVaspMaker, vasp_job
 from atomate2.vasp.sets.base import _BASE_VASP_SET, VaspInputGenerator
+from jobflow import Response
 from pymatgen.io.vasp import Kpoints
 
 from definet_flows.errors import InputError
 from definet_flows.hosts.layer import layer_gap
 from definet_flows.workflows.vasp_inputs import (
+    CONTINUED,
     SpinPreset,
     group_species,
     is_asymmetric_slab,
@@ -25,12 +30,13 @@ from definet_flows.workflows.vasp_inputs import (
     starting_moments,
     valence_electrons,
 )
+from definet_flows.workflows.vasp_run import count_steps, failed_document, fresh_handlers, require_own_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pymatgen.core import Structure
     from pymatgen.io.vasp.inputs import VaspInput
+
+logger = logging.getLogger(f"jobflow.{__name__}")
 
 PAPER_TAGS: dict[str, Any] = {
     "GGA": "PE",  # PBE; atomate2's own base set is PBEsol
@@ -126,7 +132,7 @@ class VaspDefectSetGenerator(VaspInputGenerator):
         """Return the input set of a structure, its species grouped."""
         if structure is not None:
             structure = group_species(structure)
-            if self.rattle and prev_dir is None:
+            if self.rattle and prev_dir is None and not structure.properties.get(CONTINUED):
                 structure = rattled(structure, self.rattle, self.rattle_seed)
         return super().get_input_set(structure, prev_dir=prev_dir, potcar_spec=potcar_spec)
 
@@ -174,6 +180,10 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
     """
     Relax the atoms of a defect cell with VASP.
 
+    The job's output is atomate2's TaskDoc with one more field, `relaxation`: the ledger of *all* executions of VASP
+    in the job's folder. A run that fails is a result too: the document then holds the error, the steps so far and the
+    last positions, and the jobs after it run.
+
     Parameters
     ----------
     name
@@ -184,6 +194,8 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
         INCAR updates of a worker's ~/.atomate2.yaml are left out: they would escape the settings hash.
     stop_children_kwargs
         An unconverged relaxation is a result to record, so the jobs after it run.
+    store_trajectory
+        Keep the last execution's trajectory, in the additional store `data`; the document holds no ionic steps.
 
     Examples
     --------
@@ -196,3 +208,51 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
     input_set_generator: VaspInputGenerator = field(default_factory=VaspDefectSetGenerator)
     write_input_set_kwargs: dict[str, Any] = field(default_factory=lambda: {"apply_incar_updates": False})
     stop_children_kwargs: dict[str, Any] = field(default_factory=lambda: {"handle_unsuccessful": False})
+    store_trajectory: bool = False
+
+    @vasp_job
+    def make(self, structure: Structure, prev_dir: str | Path | None = None) -> Response[Any]:
+        """Relax a structure.
+
+        Parameters
+        ----------
+        structure
+            The defect cell, marked by `Engine.prepare`.
+        prev_dir
+            Folder of an earlier calculation whose outputs are copied.
+
+        Raises
+        ------
+        InputError
+            If VASP ran in the folder before.
+        """
+        folder = Path.cwd()
+        require_own_folder(folder)
+        runner = self._runner()
+        began = time.monotonic()
+        try:
+            response: Response[Any] = BaseVaspMaker.make.original(runner, structure, prev_dir)  # type: ignore[attr-defined]
+            notes = _notes(self.input_set_generator, structure)
+            count_steps(response.output, folder, time.monotonic() - began, notes)
+        except Exception as error:  # custodian, a full disk, an output cut off: a result to record
+            logger.exception("%s failed in %s", self.name, folder)
+            return Response(output=failed_document(folder, error, time.monotonic() - began))
+        if not self.store_trajectory:
+            for calculation in response.output.calcs_reversed:
+                calculation.output.ionic_steps = None
+        return response
+
+    def _runner(self) -> VaspDefectRelaxMaker:
+        """Return a copy for one run: atomate2 writes into its Maker's fields, and handlers remember what they saw."""
+        runner = deepcopy(self)
+        runner.run_vasp_kwargs.setdefault("handlers", fresh_handlers())
+        runner.task_document_kwargs.setdefault("store_trajectory", "partial" if self.store_trajectory else "no")
+        return runner
+
+
+def _notes(generator: VaspInputGenerator, structure: Structure) -> tuple[str, ...]:
+    if not isinstance(generator, VaspDefectSetGenerator) or not generator.rattle:
+        return ()
+    if structure.properties.get(CONTINUED):
+        return ()
+    return (f"start rattled: every atom by {generator.rattle:g} Å, seed {generator.rattle_seed}",)

@@ -40,6 +40,9 @@ HIGH_SPIN = {
 OTHER_ION = 0.6
 """Starting moment of every other ion under the preset `paper`, μB (pymatgen's default)."""
 
+CONTINUED = "continued"
+"""Property of a structure whose relaxation goes on from where it stopped: nothing is done to its positions."""
+
 _NEAR = "near_defect"
 _ASYMMETRIC = "asymmetric_slab"
 _SHELL = 1.25  # times the shortest distance from the defect site: its first shell, distortions included

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 DEPTH, STIFFNESS, CUTOFF, ONSET = 0.35, 1.3, 3.5, 3.0  # eV, 1/Å, Å, Å
-RADII = {"Cu": 1.28, "Ni": 1.22, "Zn": 1.33}
+RADII = {"Cu": 1.36, "Ni": 1.24, "Zn": 1.33}
 TRIAL = 0.2  # length of a conjugate-gradient trial step over POTIM times force, Å²/eV
 
 

@@ -18,7 +18,7 @@ from inputs import BadInput, check_kpoints, read_incar, read_poscar, read_potcar
 from output import Output
 from physics import energy_and_forces, relaxation
 
-FAILING_STEP = 4  # the ionic step in which a failure happens
+FAILING_STEP = 2  # the ionic step in which a failure happens
 
 
 def main():

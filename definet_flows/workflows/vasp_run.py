@@ -1,0 +1,102 @@
+"""One run of VASP in a folder of its own: custodian's handlers new each time, every execution counted at the end."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atomate2.vasp.run import DEFAULT_HANDLERS
+from custodian.utils import backup
+from custodian.vasp.handlers import VASP_BACKUP_FILES, PositiveEnergyErrorHandler
+from emmet.core.tasks import TaskDoc
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import Outcome, read_relaxation
+from definet_flows.ledger.documents import COUNTED, counted
+
+if TYPE_CHECKING:
+    from custodian.custodian import ErrorHandler
+
+_ARCHIVES = "error.*.tar.gz"
+_LEFTOVERS = ("OUTCAR*", "vasprun.xml*", _ARCHIVES, "custodian.json*")
+_WORDS = ("std_err.txt", "vasp.out")  # where VASP, or what starts it, says why it stopped
+_LONGEST = 500  # characters of an error
+
+
+class ArchivingPositiveEnergyHandler(PositiveEnergyErrorHandler):
+    """custodian's own archives nothing where it halves POTIM, and those steps would be lost."""
+
+    def correct(self, directory: str = "./") -> dict[str, Any]:
+        """Correct, and archive what custodian did not: the output with the INCAR that led to it."""
+        folder, incar = Path(directory), Path(directory, "INCAR")
+        before, used = len(list(folder.glob(_ARCHIVES))), incar.read_text()
+        corrected: dict[str, Any] = super().correct(directory)  # type: ignore[no-untyped-call]
+        if corrected["actions"] and len(list(folder.glob(_ARCHIVES))) == before:
+            mended = incar.read_text()
+            incar.write_text(used)
+            backup(VASP_BACKUP_FILES, directory=directory)
+            incar.write_text(mended)
+        return corrected
+
+
+def fresh_handlers() -> list[ErrorHandler]:
+    """Return atomate2's handlers, new: its own are shared by all runs of a process and remember earlier structures.
+
+    A second ZBRENT, say, changes the optimiser; it must be the second of *this* relaxation.
+    """
+    kinds = [type(handler) for handler in DEFAULT_HANDLERS]
+    return [
+        ArchivingPositiveEnergyHandler() if kind is PositiveEnergyErrorHandler else kind() for kind in kinds
+    ]
+
+
+def require_own_folder(directory: Path) -> None:
+    """Refuse a folder in which VASP ran before: its steps would be counted as this relaxation's.
+
+    Raises
+    ------
+    InputError
+        If there is output or an archive of custodian.
+    """
+    found = [path.name for pattern in _LEFTOVERS for path in sorted(directory.glob(pattern))]
+    if found:
+        msg = f"{directory} holds {found[0]} of another run: give each job a folder, run_locally(create_folders=True)"
+        raise InputError(msg)
+
+
+def folder_name(directory: Path) -> str:
+    """Return a folder as documents name it, machine:/path."""
+    return f"{socket.gethostname()}:{directory.resolve()}"
+
+
+def failed_document(directory: Path, error: Exception, wall_seconds: float) -> TaskDoc:
+    """Return the document of a run that ended in an error: what it computed, and where it stopped."""
+    where = folder_name(directory)
+    words = " ".join(f"{type(error).__name__}: {error}{_last_words(directory)}".split())[:_LONGEST]
+    try:
+        outcome = read_relaxation(directory, where=where, wall_seconds=wall_seconds)
+    except InputError:
+        outcome = Outcome(None, None, None)
+    failed = Outcome(outcome.structure, outcome.ledger, outcome.trajectory_length, words)
+    return TaskDoc(dir_name=where, state="failed", calcs_reversed=[], **{COUNTED: counted(failed)})
+
+
+def _last_words(directory: Path) -> str:
+    """Return the last line of what VASP wrote to its standard streams; empty if there is none."""
+    for name in _WORDS:
+        path = directory / name
+        lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+        if told := [line.strip() for line in lines if line.strip()]:
+            return f"; {name} ends: {told[-1]}"
+    return ""
+
+
+def count_steps(document: TaskDoc, directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> None:
+    """Add to a document what its folder holds: all executions, archived ones included."""
+    outcome = read_relaxation(directory, where=folder_name(directory), wall_seconds=wall_seconds)
+    if outcome.ledger is None:
+        msg = f"no ledger of {directory}"
+        raise InputError(msg)
+    ledger = outcome.ledger.model_copy(update={"notes": (*outcome.ledger.notes, *notes)})
+    setattr(document, COUNTED, counted(Outcome(outcome.structure, ledger, outcome.trajectory_length)))

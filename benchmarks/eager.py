@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from definet_flows.model.config import NetworkConfig
-    from definet_flows.model.layers import RadialBasis
+    from definet_flows.model.radial import RadialBasis
     from definet_flows.schemas import Host
 
 

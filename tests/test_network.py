@@ -21,9 +21,10 @@ from definet_flows.model.batches import lattice_of
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.edges import FusedTableEdges, Gate
 from definet_flows.model.graph import crystal, find_neighbours, list_edges, table_edges
-from definet_flows.model.layers import RadialBasis, VectorActivation, edge_geometry
+from definet_flows.model.layers import VectorActivation, edge_geometry
 from definet_flows.model.network import DefiNet
 from definet_flows.model.predict import displacements, mixed_displacements
+from definet_flows.model.radial import RadialBasis
 
 CONFIG = NetworkConfig(hidden=16, layers=3, gaussians=32, radial_extent=12.0, cutoff=4.0)
 CAPPED = CONFIG.model_copy(

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from definet_flows.model import kernels
-
-if TYPE_CHECKING:
-    from definet_flows.model.layers import RadialBasis
+from definet_flows.model.radial import RadialBasis, scaled_silu
 
 
 class Gate(NamedTuple):
@@ -27,11 +25,6 @@ class Gate(NamedTuple):
 
     table: Tensor  # one row per marker, [3, w]
     markers: Tensor  # int64 [*n]
-
-
-def scaled_silu(a: Tensor) -> Tensor:
-    """SiLU(a) / 0.6, which keeps the variance of a unit normal input."""
-    return functional.silu(a) / 0.6
 
 
 class Edges(ABC):

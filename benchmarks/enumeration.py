@@ -113,7 +113,7 @@ def check_high_density(root: Path) -> None:
             kinds = [edit.name for edit in recovered.configuration.edits]
             assert np.array_equal(numbers[recovered.permutation], structure.atomic_numbers)
             assert all(kinds.count(kind) <= recipe.choices.max_per_kind[kind] for kind in kinds)
-            assert len(kinds) in {int(c * host.n_sites) for c in recipe.concentrations}
+            assert len(kinds) in {int(c * host.n_sites) for c in recipe.sampling.concentrations}
             assert np.abs(recovered.positions - unrelaxed_positions(host, recovered.configuration)).max() < IDEAL
             found.add(canonical(host, recovered.configuration))
         print(f"high density {name}: {len(files)} structures, {len(found)} orbits")

@@ -1,6 +1,6 @@
 """What the gate says of structures that DFT itself relaxed: a reject among them is a false alarm.
 
-    python benchmarks/gate.py --data FOLDER    # the unpacked 2DMD archive; under a minute
+python benchmarks/gate.py --data FOLDER    # the unpacked 2DMD archive; under a minute
 """
 
 from __future__ import annotations

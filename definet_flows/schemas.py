@@ -388,6 +388,29 @@ class Pair(Document):
         return content_hash("pair", unrelaxed_id, predicted_id)
 
 
+class Probe(Document):
+    """The end of a relaxation, rattled and relaxed again: a minimum or a saddle."""
+
+    kind: Literal["probe"] = "probe"
+    record_id: str
+    configuration_id: str
+    settings_hash: str
+    engine: str
+    name: str
+    rattle: float = Field(description="displacement of every atom, Å")
+    seed: int
+    ledger: Ledger | None = None
+    energy_difference: float | None = Field(default=None, description="E(probe's end) - E(record's end), eV per cell")
+    distance: float | None = Field(default=None, description="largest displacement from the record's end, Å")
+    verdict: Literal["minimum", "saddle", "elsewhere", "unconverged", "failed"]
+    error: str | None = None
+
+    @staticmethod
+    def identity(record_id: str, rattle: float, seed: int) -> str:
+        """Return the id of one probe of one record."""
+        return content_hash("probe", record_id, rattle, seed)
+
+
 def dump(document: Document) -> dict[str, Any]:
     """Return the JSON-able dict that goes to a store."""
     return document.model_dump(mode="json")

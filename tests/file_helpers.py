@@ -44,7 +44,7 @@ def configurations(host: Host = HOST) -> list[Configuration]:
 
 
 def shuffled(host: Host, configuration: Configuration, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Atoms of a configuration in random order and random images: their sites, atomic numbers, fractional coordinates."""
+    """Atoms of a configuration in random order and images: their sites, atomic numbers, fractional coordinates."""
     rng = np.random.default_rng(seed)
     numbers, markers = nodes(host, configuration)
     sites = rng.permutation(np.flatnonzero(markers != 2))

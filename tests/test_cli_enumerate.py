@@ -48,6 +48,8 @@ def test_limits_distances_and_charges():
     assert number(definet("MoS2 --supercell 4 4 1 --defect v_S --defect W_Mo --charge v_S=0,+1,+2")) == 4
     assert number(definet("MoS2 --supercell 4 4 1 --defect v_S --charge guess")) == 3
     assert number(definet("MoS2 --min-image 12 --defect v_S")) == 1
+    pairs = definet("MoS2 --supercell 4 4 1 --defect v_S --min-defects 2 --max-defects 2")
+    assert number(pairs) == number(both) - 1
 
 
 def test_presets_and_concentrations(tmp_path):
@@ -175,12 +177,24 @@ BAD = {
     "exhausted": ("MoS2 --supercell 2 2 1 --defect v_S --concentration 0.1", "inequivalent configurations found"),
     "concentration and number": (
         "MoS2 --supercell 2 2 1 --defect v_S --concentration 0.1 --max-defects 2",
-        "--max-defects 2",
+        "max_defects=2",
     ),
+    "one number twice": (
+        "MoS2 --supercell 4 4 1 --defect v_S --concentration 0.1 --concentration 0.101",
+        "48 sites make 4 defects each",
+    ),
+    "number of nothing": ("MoS2 --supercell 2 2 1 --defect v_S --per-concentration 5", "--concentration too"),
     "none of each": ("MoS2 --supercell 2 2 1 --defect v_S --concentration 0.1 --per-concentration 0", "concentration"),
     "preset": ("MoS2 --preset 2dmd", "2dmd-low, 2dmd-high"),
     "preset of another host": ("P --preset 2dmd-low", "only for MoS2, WSe2"),
     "preset and defects": ("MoS2 --preset 2dmd-low --defect v_S", "drop yours"),
+    "preset and number": ("MoS2 --preset 2dmd-high --per-concentration 5", "drop yours"),
+    "preset and minimum": ("MoS2 --preset 2dmd-low --min-defects 2", "drop yours"),
+    "minimum alone": ("MoS2 --supercell 2 2 1 --defect v_S --min-defects 2", "give max_defects too"),
+    "minimum above maximum": (
+        "MoS2 --supercell 2 2 1 --defect v_S --min-defects 3 --max-defects 2",
+        "below min_defects=3",
+    ),
     "unknown option": ("MoS2 --supercell 2 2 1 --defekt v_S", "--defekt"),
     "no such structures": ("MoS2 --supercell 2 2 1 --defect v_S --structures pdb", "cif, poscar"),
 }
@@ -220,6 +234,7 @@ def test_outputs_that_cannot_be(hosts, output, message):
     assert (hosts / "file").read_text() == "kept"
 
 
+@pytest.mark.filterwarnings("default:2D host BN")
 def test_little_vacuum_is_a_warning_in_one_line(hosts):
     result = definet(f"{hosts}/gapped.cif --supercell 2 2 1 --defect v_B")
     assert number(result) == 1

@@ -191,6 +191,24 @@ def test_a_run_killed_between_the_two_writings_is_made_good(invoke):
     assert Path(folder, "POSCAR.unrelaxed").read_text() == texts[folder]
 
 
+def test_trial_distortions_are_kept(invoke, checkpoint):
+    sites, numbers, frac = shuffled(HOST, configurations()[2], 0)
+    distortion = np.random.default_rng(0).normal(0, 0.4, frac.shape) @ np.linalg.inv(LATTICE)
+    starts = {"Unperturbed": frac, "Bond_Distortion_-40.0%": frac + distortion, "Rattled": frac - distortion}
+    for name, start in starts.items():
+        Path("v_Mo_0", name).mkdir(parents=True)
+        Path("v_Mo_0", name, "POSCAR").write_text(poscar_text(LATTICE, numbers, start))
+    assert "3 moved" in invoke("prerelax", "v_Mo_0").output
+    step = moved(checkpoint, HOST, configurations()[2], sites)
+    for name, start in starts.items():
+        assert np.abs((read(Path("v_Mo_0", name, "POSCAR"))[1] - start) @ LATTICE - step).max() < 2e-6
+    shutil.copy("v_Mo_0/Rattled/POSCAR.unrelaxed", "v_Mo_0/Rattled/POSCAR")
+    once = Path("v_Mo_0/Bond_Distortion_-40.0%/POSCAR").read_text()
+    assert "1 moved, 0 gated, 2 left" in invoke("prerelax", "v_Mo_0").output
+    assert Path("v_Mo_0/Bond_Distortion_-40.0%/POSCAR").read_text() == once
+    assert np.abs((read(Path("v_Mo_0/Rattled/POSCAR"))[1] - starts["Rattled"]) @ LATTICE - step).max() < 2e-6
+
+
 def test_rejected_structures_are_moved_only_on_demand(invoke):
     tree()
     result = invoke("prerelax", "doped", "--write-rejected")

@@ -232,7 +232,7 @@ def test_high_density_structures_map_back_to_their_markers(data, folder, name): 
         found = recover(host, structure)
         kinds = [edit.name for edit in found.configuration.edits]
         assert all(kinds.count(kind) <= caps[kind] for kind in set(kinds))
-        assert len(kinds) in {int(c * host.n_sites) for c in recipe.concentrations}
+        assert len(kinds) in {int(c * host.n_sites) for c in recipe.sampling.concentrations}
         formula = re.match(r"[^_]+_([A-Za-z0-9]+)_", path.name)[1]
         assert Composition(formula) == structure.composition
         numbers, markers = found.numbers_and_markers(host)

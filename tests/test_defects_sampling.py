@@ -28,10 +28,10 @@ RECIPES = {  # sites, numbers of defects, cap of each kind: the table of the pap
 @pytest.mark.parametrize("name", RECIPES)
 def test_high_density_recipes(name):
     sites, sizes, caps = RECIPES[name]
-    recipe = preset("2dmd-high", name)
+    recipe = preset("2dmd-high", name, seed=1)
     host = make_host(name, recipe.supercell)
     assert host.n_sites == sites
-    found = list(recipe.configurations(host, seed=1))
+    found = list(recipe.configurations(host))
     assert [len(c.edits) for c in found] == [n for n in sizes for _ in range(100)]
     assert len(set(found)) == 500
     for configuration in found:

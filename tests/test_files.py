@@ -163,14 +163,15 @@ def test_a_turned_crystal_gets_turned_displacements(checkpoint, finder, tmp_path
 def test_another_origin_is_kept(checkpoint, finder, tmp_path):
     configuration = configurations()[1]
     sites, numbers, frac = shuffled(HOST, configuration, 6)
-    frac = frac + [0.031, 0.007, 0.2]
+    frac = frac + np.array([0.031, 0.007, 0.2])
     write(tmp_path / "a.cif", LATTICE, numbers, frac)
     predict_files(checkpoint, [tmp_path / "a.cif"], tmp_path / "out", finder)
     _, new = read(tmp_path / "out" / "a.cif")
     step = (new - frac) @ LATTICE
     # A shift is found modulo the host's translations: distances between atoms tell whether it is the same field.
-    assert np.allclose(np.sort(np.linalg.norm(step, axis=1)),
-                       np.sort(np.linalg.norm(moved(checkpoint, HOST, configuration, sites), axis=1)), atol=1e-4)  # fmt: skip
+    expected = moved(checkpoint, HOST, configuration, sites)
+    sizes = [np.sort(np.linalg.norm(field, axis=1)) for field in (step, expected)]
+    assert np.allclose(*sizes, atol=1e-4)
     assert np.abs(step.mean(0)).max() < 1e-6
 
 
@@ -350,12 +351,12 @@ def test_names_of_files_from_several_folders(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "POSCAR").write_text("")
     (tmp_path / "b" / "x.cif").write_text("")
-    names = [name for _, name in find_files([tmp_path / "a" / "POSCAR", tmp_path / "b"])]
+    names = [name for _, name in find_files([tmp_path / "a" / "POSCAR", tmp_path / "b"], tmp_path / "out")]
     assert names == ["POSCAR", "c/POSCAR", "x.cif"]
-    names = [name for _, name in find_files([tmp_path / "a" / "POSCAR", tmp_path / "b" / "c" / "POSCAR"])]
+    names = [name for _, name in find_files([tmp_path / "a" / "POSCAR", tmp_path / "b" / "c" / "POSCAR"], tmp_path)]
     assert names == ["a/POSCAR", "b/c/POSCAR"]
     with pytest.raises(InputError, match="no such file"):
-        find_files([tmp_path / "absent"])
+        find_files([tmp_path / "absent"], tmp_path / "out")
 
 
 def test_what_is_done_is_not_done_again(checkpoint, finder, tmp_path, monkeypatch):
@@ -387,6 +388,13 @@ def test_what_is_done_is_not_done_again(checkpoint, finder, tmp_path, monkeypatc
     text = one.read_text()
     assert run(target=one)[0] == 0
     assert one.read_text() == text
+
+
+@pytest.mark.parametrize("out", ["out", "out.extxyz"])
+def test_output_inside_of_the_input_folder_is_no_input(checkpoint, finder, tmp_path, out):
+    write(tmp_path / "a.cif", LATTICE, *shuffled(HOST, configurations()[0], 0)[1:])
+    for _ in range(2):
+        assert len(predict_files(checkpoint, [tmp_path], tmp_path / out, finder)) == 1
 
 
 def test_an_interrupted_run_goes_on(checkpoint, finder, tmp_path, monkeypatch):

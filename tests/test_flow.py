@@ -263,14 +263,14 @@ def test_rows_survive_an_engine_that_groups_species(monkeypatch):
     outcome = Outcome(
         structure=end, ledger=Ledger(ionic_steps=1, converged=True, force_criterion=1), trajectory_length=1
     )
-    monkeypatch.setattr(arms, "read_document", lambda _: outcome)
+    monkeypatch.setattr(arms, "read_document", lambda *_: outcome)
     done = arms.finished(record, {"dir_name": "node7:/scratch/run"})
     expected = one.predicted.copy()
     expected[1] = one.unrelaxed[1]
     np.testing.assert_allclose(done.sites.relaxed, expected, atol=1e-9)
     assert (done.status, done.provenance.hostname, done.provenance.directory) == ("done", "node7", "/scratch/run")
     shuffled = Structure.from_sites(end[::-1])
-    monkeypatch.setattr(arms, "read_document", lambda _: Outcome(shuffled, outcome.ledger, 1))
+    monkeypatch.setattr(arms, "read_document", lambda *_: Outcome(shuffled, outcome.ledger, 1))
     failed = arms.finished(record, {})
     assert (failed.status, failed.sites.relaxed, failed.ledger) == ("failed", None, outcome.ledger)
     assert "in its own order" in failed.error

@@ -11,7 +11,7 @@ from store_fixtures import configuration, host, record
 
 from definet_flows.defects import nodes, stabilizer
 from definet_flows.errors import InputError
-from definet_flows.schemas import DefectRecord
+from definet_flows.schemas import Attempt, DefectRecord
 from definet_flows.stores import Records, judge, pairs, update_pairs
 
 ROWS = 27
@@ -52,6 +52,49 @@ def test_thresholds(shift, de, verdict):
     atoms = ROWS - 1
     assert pair.distance == pytest.approx(shift * (1 - 1 / atoms), abs=1e-5)  # the mean shift is removed
     assert pair.energy_difference == pytest.approx(de, abs=1e-9)
+
+
+def with_ledgers(first, second, one, other):
+    return [
+        arm.model_copy(update={"ledger": arm.ledger.model_copy(update=changes)})
+        for arm, changes in ((first, one), (second, other))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        (1.0, 1.05, "same minimum"),
+        (1.0, -0.95, "same minimum"),  # the same state, turned over
+        (0.0, 0.15, "other minimum"),
+        (None, 2.0, "same minimum"),
+    ],
+)
+def test_moments_are_part_of_the_minimum(one, other, verdict):
+    both = with_ledgers(*arms(relaxation(), relaxation()), {"magnetization": one}, {"magnetization": other})
+    assert judge(*both).verdict == verdict
+
+
+def test_arms_that_were_not_given_the_same_are_not_compared():
+    both = arms(relaxation(), relaxation())
+    assert judge(*both).same_inputs is None
+    assert judge(*with_ledgers(*both, {"inputs": "a"}, {"inputs": "a"})).same_inputs is True
+    pair = judge(*with_ledgers(*both, {"inputs": "a"}, {"inputs": "b"}))
+    assert (pair.same_inputs, pair.verdict) == (False, "not comparable")
+    smeared = (Attempt(ionic_steps=3), Attempt(ionic_steps=2, changed_tags={"SIGMA": "0.03", "ALGO": "Normal"}))
+    assert judge(*with_ledgers(*both, {}, {"attempts": smeared})).verdict == "not comparable"
+    assert judge(*with_ledgers(*both, {"attempts": smeared}, {"attempts": smeared})).verdict == "same minimum"
+
+
+def test_the_floor_and_a_changed_optimiser_are_told():
+    note = "optimiser changed: conjugate gradient, then RMM-DIIS"
+    both = with_ledgers(
+        *arms(relaxation(), relaxation()), {"notes": (note, "else")}, {"optimizer": "conjugate gradient"}
+    )
+    pair = judge(*both)
+    assert pair.floor == 3
+    assert pair.notes == (f"unrelaxed: {note}",)
+    assert judge(*arms(relaxation(), relaxation())).floor == 2
 
 
 def test_unconverged():

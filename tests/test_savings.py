@@ -43,6 +43,12 @@ def test_headline_is_the_ratio_of_sums(records):
     assert result.message == "50.0% of ionic steps saved; pairs in the same minimum: 2"
 
 
+def test_the_most_that_could_be_saved_is_the_optimisers_floor(records):
+    add(records, "a", 40, 10)
+    add(records, "b", 1, 1)  # began converged: below any floor
+    assert savings(records).ceiling == pytest.approx(1 - (2 + 1) / 41)
+
+
 def test_a_loss_is_a_loss(records):
     add(records, "a", 10, 15)
     assert savings(records).saving == pytest.approx(-0.5)

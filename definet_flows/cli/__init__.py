@@ -9,10 +9,14 @@ import os
 
 from definet_flows.cli import (  # noqa: F401 - each registers its commands
     campaign,
+    check,
     enumerate,  # noqa: A004
+    ingest,
     prediction,
+    probe,
     published,
     records,
+    retry,
     training,
 )
 from definet_flows.cli.app import app

@@ -26,7 +26,7 @@ class _OneLineErrors(TyperGroup):
         """Run the command."""
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _one_line
+                warnings.showwarning = _one_line  # type: ignore[assignment]  # takes the rest as *_
                 return super().invoke(ctx)
         except (InputError, typer.TyperException) as error:
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)

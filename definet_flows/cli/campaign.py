@@ -12,6 +12,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.cli.recipe import read_recipe
 
 if TYPE_CHECKING:
     from definet_flows.stores import ArmsRow
@@ -23,12 +24,21 @@ _FAILED = 1
 @app.command()
 def run(
     host: options.Host,
-    defect: options.Defect,
-    supercell: options.Supercell = ("8", "8", "1"),
+    supercell: options.Supercell = None,
+    min_image: options.MinImage = None,
+    vacuum: options.Vacuum = None,
+    defect: options.Defect = options.NONE,
+    min_defects: options.MinDefects = 1,
     max_defects: options.MaxDefects = None,
-    max_on: options.MaxOn = [],  # noqa: B006 - typer's way to say "none"
+    max_on: options.MaxOn = options.NONE,
+    max_kind: options.MaxKind = options.NONE,
     min_distance: options.MinDistance = None,
     max_distance: options.MaxDistance = None,
+    charge: options.Charge = options.NONE,
+    concentration: options.Concentration = options.NO_SHARES,
+    per_concentration: options.PerConcentration = None,
+    seed: options.Seed = 0,
+    preset: options.Preset = None,
     engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp",
     control_fraction: Annotated[
         float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
@@ -43,7 +53,7 @@ def run(
     ] = False,
     store: options.Store = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  [default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
     ] = None,
     json_file: options.Json = None,
 ) -> None:
@@ -51,19 +61,29 @@ def run(
 
     Relaxations stop at 0.01 eV/Å. What the record store has is reused: the same command goes on where it stopped.
     """
-    from definet_flows.defects import Choices
-    from definet_flows.workflows import DefectFlowMaker
+    from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
 
-    choices = Choices(
-        defects=tuple(defect),
+    recipe = read_recipe(
+        host,
+        supercell=supercell,
+        min_image=min_image,
+        defect=defect,
+        min_defects=min_defects,
         max_defects=max_defects,
-        max_on=options.parse_limits(max_on, "--max-on"),
+        max_on=max_on,
+        max_kind=max_kind,
         min_distance=min_distance,
         max_distance=max_distance,
+        charge=charge,
+        concentration=concentration,
+        per_concentration=per_concentration,
+        seed=seed,
+        preset=preset,
+        default=DEFAULT_SUPERCELL,
     )
     maker = DefectFlowMaker(
-        supercell=options.parse_supercell(supercell),
-        defects=choices,
+        defects=recipe,
+        vacuum=vacuum,
         engine=engine,
         control_fraction=control_fraction,
         batch_size=batch_size,
@@ -79,7 +99,7 @@ def run(
 def quickstart(
     store: options.Store = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  [default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
     ] = None,
     json_file: options.Json = None,
 ) -> None:
@@ -111,16 +131,15 @@ def _run(maker: DefectFlowMaker, host: str, folder: Path | None, json_file: Path
     from definet_flows.workflows.local import new_folder, run_here
 
     options.check_writable(json_file)
-    engine = resolve_engine(maker.engine)
+    campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
     require_executables(engine)
-    campaign = maker.campaign(host)
     folder = folder or new_folder()
     with open_store(maker.store) as records:  # the lock is tried before anything runs
         place = records.location
     console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
     with _Bar(len(campaign.ids) + len(campaign.controls)) as bar:
-        totals = run_here(maker.make(host), folder, bar.tell)
+        totals = run_here(maker.assemble(campaign), folder, bar.tell)
     where = Filter(
         configuration_ids=campaign.ids,
         settings_hash=arms_hash(engine, relaxed_host=maker.relax_host),

@@ -10,6 +10,9 @@ import typer
 
 from definet_flows.errors import InputError
 
+NONE: list[str] = []
+NO_SHARES: list[float] = []
+
 Host = Annotated[
     str,
     typer.Argument(
@@ -17,8 +20,18 @@ Host = Annotated[
     ),
 ]
 Supercell = Annotated[
-    tuple[str, str, str],
-    typer.Option("--supercell", metavar="A B C", help="Repetitions of the unit cell along a, b, c; whole numbers."),
+    tuple[str, str, str] | None,
+    typer.Option(
+        "--supercell",
+        metavar="A B C",
+        help="Repetitions of the unit cell, whole numbers.  \\[default: that of --preset; in run else 8 8 1]",
+    ),
+]
+MinImage = Annotated[
+    float | None, typer.Option(help="Instead of --supercell: smallest supercell with images this far apart, Å.")
+]
+Vacuum = Annotated[
+    float | None, typer.Option(help="Layers: set the gap to the periodic image, Å.  \\[default: as in the file]")
 ]
 Defect = Annotated[
     list[str],
@@ -28,18 +41,40 @@ Defect = Annotated[
     ),
 ]
 MaxDefects = Annotated[
-    int | None, typer.Option(help="Most defects in one configuration.  [default: 1, or what --max-on allows]")
+    int | None, typer.Option(help="Most defects in one configuration.  \\[default: 1, or what --max-on allows]")
 ]
+MinDefects = Annotated[int, typer.Option(min=1, help="Fewest defects in one configuration.")]
 MaxOn = Annotated[
     list[str], typer.Option("--max-on", help="Most defects on one element of the host, as Mo=1; again for each.")
 ]
+MaxKind = Annotated[list[str], typer.Option("--max-kind", help="Most defects of one kind, as v_S=2; again for each.")]
 MinDistance = Annotated[float | None, typer.Option(help="Shortest distance between two defects, Å.")]
 MaxDistance = Annotated[float | None, typer.Option(help="Longest distance between two defects, Å.")]
+Charge = Annotated[
+    list[str],
+    typer.Option(
+        "--charge",
+        help="Net charge in e, again for each; or per kind, as v_S=0,+1,+2; or guess, from oxidation states."
+        "  \\[default: 0]",
+    ),
+]
+Concentration = Annotated[
+    list[float],
+    typer.Option("--concentration", help="Random configurations with this share of defective sites, 0 to 1."),
+]
+PerConcentration = Annotated[
+    int | None, typer.Option(min=1, help="Configurations for each --concentration.  \\[default: 100]")
+]
+Seed = Annotated[int, typer.Option(help="Of the random configurations; the same on every machine.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Recipe of a published data set, for its hosts: 2dmd-low or 2dmd-high; brings all choices."),
+]
 Store = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Record store: a name from the settings, or a .jsonl file.  [default: the settings' record_store]",
+        help="Record store: a name from the settings, or a .jsonl file.  \\[default: the settings' record_store]",
     ),
 ]
 Model = Annotated[str, typer.Option("--model", help="Registry id of the weights, or a .safetensors file.")]

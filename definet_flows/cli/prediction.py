@@ -28,7 +28,7 @@ _Host = Annotated[
     typer.Option(
         "--host",
         help="File of the host's unit cell, or a shipped host: MoS2, WSe2, BN, GaSe, InSe, P.  "
-        "[default: that of the hosts trained on which fits]",
+        "\\[default: that of the hosts trained on which fits]",
     ),
 ]
 _Supercell = Annotated[
@@ -36,7 +36,7 @@ _Supercell = Annotated[
     typer.Option(
         "--supercell",
         metavar="A B C",
-        help="Repetitions of the unit cell along a, b, c.  [default: from the cell's size]",
+        help="Repetitions of the unit cell along a, b, c.  \\[default: from the cell's size]",
     ),
 ]
 _Unseen = Annotated[bool, typer.Option("--allow-unseen-host", help="Let the gate accept a host the weights never saw.")]

@@ -25,7 +25,7 @@ def import_checkpoint(
     radial_extent: Annotated[float, typer.Option(help="Where Gaussians and envelope end, Å.")] = 30.0,
     cutoff: Annotated[float, typer.Option(help="Sites nearer than this are neighbours, Å.")] = 6.0,
     max_neighbours: Annotated[int, typer.Option(help="Most neighbours of a site.")] = 50,
-    name: Annotated[str | None, typer.Option(help="Registry id.  [default: the name of the written file]")] = None,
+    name: Annotated[str | None, typer.Option(help="Registry id.  \\[default: the name of the written file]")] = None,
 ) -> None:
     """Read weights published for DefiNet, without running any code in the file, and write a checkpoint.
 

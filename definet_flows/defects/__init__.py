@@ -11,7 +11,7 @@ from definet_flows.defects.interstitials import CandidateSites, candidate_sites
 from definet_flows.defects.kinds import Choices, DefectKind
 from definet_flows.defects.mapping import Recovered, recover
 from definet_flows.defects.presets import PRESETS, Recipe, preset
-from definet_flows.defects.sampling import sample_concentration
+from definet_flows.defects.sampling import Sampling, sample_concentration, select_configurations
 from definet_flows.defects.symmetry import SiteOperations, canonical, site_operations, stabilizer
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "DefectKind",
     "Recipe",
     "Recovered",
+    "Sampling",
     "SiteOperations",
     "build_structure",
     "candidate_sites",
@@ -38,6 +39,7 @@ __all__ = [
     "read_configurations",
     "recover",
     "sample_concentration",
+    "select_configurations",
     "site_operations",
     "stabilizer",
     "to_pymatgen",

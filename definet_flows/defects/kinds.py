@@ -97,17 +97,29 @@ def check_kinds(host: Host, kinds: tuple[DefectKind, ...]) -> None:
             raise InputError(msg)
 
 
-def _in_one_line(error: ValidationError) -> InputError:
-    """Return pydantic's first complaint, or the InputError that a validator raised."""
-    first = error.errors()[0]
-    raised = first.get("ctx", {}).get("error")
-    if isinstance(raised, InputError):
-        return raised
-    where = ".".join(str(part) for part in first["loc"])
-    return InputError(f"choices: {where}={first['input']!r}: {first['msg']}")
+class Wish(Frozen):
+    """Base of what the user asks for: a wrong field is an InputError of one line."""
+
+    if not TYPE_CHECKING:  # type checkers keep the signature that the fields give
+
+        def __init__(self, **data: object) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise self._in_one_line(error) from None
+
+    @classmethod
+    def _in_one_line(cls, error: ValidationError) -> InputError:
+        """Return pydantic's first complaint, or the InputError that a validator raised."""
+        first = error.errors()[0]
+        raised = first.get("ctx", {}).get("error")
+        if isinstance(raised, InputError):
+            return raised
+        where = ".".join(str(part) for part in first["loc"])
+        return InputError(f"{cls.__name__.lower()}: {where}={first['input']!r}: {first['msg']}")
 
 
-class Choices(Frozen):
+class Choices(Wish):
     """Which configurations are wanted; every limit is inclusive.
 
     Examples
@@ -133,14 +145,6 @@ class Choices(Frozen):
         default=(0,),
         description="net charges of every configuration; or per kind, summed over its defects; or guessed per kind",
     )
-
-    if not TYPE_CHECKING:  # type checkers keep the signature that the fields give
-
-        def __init__(self, **data: object) -> None:
-            try:
-                super().__init__(**data)
-            except ValidationError as error:
-                raise _in_one_line(error) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -183,12 +187,15 @@ class Choices(Frozen):
         Raises
         ------
         InputError
-            If some kinds are limited and others are not.
+            If some kinds are limited and others are not, or more than one defect is asked for and nothing limits any.
         """
         limits = [self._limit_of(kind) for kind in self.kinds]
         if self.max_defects is not None:
             return self.max_defects
         if all(limit is None for limit in limits):
+            if self.min_defects > 1:
+                msg = f"min_defects={self.min_defects}: give max_defects too, nothing else says how many there may be"
+                raise InputError(msg)
             return 1
         if None in limits:
             free = ", ".join(kind.name for kind, limit in zip(self.kinds, limits, strict=True) if limit is None)

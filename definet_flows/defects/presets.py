@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from definet_flows.defects.enumeration import enumerate_configurations
-from definet_flows.defects.kinds import Choices
-from definet_flows.defects.sampling import sample_concentration
+from definet_flows.defects.kinds import Choices, Wish
+from definet_flows.defects.sampling import Sampling, select_configurations
 from definet_flows.errors import InputError
-from definet_flows.schemas import Configuration, Frozen, Host
+from definet_flows.schemas import Configuration, Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,24 +29,21 @@ _CAPS: dict[str, tuple[int, dict[str, int]]] = {
 _LOW: dict[str, dict[str, int]] = {"MoS2": {"Mo": 1, "S": 2}, "WSe2": {"W": 1, "Se": 2}}
 
 
-class Recipe(Frozen):
+class Recipe(Wish):
     """Which configurations of which supercell: all that the choices allow, or random ones by concentration."""
 
-    supercell: tuple[int, int, int]
-    choices: Choices
-    concentrations: tuple[float, ...] = Field(
-        default=(), description="shares of defective sites; empty: all placements"
+    supercell: tuple[int, int, int] | float = Field(
+        description="repetitions along a, b, c; or the minimum image distance, Å"
     )
-    per_concentration: int = Field(default=100, ge=1)
+    choices: Choices
+    sampling: Sampling | None = Field(default=None, description="None: all placements")
 
-    def configurations(self, host: Host, seed: int = 0) -> Iterator[Configuration]:
-        """Yield the configurations in a host; `seed` matters only to random ones."""
-        if not self.concentrations:
-            return enumerate_configurations(host, self.choices)
-        return sample_concentration(host, self.choices, self.concentrations, self.per_concentration, seed)
+    def configurations(self, host: Host) -> Iterator[Configuration]:
+        """Yield the configurations in a host."""
+        return select_configurations(host, self.choices, self.sampling)
 
 
-def preset(name: str, formula: str) -> Recipe:
+def preset(name: str, formula: str, seed: int = 0) -> Recipe:
     """Return the recipe of a published data set for a host.
 
     Parameters
@@ -57,6 +53,8 @@ def preset(name: str, formula: str) -> Recipe:
         "2dmd-high": 100 random configurations at each of 2.5, 5, 7.5, 10, 12.5 % defective sites of six hosts.
     formula
         Reduced formula of the host.
+    seed
+        Of random configurations.
 
     Raises
     ------
@@ -75,4 +73,5 @@ def preset(name: str, formula: str) -> Recipe:
         choices = Choices(defects=tuple(caps), max_on=_LOW[formula])
         return Recipe(supercell=(repeat, repeat, 1), choices=choices)
     choices = Choices(defects=tuple(caps), max_per_kind=caps)
-    return Recipe(supercell=(repeat, repeat, 1), choices=choices, concentrations=_CONCENTRATIONS)
+    sampling = Sampling(concentrations=_CONCENTRATIONS, seed=seed)
+    return Recipe(supercell=(repeat, repeat, 1), choices=choices, sampling=sampling)

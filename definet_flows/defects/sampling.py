@@ -6,8 +6,11 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pydantic import Field, field_validator
+
 from definet_flows.defects.charges import charges_of
-from definet_flows.defects.kinds import Choices, DefectKind
+from definet_flows.defects.enumeration import enumerate_configurations
+from definet_flows.defects.kinds import Choices, DefectKind, Wish
 from definet_flows.defects.places import Places, find_places
 from definet_flows.defects.symmetry import canonical
 from definet_flows.errors import InputError
@@ -17,6 +20,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _TRIES = 200  # draws in a row that bring nothing new before giving up
+
+
+class Sampling(Wish):
+    """Random configurations by concentration, instead of all placements.
+
+    Examples
+    --------
+    >>> Sampling(concentrations=(0.025, 0.05), per_concentration=10).seed
+    0
+    """
+
+    concentrations: tuple[float, ...] = Field(min_length=1, description="shares of defective sites, above 0 to 1")
+    per_concentration: int = Field(default=100, ge=1, description="configurations of each concentration")
+    seed: int = Field(default=0, description="the same seed gives the same configurations on every machine")
+
+    @field_validator("concentrations")
+    @classmethod
+    def _shares(cls, concentrations: tuple[float, ...]) -> tuple[float, ...]:
+        for share in concentrations:
+            if not 0 < share <= 1:
+                msg = f"concentration {share:g}: a share of the sites is above 0 and at most 1, such as 0.025"
+                raise InputError(msg)
+        return concentrations
+
+
+def select_configurations(host: Host, choices: Choices, sampling: Sampling | None = None) -> Iterator[Configuration]:
+    """Yield every symmetry-inequivalent configuration that the choices allow, or with `sampling` random ones.
+
+    Raises as `enumerate_configurations` or `sample_concentration`.
+    """
+    if sampling is None:
+        return enumerate_configurations(host, choices)
+    return sample_concentration(host, choices, sampling.concentrations, sampling.per_concentration, sampling.seed)
 
 
 def sample_concentration(
@@ -48,11 +84,12 @@ def sample_concentration(
     Raises
     ------
     InputError
-        A concentration that makes no defect or more than the limits allow, or too few inequivalent configurations.
+        A concentration that makes no defect, as many as another one, or more than the limits allow; too few
+        inequivalent configurations; choices that limit the total number of defects, which the concentrations say.
     """
+    sizes = _sizes(host, choices, concentrations)
     places = find_places(host, choices)
-    for concentration in concentrations:
-        size = _size(host, concentration)
+    for concentration, size in zip(concentrations, sizes, strict=True):
         rng = random.Random(f"{seed}/{concentration!r}")  # noqa: S311  (not for secrets)
         seen: set[str] = set()
         failures = 0
@@ -68,6 +105,23 @@ def sample_concentration(
             seen.add(found.id_in(""))
             for charge in charges_of(host, choices, _content(found)):
                 yield found.model_copy(update={"charge": charge})
+
+
+def _sizes(host: Host, choices: Choices, concentrations: Sequence[float]) -> list[int]:
+    for name, unset in (("max_defects", None), ("min_defects", 1)):
+        number = getattr(choices, name)
+        if number != unset:
+            msg = f"{name}={number}: the concentrations say how many defects there are; drop it"
+            raise InputError(msg)
+    sizes: dict[int, float] = {}
+    for concentration in concentrations:
+        size = _size(host, concentration)
+        if size in sizes:  # the same configurations could be drawn for both
+            both = f"{sizes[size]:g} and {concentration:g}"
+            msg = f"concentrations {both} of {host.n_sites} sites make {size} defects each; drop one"
+            raise InputError(msg)
+        sizes[size] = concentration
+    return list(sizes)
 
 
 def _size(host: Host, concentration: float) -> int:

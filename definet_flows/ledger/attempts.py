@@ -57,12 +57,7 @@ def attempts_of(executions: Sequence[Execution], where: str | None = None) -> tu
 
 def surface_changes(attempts: Sequence[Attempt]) -> dict[str, str]:
     """Return the tags of the energy surface that corrections changed, with their last values."""
-    return {
-        name: value
-        for attempt in attempts
-        for name, value in attempt.changed_tags.items()
-        if name in SURFACE_TAGS
-    }
+    return {name: value for attempt in attempts for name, value in attempt.changed_tags.items() if name in SURFACE_TAGS}
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:

@@ -179,9 +179,7 @@ def _sane(structure: Structure, start: Structure) -> bool:
     """Say whether positions can be gone on from: the same atoms in the same cell, none on top of another."""
     if structure.species != start.species or not np.allclose(structure.lattice.matrix, start.lattice.matrix, atol=1e-4):
         return False
-    return bool(
-        np.isfinite(structure.frac_coords).all() and _shortest(structure) > _CLOSEST * _shortest(start)
-    )
+    return bool(np.isfinite(structure.frac_coords).all() and _shortest(structure) > _CLOSEST * _shortest(start))
 
 
 def _shortest(structure: Structure) -> float:

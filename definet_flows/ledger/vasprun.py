@@ -48,6 +48,10 @@ class VaspRun:
         -EDIFFG, eV/Å, where forces decide.
     cores, wall_seconds
         What the run took.
+    charge
+        Net charge of the cell, elementary charges.
+    surface
+        What decides the energy surface, whatever the cell: functional, cutoff, smearing, k-points, kind of POTCARs.
     """
 
     ionic_steps: int
@@ -65,6 +69,8 @@ class VaspRun:
     initial: Structure | None = None
     final: Structure | None = None
     tags: dict[str, Any] = field(default_factory=dict)
+    charge: float | None = None
+    surface: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -114,16 +120,19 @@ def _merged(runs: list[VaspRun]) -> VaspRun:
         "finished": all(ends) if ends else None,
         "electronic_steps": max(electronic, default=None),
         "tags": next((run.tags for run in runs if run.tags), {}),
+        "surface": next((run.surface for run in runs if run.surface), {}),
         "notes": tuple(dict.fromkeys(note for run in runs for note in run.notes)),
     }
     return VaspRun(**known)
 
 
 def _read_vasprun(path: Path) -> VaspRun:
-    electronic, ended = 0, False
+    electronic, ended, species = 0, False, []
     for line in _lines(path):
         electronic += "</scstep>" in line
         ended = ended or "</modeling>" in line
+        if found := _SPECIES.search(line):
+            species.append(found)
     cut = "vasprun.xml is cut off"
     try:
         with warnings.catch_warnings():
@@ -146,8 +155,24 @@ def _read_vasprun(path: Path) -> VaspRun:
         initial=run.initial_structure,
         final=steps[-1]["structure"] if steps else None,
         tags=dict(run.incar),
+        charge=sum(int(one[1]) * float(one[2]) for one in species) - parameters["NELECT"] if species else None,
+        surface=_surface(parameters, run.kpoints, {one[3].split()[0] for one in species}),
         notes=() if ended else (f"{cut} after {len(steps)} finished ionic steps",),
     )
+
+
+_SPECIES = re.compile(r"<rc><c>\s*(\d+)</c><c>\w+ *</c><c>[^<]*</c><c>\s*([\d.]+)</c><c>\s*(\S[^<]*)</c>")
+_SURFACE = frozenset(
+    {"GGA", "METAGGA", "LMETAGGA", "LHFCALC", "AEXX", "HFSCREEN", "LDAU", "LDAUU"}
+    | {"LDAUJ", "LUSE_VDW", "IVDW", "LSORBIT", "ENMAX", "PREC", "ISPIN", "ISMEAR"}
+    | {"SIGMA", "LREAL", "LASPH"}
+)
+
+
+def _surface(parameters: dict[str, Any], kpoints: Any, potcars: set[str]) -> dict[str, Any]:  # noqa: ANN401 - Kpoints
+    """Return the parameters of the energy surface, as JSON."""
+    found = {name: parameters[name] for name in sorted(_SURFACE) if name in parameters}
+    return {**found, "KPOINTS": [list(map(float, point)) for point in kpoints.kpts], "POTCAR": sorted(potcars)}
 
 
 def final_energy(step: dict[str, Any]) -> float:

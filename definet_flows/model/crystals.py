@@ -295,7 +295,9 @@ def extxyz_text(frames: Sequence[Atoms]) -> str:
 
 def _annotated(atoms: Atoms, frac: FloatArray, note: Mapping[str, Any]) -> Atoms:
     atoms.positions = frac @ np.array(atoms.cell)
-    atoms.info.update({key: value for key, value in note.items() if value not in {None, ""}})  # ASE writes "" unreadably
+    atoms.info.update(
+        {key: value for key, value in note.items() if value not in {None, ""}}
+    )  # ASE writes "" unreadably
     return atoms
 
 

@@ -89,7 +89,7 @@ def predict_files(
     InputError
         If an input does not exist, would be overwritten, or not one structure can be predicted.
     """
-    sources = find_files(inputs)
+    sources = find_files(inputs, out)
     target = _target(out)
     target.check(sources)
     stamp = (checkpoint.sha256, finder.key, allow_unseen_host)
@@ -116,8 +116,10 @@ def predict_files(
     return listed
 
 
-def find_files(inputs: Sequence[Path]) -> list[tuple[Path, str]]:
+def find_files(inputs: Sequence[Path], out: Path) -> list[tuple[Path, str]]:
     """Return each file with the name it goes by: unique, and relative to the folder it was found in.
+
+    What lies in `out`, should that be inside an input folder, is output.
 
     Raises
     ------
@@ -127,8 +129,13 @@ def find_files(inputs: Sequence[Path]) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for path in inputs:
         if path.is_dir():
-            inside = (p for p in sorted(path.rglob("*")) if p.is_file() and is_known(p) and p.name != REPORT)
-            found += [(p, p.relative_to(path).as_posix()) for p in inside]
+            inside = (p for p in sorted(path.rglob("*")) if p.is_file() and is_known(p) and not p.name.endswith(REPORT))
+            mine = [
+                p
+                for p in inside
+                if path.resolve() == out.resolve() or out.resolve() not in (p.resolve(), *p.resolve().parents)
+            ]
+            found += [(p, p.relative_to(path).as_posix()) for p in mine]
         elif path.is_file():
             found.append((path, path.name))
         else:

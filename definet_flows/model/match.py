@@ -93,6 +93,10 @@ class HostFinder:
             if recovered is not None and _edited(found.host, recovered) <= _MOST_EDITED:
                 return found, recovered
         host, recovered = self._search(structure)
+        if np.any(recovered.shift):
+            # Files of one campaign share their origin: with the host's put there, no other has to be searched for it.
+            host = _shifted(host, recovered.shift)
+            recovered = recover(host, structure)
         same = (found for _, found in self._found if found.host == host)
         found = next(same, None) or Found(host, self._inferred)
         self._found.append((cell, found))
@@ -216,6 +220,11 @@ def _host(cell: Structure, supercell: object) -> Host:
         # The structures exist already: it is too late to tell that their vacuum is small.
         warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)
         return make_host(cell, supercell)
+
+
+def _shifted(host: Host, shift: FloatArray) -> Host:
+    frac = np.array(host.frac_coords) + shift @ np.linalg.inv(np.array(host.lattice))
+    return host.model_copy(update={"frac_coords": tuple(map(tuple, (np.round(frac % 1.0, 12) % 1.0).tolist()))})
 
 
 def _try(host: Host, structure: Structure) -> Recovered | None:

@@ -19,10 +19,10 @@ from definet_flows.model.layers import (
     GlobalScalar,
     GlobalVector,
     MessagePassing,
-    RadialBasis,
     SelfUpdate,
     edge_geometry,
 )
+from definet_flows.model.radial import RadialBasis
 
 _MARKERS = 3
 _Layer = tuple[GlobalScalar, GlobalVector, MessagePassing, SelfUpdate, CoordinateUpdate]

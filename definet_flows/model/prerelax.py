@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from definet_flows.errors import InputError
 from definet_flows.model.checkpoint import Checkpoint
-from definet_flows.model.crystals import CrystalFile, read_crystals, write_whole
+from definet_flows.model.crystals import Crystal, CrystalFile, read_crystals, write_whole
 from definet_flows.model.files import Tell
 from definet_flows.model.match import HostFinder
 from definet_flows.model.placing import Predicted, predict_crystals
@@ -24,6 +25,7 @@ ORIGINAL = "POSCAR.unrelaxed"
 _CHUNK = 128  # files between two writings
 # doped, ShakeNBreak and pydefect name folders so: v_Cd_-1, Te_Cd_C2v_Te2.83_+2, Li_i_Td_+1, vac_1_Cd_0, Va_O1_0
 _CHARGED = re.compile(r"(?:v|Va|vac|as|sub|int|Int|inter|[A-Z][a-z]?)_[\w.+]+_([+-]?\d)")
+_UNDISTORTED = "Unperturbed"  # ShakeNBreak's folder beside those of its trial distortions
 _PRIOR_INFO = "prior_info.yaml"  # pydefect's; its line "charge: 1"
 
 
@@ -53,8 +55,9 @@ def prerelax(
 ) -> list[Prerelaxed]:
     """Pre-relax every POSCAR below a folder, the original kept beside it as `POSCAR.unrelaxed`.
 
-    Atoms keep their order, everything but the coordinates stays as it is. A POSCAR beside which there is another
-    `POSCAR.unrelaxed` was pre-relaxed before and is left.
+    Atoms keep their order, everything but the coordinates stays as it is. Trial distortions of ShakeNBreak are kept:
+    what is predicted for (and judged on) their sibling `Unperturbed` is added to them. A POSCAR beside which there is
+    another `POSCAR.unrelaxed` was pre-relaxed before and is left.
 
     Parameters
     ----------
@@ -92,6 +95,11 @@ class _Task:
     path: Path
     file: CrystalFile
     charge: int
+    undistorted: Crystal | None = None
+
+    @property
+    def crystal(self) -> Crystal:
+        return self.file.crystals[0]
 
 
 def _predictions(
@@ -100,7 +108,7 @@ def _predictions(
     tasks: Sequence[_Task],
     allow_unseen_host: bool,  # noqa: FBT001
 ) -> list[Predicted]:
-    crystals = [replace(task.file.crystals[0], charge=float(task.charge)) for task in tasks]
+    crystals = [replace(task.undistorted or task.crystal, charge=float(task.charge)) for task in tasks]
     return predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host)
 
 
@@ -113,9 +121,23 @@ def _task(path: Path, root: Path) -> _Task | str:
         data = path.read_bytes()
         if original.exists() and original.read_bytes() != data:
             return f"pre-relaxed before: {ORIGINAL} is there"
-        return _Task(path, read_crystals(path, data), _charge(path, root))
+        file = read_crystals(path, data)
+        return _Task(path, file, _charge(path, root), _undistorted(path, file.crystals[0]))
     except (InputError, OSError) as error:
         return str(error)
+
+
+def _undistorted(path: Path, crystal: Crystal) -> Crystal | None:
+    """Return the structure that a trial distortion of ShakeNBreak was made from: its sibling, same atoms in order."""
+    sibling = path.parent.parent / _UNDISTORTED
+    if path.parent == sibling:
+        return None
+    for reference in (sibling / ORIGINAL, sibling / path.name):
+        if reference.is_file():
+            (other,) = read_crystals(sibling / path.name, reference.read_bytes()).crystals
+            same = np.array_equal(other.numbers, crystal.numbers) and np.allclose(other.lattice, crystal.lattice)
+            return other if same else None
+    return None
 
 
 def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> Prerelaxed:
@@ -140,8 +162,12 @@ def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> Prerelaxed:
     original = task.path.with_name(ORIGINAL)
     if not original.exists():
         write_whole(original, task.file.text([None], [{}]))
-    write_whole(task.path, task.file.text([one.frac], [{}]))
-    return entry.model_copy(update={"action": "moved", "note": one.note, "largest_displacement": one.largest})
+    frac, note = one.frac, one.note
+    if task.undistorted is not None:  # the distortion is there on purpose: it stays
+        frac = task.crystal.frac + one.frac - task.undistorted.frac
+        note = f"displacements of {_UNDISTORTED} were added to the distortion"
+    write_whole(task.path, task.file.text([frac], [{}]))
+    return entry.model_copy(update={"action": "moved", "note": note, "largest_displacement": one.largest})
 
 
 def _charge(path: Path, root: Path) -> int:

@@ -132,6 +132,8 @@ class Training(lightning.LightningModule):
                 means.append(float(np.mean(values)))
                 self.log(f"mae/{name}", means[-1])
         self.log("mae", float(np.mean(means)) if means else math.nan, prog_bar=True)
+        # Chosen by the geometric mean: a set whose errors are thirty times smaller counts as much as any other.
+        self.log("score", math.exp(np.mean(np.log(means))) if means else math.nan)
         self._errors = []
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -171,7 +173,7 @@ class Training(lightning.LightningModule):
         )
         if c.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=5, min_lr=1e-8)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "mae"}}
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "score"}}
         total = int(self.trainer.estimated_stepping_batches)
 
         def rate(step: int) -> float:
@@ -215,7 +217,7 @@ def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: boo
     sets
         Pairs with their splits.
     folder
-        Takes logs and checkpoints (`last.ckpt` after every epoch, `best.ckpt` by validation).
+        Takes logs and checkpoints: `last.ckpt` of every epoch, `best.ckpt` by the geometric mean of the sets' errors.
     resume
         Go on from `last.ckpt`.
     """
@@ -229,10 +231,11 @@ def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: boo
     def loader(sampler: HostSampler) -> DataLoader[Batch]:
         return DataLoader(data, sampler=sampler, batch_size=None, pin_memory=cuda)
 
-    best = ModelCheckpoint(folder, filename="best", monitor="mae", save_last=True, enable_version_counter=False)
-    callbacks: list[lightning.Callback] = [best, EMAWeightAveraging(decay=config.ema)]
+    best = ModelCheckpoint(folder, filename="best", monitor="score", enable_version_counter=False)
+    every = ModelCheckpoint(folder, filename="last", enable_version_counter=False)  # without a monitor: the newest
+    callbacks: list[lightning.Callback] = [best, every, EMAWeightAveraging(decay=config.ema)]
     if config.patience:
-        callbacks.append(EarlyStopping("mae", patience=config.patience))
+        callbacks.append(EarlyStopping("score", patience=config.patience))
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         accelerator="auto",

@@ -18,7 +18,7 @@ from monty.json import MontyDecoder
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import DefectRecord, Document, Pair, Prediction, RelaxedHost, dump
+from definet_flows.schemas import DefectRecord, Document, Pair, Prediction, Probe, RelaxedHost, dump
 from definet_flows.settings import load_settings
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.journal import JournalStore
@@ -205,6 +205,10 @@ class Records:
     def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
         """Yield pairs."""
         return (parse(raw, Pair) for raw in self._query(where.criteria("pair")))
+
+    def probes(self) -> Iterator[Probe]:
+        """Yield probes of ends."""
+        return (parse(raw, Probe) for raw in self._query({"kind": "probe"}))
 
     def host_steps(self, settings_hashes: set[str], host_hashes: set[str]) -> int:
         """Return the ionic steps that relaxing these pristine hosts with these settings took."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from definet_flows.defects.symmetry import SiteOperations, stabilizer
 from definet_flows.errors import InputError
+from definet_flows.ledger import surface_changes
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Host, Ledger, Pair, SiteMap, Verdict
 from definet_flows.stores.filters import Filter
 
@@ -22,6 +23,17 @@ SAME_DISTANCE = 0.05
 
 SAME_ENERGY = 0.005
 """eV per cell"""
+
+SAME_MOMENT = 0.1
+"""μB per cell; the sign of a total moment is arbitrary and does not count"""
+
+FLOORS = {"conjugate gradient": 3}
+"""Fewest force evaluations of a relaxation that does not begin converged, by optimiser.
+
+One line search of VASP's conjugate gradient is the start, a trial and a corrector.
+"""
+
+_FLOOR = 2  # any other optimiser: the start and one step
 
 Images = SiteOperations | None
 
@@ -119,8 +131,10 @@ def _largest_shift(difference: FloatArray, cell: FloatArray) -> float:
 def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = None) -> Pair:
     """Compare two finished records of one configuration and one settings hash.
 
-    Same minimum: the ends agree within `SAME_DISTANCE`, mean shift removed and `images` tried, and
-    within `SAME_ENERGY`. Better minimum: the predicted end is lower by more than that.
+    Same minimum: the ends agree within `SAME_DISTANCE`, mean shift removed and `images` tried, within
+    `SAME_ENERGY` and within `SAME_MOMENT`. Better minimum: the predicted end is lower by more than that. Not
+    comparable: the engine tells that the arms were given more than different positions, or corrections gave them
+    different energy surfaces.
 
     Raises
     ------
@@ -138,7 +152,7 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
     distance, _ = end_distance(unrelaxed.host.lattice, unrelaxed.sites, predicted.sites, images)
     first, second = (ledger for ledger in ends if ledger is not None)
     difference = None if first.energy is None or second.energy is None else second.energy - first.energy
-    converged = first.converged and second.converged
+    moments = _moment_difference(first.magnetization, second.magnetization)
     return Pair(
         id=Pair.identity(unrelaxed.id, predicted.id),
         configuration_id=unrelaxed.configuration_id,
@@ -153,7 +167,11 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
         **_costs(second, "predicted"),
         energy_difference=difference,
         distance=distance,
-        verdict=_verdict(distance, difference) if converged else "unconverged",
+        moment_difference=moments,
+        same_inputs=_same_inputs(first, second),
+        floor=FLOORS.get(second.optimizer or "", _FLOOR),
+        notes=(*_notes("unrelaxed", first), *_notes("predicted", second)),
+        verdict=_judged(first, second, distance, difference, moments),
     )
 
 
@@ -170,13 +188,36 @@ def _costs(ledger: Ledger, arm: str) -> dict[str, int | float | None]:
     }
 
 
-def _verdict(distance: float, energy_difference: float | None) -> Verdict:
+def _moment_difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else abs(abs(first) - abs(second))
+
+
+def _same_inputs(first: Ledger, second: Ledger) -> bool | None:
+    return None if first.inputs is None or second.inputs is None else first.inputs == second.inputs
+
+
+def _notes(arm: str, ledger: Ledger) -> tuple[str, ...]:
+    """Return what happened to one arm and not, or not in the same way, to the other."""
+    return tuple(f"{arm}: {note}" for note in ledger.notes if "changed" in note)
+
+
+def _judged(
+    first: Ledger, second: Ledger, distance: float, energy_difference: float | None, moments: float | None
+) -> Verdict:
+    if _same_inputs(first, second) is False or surface_changes(first.attempts) != surface_changes(second.attempts):
+        return "not comparable"
+    if not (first.converged and second.converged):
+        return "unconverged"
+    return _verdict(distance, energy_difference, moments)
+
+
+def _verdict(distance: float, energy_difference: float | None, moments: float | None) -> Verdict:
     """Judge two converged ends; without both energies they count as different."""
     if energy_difference is None:
         return "other minimum"
     if energy_difference < -SAME_ENERGY:
         return "better minimum"
-    same = distance < SAME_DISTANCE and abs(energy_difference) < SAME_ENERGY
+    same = distance < SAME_DISTANCE and abs(energy_difference) < SAME_ENERGY and (moments or 0.0) < SAME_MOMENT
     return "same minimum" if same else "other minimum"
 
 

@@ -76,6 +76,11 @@ class Savings(Frozen):
     better_minimum: int
     other_minimum: int
     unconverged: int
+    not_comparable: int = Field(description="pairs whose arms were given more than different positions")
+    ceiling: float | None = Field(
+        description="the ionic saving if every predicted arm took the fewest evaluations its optimiser can: one line "
+        "search of conjugate gradient is three; None without pairs"
+    )
     gated: int = Field(description="configurations whose prediction was rejected, relaxed from the unrelaxed start")
     failed: int = Field(description="relaxations that failed")
     running: int = Field(description="relaxations not finished")
@@ -92,7 +97,8 @@ class Savings(Frozen):
     @property
     def pairs(self) -> int:
         """All pairs, whatever their verdict."""
-        return self.same_minimum + self.better_minimum + self.other_minimum + self.unconverged
+        compared = self.same_minimum + self.better_minimum + self.other_minimum
+        return compared + self.unconverged + self.not_comparable
 
     @property
     def message(self) -> str:
@@ -199,6 +205,8 @@ def _account(evidence: _Evidence) -> Savings:
         better_minimum=verdicts.count("better minimum"),
         other_minimum=verdicts.count("other minimum"),
         unconverged=verdicts.count("unconverged"),
+        not_comparable=verdicts.count("not comparable"),
+        ceiling=_ceiling(same),
         gated=len(gated),
         failed=sum(row.status == "failed" for row in evidence.rows),
         running=sum(row.status == "running" for row in evidence.rows),
@@ -222,6 +230,12 @@ def _quantity(costs: Sequence[tuple[float | None, float | None]]) -> Quantity:
         median_predicted=float(np.median(predicted)) if count else None,
         median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
     )
+
+
+def _ceiling(pairs: Sequence[Pair]) -> float | None:
+    known = [(pair.steps_unrelaxed, pair.floor) for pair in pairs if pair.floor is not None]
+    total = sum(steps for steps, _ in known)
+    return 1 - sum(min(steps, floor) for steps, floor in known) / total if total else None
 
 
 def _interval(costs: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[float, float]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from jobflow import Flow, Job, Maker
 
-from definet_flows.defects import Choices, enumerate_configurations
+from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.workflows.engines import resolve_engine
+from definet_flows.workflows.forcefield import PotentialRelaxMaker
 from definet_flows.workflows.jobs import predict_batch, prepare_host, relax_configuration, survive_parents, totals
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Supercell = Sequence[int] | Sequence[Sequence[int]] | float
 """Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
+
+DEFAULT_SUPERCELL = (8, 8, 1)
+"""That of the published data sets' transition-metal dichalcogenides."""
 
 DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the weights that come with the package."""
@@ -39,7 +43,7 @@ class Campaign:
     host
         The pristine supercell.
     configurations
-        Every symmetry-inequivalent configuration once.
+        Every symmetry-inequivalent configuration once, or the random ones that were drawn; always in the same order.
     controls
         Ids of the configurations that are relaxed from the unrelaxed structure too.
     weights
@@ -86,11 +90,17 @@ class DefectFlowMaker(Maker):
     name
         Name of the flows.
     supercell
-        Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å.
+        Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
+        of the Recipe, else (8, 8, 1).
     defects
-        Names such as `v_S`, `W_Mo` or, on one site, `v_S@12`; or Choices, with every other limit.
+        Names such as `v_S`, `W_Mo` or, on one site, `v_S@12`; or Choices, with every other limit and charges; or a
+        Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
     max_defects
         Largest number of defects in one configuration; None: 1, or what the Choices say.
+    sampling
+        Random configurations by concentration (`definet_flows.defects.Sampling`); None: every placement.
+    vacuum
+        Layers: set the gap to the periodic image to this many Å; None: as in the host.
     engine
         `vasp`, `sevennet`, `chgnet`, or an atomate2 Maker whose job relaxes the atoms at fixed cell.
     control_fraction
@@ -117,9 +127,11 @@ class DefectFlowMaker(Maker):
     """
 
     name: str = "defects"
-    supercell: Supercell = (8, 8, 1)
-    defects: Sequence[str] | Choices = ()
+    supercell: Supercell | None = None
+    defects: Sequence[str] | Choices | Recipe = ()
     max_defects: int | None = None
+    sampling: Sampling | None = None
+    vacuum: float | None = None
     engine: str | Maker = "vasp"
     control_fraction: float = 0.1
     batch_size: int = 100
@@ -141,7 +153,10 @@ class DefectFlowMaker(Maker):
         InputError
             If anything is wrong with the host or the fields; nothing was written then.
         """
-        campaign = self.campaign(host)
+        return self.assemble(self.campaign(host))
+
+    def assemble(self, campaign: Campaign) -> Flow:
+        """Return the flow of a campaign that `campaign` has returned."""
         prepared = self._prepared(campaign)
         parts = campaign.parts(self.batch_size)
         if len(parts) == 1:
@@ -171,12 +186,15 @@ class DefectFlowMaker(Maker):
         from definet_flows.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
 
         self._check_numbers()
-        choices = self._choices()
-        resolve_engine(self.engine)
-        supercell = make_host(host, self.supercell)
-        configurations = tuple(enumerate_configurations(supercell, choices))
+        size, choices, sampling = self._wanted()
+        engine = resolve_engine(self.engine)
+        supercell = make_host(host, size, vacuum=self.vacuum)
+        configurations = tuple(select_configurations(supercell, choices, sampling))
         if not configurations:
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
+            raise InputError(msg)
+        if isinstance(engine.maker, PotentialRelaxMaker) and any(one.charge for one in configurations):
+            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp"
             raise InputError(msg)
         ids = configuration_ids(supercell, configurations)
         controls = choose_controls(ids, self.control_fraction)
@@ -190,12 +208,24 @@ class DefectFlowMaker(Maker):
             msg = f"batch_size={self.batch_size!r}: a whole number of configurations, 1 or more"
             raise InputError(msg)
 
-    def _choices(self) -> Choices:
-        if isinstance(self.defects, Choices):
+    def _wanted(self) -> tuple[Supercell, Choices, Sampling | None]:
+        """Return the supercell, the choices and the sampling, whatever form they were given in."""
+        if not isinstance(self.defects, Recipe):
+            size = DEFAULT_SUPERCELL if self.supercell is None else self.supercell
+            return size, self._choices(self.defects), self.sampling
+        for name in ("max_defects", "sampling"):
+            if getattr(self, name) is not None:
+                msg = f"{name}={getattr(self, name)!r}: the Recipe in `defects` brings its own; drop it or give Choices"
+                raise InputError(msg)
+        recipe = self.defects
+        return recipe.supercell if self.supercell is None else self.supercell, recipe.choices, recipe.sampling
+
+    def _choices(self, defects: Sequence[str] | Choices) -> Choices:
+        if isinstance(defects, Choices):
             if self.max_defects is None:
-                return self.defects
-            return Choices(**{**self.defects.model_dump(), "max_defects": self.max_defects})
-        names = self.defects if isinstance(self.defects, str) else tuple(self.defects)
+                return defects
+            return Choices(**{**defects.model_dump(), "max_defects": self.max_defects})
+        names = defects if isinstance(defects, str) else tuple(defects)
         if not names:
             msg = "defects=(): name at least one, such as ('v_S', 'W_Mo')"
             raise InputError(msg)
@@ -272,9 +302,11 @@ def _portable(name: str) -> str:
 def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out so that a typing error is refused
     host: Structure | str | Path,
     *,
-    supercell: Supercell,
-    defects: Sequence[str] | Choices,
+    supercell: Supercell | None = None,
+    defects: Sequence[str] | Choices | Recipe,
     max_defects: int | None = None,
+    sampling: Sampling | None = None,
+    vacuum: float | None = None,
     engine: str | Maker = "vasp",
     control_fraction: float = 0.1,
     batch_size: int = 100,
@@ -289,7 +321,8 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
     ----------
     host
         A Structure (the unit cell), a path, or the name of a shipped host such as "MoS2".
-    supercell, defects, max_defects, engine, control_fraction, batch_size, model, relax_host, store, allow_unseen_host
+    supercell, defects, max_defects, sampling, vacuum, engine, control_fraction, batch_size, model, relax_host, store, \
+    allow_unseen_host
         As in `DefectFlowMaker`.
 
     Raises
@@ -307,6 +340,8 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
         supercell=supercell,
         defects=defects,
         max_defects=max_defects,
+        sampling=sampling,
+        vacuum=vacuum,
         engine=engine,
         control_fraction=control_fraction,
         batch_size=batch_size,

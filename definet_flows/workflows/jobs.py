@@ -180,7 +180,9 @@ def relax_configuration(
     known = [{"record": case.record_id(start), "start": start, "status": "done", "reused": True} for start in done]
     if not arms:
         return known
-    jobs = [job for record, arm in zip(running, arms.values(), strict=True) for job in _recorded(arm, record, store)]
+    jobs: list[Job | Flow] = [
+        job for record, arm in zip(running, arms.values(), strict=True) for job in _recorded(arm, record, store)
+    ]
     return Response(replace=Flow(jobs, output=known + [recording.output for recording in jobs[1::2]]))
 
 
@@ -210,8 +212,8 @@ def resume_relaxation(record_id: str, *, engine: str | Maker, store: str | None)
             raise InputError(msg)
         arm = resolved.relaxation(next_structure(record, resolved), record.id)
         records.put(resumed(record, arm.output.uuid))
-    jobs = _recorded(arm, record, store)
-    return Response(replace=Flow([*jobs], output=[jobs[1].output]))
+    arm, recording = _recorded(arm, record, store)
+    return Response(replace=Flow([arm, recording], output=[recording.output]))
 
 
 @job

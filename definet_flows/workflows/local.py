@@ -52,6 +52,7 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
     store = job_store(folder)
     with _listening(tell), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "cd is deprecated", FutureWarning)  # jobflow's own use of monty's cd
+        warnings.filterwarnings("ignore", "Structure charge", UserWarning)  # beside neutral atoms: a charged defect
         run_locally(flow, log=False, store=store, create_folders=True, root_dir=folder)
     for empty in folder.glob("job_*"):  # bookkeeping leaves nothing in its folders
         if not any(empty.iterdir()):

@@ -46,9 +46,7 @@ def fresh_handlers() -> list[ErrorHandler]:
     A second ZBRENT, say, changes the optimiser; it must be the second of *this* relaxation.
     """
     kinds = [type(handler) for handler in DEFAULT_HANDLERS]
-    return [
-        ArchivingPositiveEnergyHandler() if kind is PositiveEnergyErrorHandler else kind() for kind in kinds
-    ]
+    return [ArchivingPositiveEnergyHandler() if kind is PositiveEnergyErrorHandler else kind() for kind in kinds]
 
 
 def require_own_folder(directory: Path) -> None:

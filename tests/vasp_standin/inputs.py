@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 
-class BadInput(Exception):
+class BadInputError(Exception):
     """VASP would stop here, with this message."""
 
 
@@ -28,7 +28,7 @@ def read_poscar():
     lattice = float(lines[1]) * np.array([line.split() for line in lines[2:5]], dtype=float)
     species, counts = lines[5].split(), [int(word) for word in lines[6].split()]
     if not lines[7].strip().lower().startswith("d"):
-        raise BadInput("only direct coordinates")
+        raise BadInputError("only direct coordinates")
     rows = lines[8 : 8 + sum(counts)]
     coords = np.array([row.split()[:3] for row in rows], dtype=float)
     return lattice, species, counts, coords
@@ -41,7 +41,9 @@ def read_potcar(species):
     valences = [float(value) for value in re.findall(r"ZVAL\s*=\s*([\d.]+)", text)]
     elements = [title.split()[1].split("_")[0] for title in titles]
     if elements != species:
-        raise BadInput(f"ERROR: the type information is not consistent: POTCAR {elements}, POSCAR {species}")
+        raise BadInputError(
+            f"ERROR: number of potentials on File POTCAR incompatible with number of species: {elements}, {species}"
+        )
     return titles, valences
 
 
@@ -49,4 +51,4 @@ def check_kpoints():
     """Refuse k-points that are not a Gamma-centred mesh of one point; return nothing."""
     lines = Path("KPOINTS").read_text().splitlines()
     if not lines[2].lower().startswith("g") or lines[3].split() != ["1", "1", "1"]:
-        raise BadInput(f"the stand-in knows Gamma only, not {lines[2:4]}")
+        raise BadInputError(f"the stand-in knows Gamma only, not {lines[2:4]}")

@@ -26,7 +26,8 @@ class Output:
         self.moment = float(round(self.electrons) % 2)
         self.bands = int(self.electrons / 2) + 8
         self.outcar, self.oszicar, self.xml, self.xdatcar = (
-            Path(name).open("w") for name in ("OUTCAR", "OSZICAR", "vasprun.xml", "XDATCAR")
+            Path(name).open("w")  # noqa: SIM115 - open for as long as VASP runs
+            for name in ("OUTCAR", "OSZICAR", "vasprun.xml", "XDATCAR")
         )
         self.last_energy = 0.0
         Path("CONTCAR").write_text("")  # as VASP does before its first step
@@ -43,14 +44,18 @@ class Output:
         self.outcar.write(f"{'-' * 39} Iteration {step:6d}({loop:4d})  {'-' * 39}\n\n\n")
         self.outcar.write(f"      LOOP:  cpu time{self._lap():10.4f}: real time{self._lap():10.4f}\n\n")
         self.outcar.write(f" number of electron {self.electrons:15.7f} magnetization {self.moment:15.7f}\n")
-        self.outcar.write(f"  entropy T*S    EENTRO =        -0.00000010\n  free energy    TOTEN  = {energy:18.8f} eV\n\n")
+        self.outcar.write(
+            f"  entropy T*S    EENTRO =        -0.00000010\n  free energy    TOTEN  = {energy:18.8f} eV\n\n"
+        )
         self.xml.write(f'  <scstep>\n   <time name="total">{self._lap():8.2f}{self._lap():8.2f}</time>\n   <energy>\n')
         self.xml.write(_energies(energy) + "   </energy>\n  </scstep>\n")
 
     def ionic(self, step, energy, forces):
         """The end of an ionic step; everything is on disk when this returns."""
         change, self.last_energy = energy - self.last_energy, energy
-        self.outcar.write("------------------------ aborting loop because EDIFF is reached ----------------------\n\n\n")
+        self.outcar.write(
+            "------------------------ aborting loop because EDIFF is reached ----------------------\n\n\n"
+        )
         self._moments()
         self.outcar.write(" POSITION                                       TOTAL-FORCE (eV/Angst)\n " + "-" * 83 + "\n")
         for place, force in zip(self.coords @ self.lattice, forces, strict=True):
@@ -115,8 +120,12 @@ class Output:
         self.outcar.write(f"   NELM   = {int(self._tag('NELM', 60)):6d};   NELMIN=  2; NELMDL= -5     # of ELM steps\n")
         self.outcar.write(f"   EDIFFG = {self._tag('EDIFFG', 0)}   stopping-criterion for IOM\n")
         self.outcar.write(f"   IBRION = {int(self._tag('IBRION', -1)):6d}    ionic relax: 0-MD 1-quasi-New 2-CG\n")
-        self.outcar.write(f"   ISPIN  =      2    spin polarized calculation?\n   NELECT = {self.electrons:12.4f}    total\n")
-        self.outcar.write("\n\n\n" + "-" * 104 + "\n\n\n k-point   1 :   0.0000 0.0000 0.0000  plane waves:    4096\n\n")
+        self.outcar.write(
+            f"   ISPIN  =      2    spin polarized calculation?\n   NELECT = {self.electrons:12.4f}    total\n"
+        )
+        self.outcar.write(
+            "\n\n\n" + "-" * 104 + "\n\n\n k-point   1 :   0.0000 0.0000 0.0000  plane waves:    4096\n\n"
+        )
         self.outcar.write(" maximum and minimum number of plane-waves per node :      4096     4096\n\n\n")
         names = "  ".join(self.species) + "\n" + "  ".join(map(str, self.counts)) + "\n"
         self.xdatcar.write("stand-in\n   1.0\n" + _rows(self.lattice, "", "") + names)
@@ -156,7 +165,13 @@ class Output:
         for symbol, kind in zip(self.symbols, kinds, strict=True):
             text += f"    <rc><c>{symbol:2}</c><c>{kind:4d}</c></rc>\n"
         text += '   </set>\n  </array>\n  <array name="atomtypes">\n   <dimension dim="1">type</dimension>\n'
-        fields = ("int", "atomspertype"), ("string", "element"), ("", "mass"), ("", "valence"), ("string", "pseudopotential")
+        fields = (
+            ("int", "atomspertype"),
+            ("string", "element"),
+            ("", "mass"),
+            ("", "valence"),
+            ("string", "pseudopotential"),
+        )
         for kind, name in fields:
             text += f'   <field type="{kind}">{name}</field>\n' if kind else f"   <field>{name}</field>\n"
         text += "   <set>\n"

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from inputs import BadInput, check_kpoints, read_incar, read_poscar, read_potcar
+from inputs import BadInputError, check_kpoints, read_incar, read_poscar, read_potcar
 from output import Output
 from physics import energy_and_forces, relaxation
 
@@ -31,10 +31,8 @@ def main():
     try:
         tags, (lattice, species, counts, coords) = read_incar(), read_poscar()
         check_kpoints()
-        titles, valences = read_potcar(species[::-1] if mode == "potcar" else species)
-        if mode == "potcar":
-            raise BadInput("ERROR: number of potentials on File POTCAR incompatible with number of species")
-    except BadInput as error:
+        titles, valences = read_potcar([*species, "Zn"] if mode == "potcar" else species)
+    except BadInputError as error:
         print(error, flush=True)
         sys.exit(1)
     steps = 3 if mode == "nsw" else int(tags.get("NSW", 0))

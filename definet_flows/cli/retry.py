@@ -1,0 +1,66 @@
+"""`definet retry`: relaxations that stopped, from their last positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+
+if TYPE_CHECKING:
+    from definet_flows.stores import Records
+
+_FAILED = 1
+
+
+@app.command()
+def retry(
+    store: options.Store = None,
+    engine: Annotated[str, typer.Option(help="What relaxed them: vasp, sevennet or chgnet.")] = "vasp",
+    host: Annotated[str | None, typer.Option(help="Only this host, by reduced formula such as MoS2.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only these defects, such as v_S+W_Mo.")] = None,
+    unconverged: Annotated[
+        bool, typer.Option("--unconverged", help="Also those that ended above the force criterion (0.01 eV/Å).")
+    ] = False,
+    killed: Annotated[
+        Path | None,
+        typer.Option(help="Tree of job folders in which nothing runs any more: records left running there, too."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+    ] = None,
+) -> None:
+    """Go on with relaxations that failed, from their last positions; what they took so far stays counted."""
+    from definet_flows.stores import Filter, open_store
+    from definet_flows.workflows.engines import require_executables, resolve_engine
+    from definet_flows.workflows.local import new_folder, run_here
+    from definet_flows.workflows.retry import collect_killed, retry_flow, unfinished
+
+    resolved = resolve_engine(engine)
+    require_executables(resolved)
+    with open_store(store) as records:
+        lost = collect_killed(records, killed) if killed else []
+        ids = unfinished(records, engine, Filter(host=host, name=name), unconverged=unconverged)
+    console.print(f"{len(ids)} relaxations to go on with, {len(lost)} of them killed")
+    flow = retry_flow(ids, engine, store)
+    run_here(flow, folder or new_folder(), lambda event, job: console.print(f"[dim]{event} {job}", highlight=False))
+    with open_store(store, read_only=True) as records:
+        if _report(records, ids):
+            raise typer.Exit(_FAILED)
+
+
+def _report(records: Records, ids: list[str]) -> int:
+    """Print how each ended; return how many failed again."""
+    failed = 0
+    for record in (records.record(one) for one in ids):
+        if record is None:
+            continue
+        failed += record.status == "failed"
+        steps = record.ledger.ionic_steps if record.ledger else 0
+        console.print(f"{record.name} {record.start}: {record.status}, {steps} ionic steps in all", highlight=False)
+        if record.error:
+            console.print(f"  {record.error}", markup=False, highlight=False)
+    return failed

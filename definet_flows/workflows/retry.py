@@ -1,0 +1,114 @@
+"""Relaxations that failed, did not converge or were killed, submitted again from where they stopped."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, job
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import Outcome, read_relaxation
+from definet_flows.stores import Filter, Records
+from definet_flows.workflows.arms import arms_hash, completed
+from definet_flows.workflows.engines import RECORD_FILE, resolve_engine
+from definet_flows.workflows.jobs import resume_relaxation, survive_parents
+from definet_flows.workflows.provenance import now
+from definet_flows.workflows.vasp_run import folder_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobflow import Maker
+
+    from definet_flows.schemas import DefectRecord
+
+_EVERYTHING = Filter()
+
+
+def unfinished(
+    records: Records, engine: str | Maker, where: Filter = _EVERYTHING, *, unconverged: bool = False
+) -> list[str]:
+    """Return the ids of the records to retry: those that failed, with this engine's settings.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    engine
+        What relaxed them, and will again.
+    where
+        Only these.
+    unconverged
+        Also those that ended above the force criterion.
+    """
+    resolved = resolve_engine(engine)
+    hashes = {arms_hash(resolved, relaxed_host=flag) for flag in (True, False)}
+    found = []
+    for row in records.ledgers(where):
+        stuck = row.status == "done" and row.ledger is not None and not row.ledger.converged
+        if row.settings_hash in hashes and (row.status == "failed" or (unconverged and stuck)):
+            found.append(row.id)
+    return sorted(found)
+
+
+def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None) -> Flow:
+    """Return the flow that goes on with records, each from its last positions, its attempts still counted.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to go on with.
+    """
+    if not record_ids:
+        msg = "nothing to retry: no record failed with these settings (unconverged ones only if asked for)"
+        raise InputError(msg)
+    resolve_engine(engine)
+    if store is not None and store.endswith(".jsonl"):
+        store = str(Path(store).expanduser().absolute())  # jobs run in folders of their own
+    jobs = [resume_relaxation(record_id, engine=engine, store=store) for record_id in record_ids]
+    ends = survive_parents(ends_of([one.output for one in jobs]))
+    return Flow([*jobs, ends], output=ends.output, name=f"retry {len(jobs)}")
+
+
+@job
+def ends_of(retried: Sequence[list[dict[str, Any]] | None]) -> dict[str, int]:
+    """Return how many relaxations that went on are done, failed again, or could not be begun."""
+    statuses = [arm["status"] for arms in retried for arm in arms or ({"status": "failed"},)]
+    return dict(Counter[str](statuses))
+
+
+def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:
+    """Complete, as failed, the records whose VASP jobs were killed with everything around them; return them.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    folder
+        Tree of job folders in which nothing runs any more. A job's folder names its record; those still marked
+        running get the steps and the last positions that the folder holds.
+    """
+    found = []
+    for path in sorted(Path(folder).rglob(RECORD_FILE)):
+        record = records.record(json.loads(path.read_text())["record"])
+        where = folder_name(path.parent)
+        known = record.ledger.attempts if record is not None and record.ledger is not None else ()
+        if record is None or record.status != "running" or where in {attempt.directory for attempt in known}:
+            continue
+        found.append(_killed(record, path.parent, where))
+    records.put(*found)
+    return found
+
+
+def _killed(record: DefectRecord, folder: Path, where: str) -> DefectRecord:
+    machine, _, directory = where.partition(":")
+    try:
+        outcome = read_relaxation(folder, where=where)
+    except InputError:
+        outcome = Outcome(None, None, None)
+    stopped = Outcome(outcome.structure, outcome.ledger, None, f"killed in {where}")
+    placed = record.provenance.model_copy(update={"hostname": machine, "directory": directory, "finished": now()})
+    return completed(record.model_copy(update={"provenance": placed}), stopped)

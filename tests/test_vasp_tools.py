@@ -1,0 +1,259 @@
+"""Check before a campaign, ingest of finished runs, and what the count of executions rests on."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flow_helpers import CU
+from jobflow import run_locally
+from pymatgen.core import Structure
+from typer.testing import CliRunner
+from vasp_helpers import WARNINGS
+
+from definet_flows import InputError
+from definet_flows.cli import app
+from definet_flows.hosts import make_host
+from definet_flows.ledger import combined, read_document, read_executions, read_relaxation
+from definet_flows.stores import open_store
+from definet_flows.workflows import preflight as checks
+from definet_flows.workflows.ingest import ingest
+from definet_flows.workflows.preflight import preflight
+from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
+from definet_flows.workflows.vasp_run import fresh_handlers
+
+pytest_plugins = ["flow_fixtures", "vasp_fixtures"]
+pytestmark = WARNINGS
+
+SHARED = Path(__file__).parents[2] / "shared" / "vasp"
+real_output = pytest.mark.skipif(not SHARED.is_dir(), reason="no real VASP output in ../shared/vasp")
+runner = CliRunner()
+
+
+# ------------------------------------------------------------------ counting
+
+
+def relax(maker=None):
+    """Relax a vacancy; return the document."""
+    cell = CU * (2, 2, 2)
+    cell.remove_sites([0])
+    job = (maker or VaspDefectRelaxMaker()).make(cell)
+    return run_locally(job, create_folders=True, log=False)[job.uuid][1].output
+
+
+def test_an_execution_archived_twice_counts_once(standin, workplace):
+    standin.fails({0: ["nsw"]})
+    relax()
+    (folder,) = map(Path, standin.directories())
+    honest = read_relaxation(folder).ledger
+    shutil.copy(folder / "error.1.tar.gz", folder / "error.2.tar.gz")
+    with tarfile.open(folder / "error.3.tar.gz", "w:gz") as archive:  # as if custodian had archived the end too
+        for name in ("OUTCAR", "vasprun.xml", "OSZICAR"):
+            whole = gzip.decompress((folder / f"{name}.gz").read_bytes())
+            (workplace / name).write_bytes(whole)
+            archive.add(workplace / name, f"error.3/{name}")
+    again = read_relaxation(folder).ledger
+    assert [a.ionic_steps for a in again.attempts] == [a.ionic_steps for a in honest.attempts]
+    assert again.electronic_steps == honest.electronic_steps == sum(standin.counts(folder, "electronic"))
+    assert again.optimizer == "RMM-DIIS"
+    assert workplace.is_dir()
+
+
+def test_a_contcar_cut_off_is_not_gone_on_from(standin, workplace):
+    standin.fails({0: ["kill"]})
+    document = relax()
+    (folder,) = map(Path, standin.directories())
+    assert read_document(document).structure is not None
+    assert "ValidationError" in read_document(document).error
+    contcar = folder / "CONTCAR"
+    whole = Structure.from_file(contcar)
+    contcar.write_text(contcar.read_text()[:700])
+    (one,) = read_executions(folder)
+    np.testing.assert_allclose(one.last.frac_coords, one.run.final.frac_coords)
+    assert not np.allclose(one.last.frac_coords, whole.frac_coords, atol=1e-6)
+    whole.replace(1, whole[1].specie, whole[0].frac_coords + 0.01)
+    whole.to(filename=str(contcar), fmt="poscar")
+    assert read_executions(folder)[0].last == one.last
+    assert workplace.is_dir()
+
+
+def test_the_same_folder_told_twice_counts_once(standin, workplace):
+    ledger = read_document(relax()).ledger
+    other = ledger.model_copy(
+        update={"attempts": tuple(a.model_copy(update={"directory": "else:/where"}) for a in ledger.attempts)}
+    )
+    assert combined(ledger, ledger) == ledger
+    both = combined(other, ledger)
+    assert both.ionic_steps == 2 * ledger.ionic_steps
+    assert both.core_hours == pytest.approx(2 * ledger.core_hours)
+    assert combined(both, ledger).ionic_steps == both.ionic_steps
+    assert combined(None, ledger) == combined(ledger, None) == ledger
+    assert len(standin.directories()) == 1
+    assert workplace.is_dir()
+
+
+def test_handlers_remember_nothing_of_other_runs():
+    one, other = fresh_handlers(), fresh_handlers()
+    one[0].error_count["zbrent"] += 1
+    assert not other[0].error_count
+    assert len({type(handler) for handler in one}) == len(one)
+
+
+def test_a_maker_is_the_same_after_it_ran(standin, workplace):
+    maker = VaspDefectRelaxMaker()
+    before = maker.as_dict()
+    assert read_document(relax(maker)).error is None
+    assert maker.as_dict() == before
+    assert standin.directories()
+    assert workplace.is_dir()
+
+
+def test_a_folder_with_other_output_is_refused(standin, workplace):
+    (workplace / "OUTCAR").write_text("of another run")
+    maker = VaspDefectRelaxMaker()
+    with pytest.raises(InputError, match="create_folders=True"):
+        maker.make.original(maker, CU)
+    assert standin.entries() == []
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_documents_are_small_and_trajectories_optional(standin, workplace, kept):
+    document = relax(VaspDefectRelaxMaker(store_trajectory=kept))
+    assert document.calcs_reversed[0].output.ionic_steps is None
+    assert bool(document.vasp_objects) is kept
+    assert read_document(document).ledger.ionic_steps == sum(standin.counts(standin.directories()[0], "force"))
+    assert workplace.is_dir()
+
+
+def test_a_rattle_is_told_and_not_repeated(standin, workplace):
+    maker = VaspDefectRelaxMaker(input_set_generator=VaspDefectSetGenerator(rattle=0.02, rattle_seed=3))
+    ledger = read_document(relax(maker)).ledger
+    assert "start rattled: every atom by 0.02 Å, seed 3" in ledger.notes
+    assert ledger.point_group_start == "1"
+    assert standin.directories()
+    assert workplace.is_dir()
+
+
+# ------------------------------------------------------------------ check
+
+
+def levels(lines):
+    return {line.subject: line.level for line in lines}
+
+
+def test_a_machine_without_vasp_fails_the_check(maker, monkeypatch):
+    maker.engine = "vasp"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("pymatgen.io.vasp.inputs.SETTINGS", {})
+    found = levels(preflight(maker, CU))
+    assert {subject for subject, level in found.items() if level == "fail"} == {"POTCAR", "program"}
+
+
+def test_a_machine_with_everything_passes(maker, standin):
+    maker.engine = "vasp"
+    lines = preflight(maker, CU)
+    assert "fail" not in levels(lines).values()
+    told = {line.subject: line.text for line in lines}
+    assert told["program"] == "vasp_gam"
+    assert "PAW_PBE Ni" in " ".join(line.text for line in lines if line.subject == "POTCAR")
+    assert told["k-points"].endswith("3 x 3 x 3 (vasp_std) would do")
+    assert levels(lines)["k-points"] == "warn"
+    assert "2 configurations, 2 of them" in told["campaign"]
+    assert "all 2 kinds" in told["domain"]
+    assert "not told" in told["lattice"]
+    assert standin.entries() == []
+    maker.defects = ("Ag_Cu",)
+    monkey = levels(preflight(maker, CU))
+    assert (monkey["domain"], monkey["POTCAR"]) == ("warn", "fail")
+
+
+def test_vacuum_does_not_count_for_the_k_points():
+    assert checks._kpoints(make_host("MoS2", (8, 8, 1))).level == "ok"
+    line = checks._kpoints(make_host("MoS2", (3, 3, 1)))
+    assert (line.level, "3 x 3 x 1" in line.text) == ("warn", True)
+
+
+def test_check_from_the_shell(workplace, standin):
+    arguments = ["check", "MoS2", "--supercell", "8", "8", "1", "--defect", "v_S", "--store", "records.jsonl"]
+    result = runner.invoke(app, arguments, env={"COLUMNS": "160"})
+    assert result.exit_code == 1  # the stand-in has no POTCARs of these
+    assert "POTCAR" in result.output
+    result = runner.invoke(app, [*arguments, "--engine", "sevennet"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    assert standin.entries() == []
+    assert not list(workplace.glob("job_*"))
+
+
+def test_nothing_to_retry_is_one_line(workplace, standin):
+    result = runner.invoke(app, ["retry", "--store", "records.jsonl"])
+    assert result.exit_code == 2
+    assert "nothing to retry" in result.stderr
+    assert standin.entries() == []
+    assert workplace.is_dir()
+
+
+# ------------------------------------------------------------------ ingest
+
+
+@real_output
+@pytest.mark.parametrize(
+    ("name", "bulk", "expected"),
+    [
+        ("GaN_Mg_Ga", "POSCAR.gz", [("Mg_Ga", 0, 5, -206.957934), ("Mg_Ga", 1, 5, -211.383950)]),
+        ("GaN_v_N", "CONTCAR.gz", [("v_N", -1, 9, -193.407666), ("v_N", 0, 8, -200.601114)]),
+    ],
+)
+def test_real_relaxations_become_records(name, bulk, expected):
+    host = make_host(Structure.from_file(SHARED / name / "bulk" / bulk), (1, 1, 1))
+    found = ingest(host, SHARED / name)
+    assert list(found.left_out) == [str(SHARED / name / "bulk")]
+    records = sorted(found.records.values(), key=lambda record: record.configuration.charge)
+    told = [(r.name, r.configuration.charge, r.ledger.ionic_steps, r.ledger.energy) for r in records]
+    assert told == [(*one[:3], pytest.approx(one[3], abs=1e-6)) for one in expected]
+    assert len({record.settings_hash for record in records}) == 1
+    for record in records:
+        assert (record.status, record.ledger.converged) == ("done", True)
+        folder = SHARED / name / f"q={record.configuration.charge}"
+        end = read_relaxation(folder).structure
+        rows = record.sites.relaxed[list(record.sites.permutation)]
+        placed = Structure(record.host.lattice, end.species, rows, coords_are_cartesian=True)
+        np.testing.assert_allclose(placed.distance_matrix, end.distance_matrix, atol=2e-3)  # the host is symmetrised
+
+
+@real_output
+def test_settings_and_cut_off_runs_are_kept_apart(tmp_path):
+    source = SHARED / "GaN_Mg_Ga"
+    host = make_host(Structure.from_file(source / "bulk" / "POSCAR.gz"), (1, 1, 1))
+    text = gzip.decompress((source / "q=0" / "vasprun.xml.gz").read_bytes()).decode()
+    for name, made in {
+        "first": text,
+        "again": text,
+        "other": text.replace('<i name="ENMAX">    500.0', '<i name="ENMAX">    400.0'),
+        "zcut": text[: text.rindex("<calculation>") + 500].replace('"ENMAX">    500.0', '"ENMAX">    300.0'),
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vasprun.xml").write_text(made)
+    found = ingest(host, tmp_path)
+    assert len({record.settings_hash for record in found.records.values()}) == 3
+    assert len({record.configuration_id for record in found.records.values()}) == 1
+    assert len(found.left_out) == 1
+    (cut,) = (record for record in found.records.values() if record.status == "failed")
+    assert cut.ledger.ionic_steps == 4
+    assert cut.sites.last is not None
+    assert cut.sites.relaxed is None
+
+
+@real_output
+def test_ingest_from_the_shell(workplace):
+    host = workplace / "POSCAR"
+    host.write_bytes(gzip.decompress((SHARED / "GaN_Mg_Ga" / "bulk" / "POSCAR.gz").read_bytes()))
+    arguments = ["ingest", str(SHARED / "GaN_Mg_Ga"), "--host", str(host), "--store", "records.jsonl"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    with open_store("records.jsonl", read_only=True) as records:
+        assert len(list(records.records())) == 2
+    assert runner.invoke(app, ["ingest", str(workplace), "--host", str(host)]).exit_code == 2

@@ -21,9 +21,11 @@ from definet_flows.hosts import make_host
 from definet_flows.ledger import combined, read_document, read_executions, read_relaxation
 from definet_flows.stores import open_store
 from definet_flows.workflows import preflight as checks
+from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.ingest import ingest
 from definet_flows.workflows.preflight import preflight
 from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
+from definet_flows.workflows.vasp_inputs import mark_defects
 from definet_flows.workflows.vasp_run import fresh_handlers
 
 pytest_plugins = ["flow_fixtures", "vasp_fixtures"]
@@ -135,6 +137,27 @@ def test_a_rattle_is_told_and_not_repeated(standin, workplace):
     assert "start rattled: every atom by 0.02 Å, seed 3" in ledger.notes
     assert ledger.point_group_start == "1"
     assert standin.directories()
+    assert workplace.is_dir()
+
+
+@pytest.mark.parametrize(("removed", "tried"), [(2, True), (1, False)])
+def test_spin_trials_are_counted_and_the_lowest_starts(standin, workplace, removed, tried):
+    standin.fails({1: ["exit", "..."]})
+    cell = CU * (2, 2, 2)
+    cell.remove_sites(list(range(removed)))
+    maker = VaspDefectRelaxMaker(spin_trials=(2.0, 4.0))
+    job = maker.make(mark_defects(cell, cell, np.zeros((1, 3))))
+    outcome = read_document(run_locally(job, create_folders=True, log=False)[job.uuid][1].output)
+    ledger = outcome.ledger
+    assert outcome.error is None
+    assert ledger.magnetization == (4.0 if tried else 1.0)  # the stand-in likes moments; 2 μB failed
+    logged = [
+        number for place in sorted(standin.directories(), key=len)[::-1] for number in standin.counts(place, "force")
+    ]
+    assert [attempt.ionic_steps for attempt in ledger.attempts] == logged
+    assert logged[:-1] == ([1, 1] if tried else [])
+    assert ledger.optimizer == "conjugate gradient"
+    assert resolve_engine(maker).settings_hash != resolve_engine("vasp").settings_hash
     assert workplace.is_dir()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from definet_flows.errors import InputError
 from definet_flows.ledger.attempts import attempts_of, surface_changes
-from definet_flows.ledger.executions import read_executions
+from definet_flows.ledger.executions import Execution, read_executions
 from definet_flows.ledger.inputs import read_inputs
 from definet_flows.ledger.outcome import Outcome, point_group
 from definet_flows.schemas import Attempt, Ledger
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from definet_flows.ledger.vasprun import VaspRun
+
+
+TRIALS = "spin_*"
+"""Folders inside a relaxation's own in which starting moments were tried; their steps count."""
 
 
 def read_relaxation(directory: str | Path, *, where: str | None = None, wall_seconds: float | None = None) -> Outcome:
@@ -34,10 +39,9 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
     InputError
         If there is no VASP output at all.
     """
-    executions = read_executions(directory)
+    executions, attempts = _everything(Path(directory), where)
     runs = [one.run for one in executions]
     first, last = runs[0], runs[-1]
-    attempts = attempts_of(executions, where)
     end = next((one.last for one in reversed(executions) if one.last is not None), None)
     group = point_group(end) if last.finished is not False else None
     wall = wall_seconds if wall_seconds is not None else _told(runs)
@@ -64,6 +68,26 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
         notes=(*remarks(attempts, group), *_wall_notes(runs, wall_seconds)),
     )
     return Outcome(structure=end, ledger=ledger, trajectory_length=last.ionic_steps)
+
+
+def _everything(directory: Path, where: str | None) -> tuple[list[Execution], tuple[Attempt, ...]]:
+    """Return the executions of a relaxation, trials of moments first, and the same as attempts."""
+    executions: list[Execution] = []
+    attempts: tuple[Attempt, ...] = ()
+    for folder in sorted(path for path in directory.glob(TRIALS) if path.is_dir()):
+        try:
+            found = read_executions(folder)
+        except InputError:  # it came to nothing
+            continue
+        executions += found
+        attempts += attempts_of(found, where and f"{where}/{folder.name}")
+    try:
+        found = read_executions(directory)
+    except InputError:
+        if not executions:
+            raise
+        return executions, attempts
+    return [*executions, *found], attempts + attempts_of(found, where)
 
 
 def _told(runs: Sequence[VaspRun]) -> float | None:

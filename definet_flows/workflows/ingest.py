@@ -11,6 +11,7 @@ import numpy as np
 from definet_flows.defects import Recovered, canonical, nodes, recover, site_operations, unrelaxed_positions
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_executions, read_relaxation
+from definet_flows.ledger.relaxation import TRIALS
 from definet_flows.schemas import (
     INSERTED,
     Configuration,
@@ -69,7 +70,8 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     InputError
         If there is no such folder, or nothing in it.
     """
-    folders = sorted({path.parent for path in Path(directory).rglob(_OUTPUT)})
+    found_in = {path.parent for path in Path(directory).rglob(_OUTPUT)}
+    folders = sorted(path for path in found_in if not path.match(TRIALS))
     if not folders:
         msg = f"no vasprun.xml in {directory}: name a tree of finished VASP relaxations"
         raise InputError(msg)

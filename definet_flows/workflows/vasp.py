@@ -31,6 +31,7 @@ from definet_flows.workflows.vasp_inputs import (
     valence_electrons,
 )
 from definet_flows.workflows.vasp_run import count_steps, failed_document, fresh_handlers, require_own_folder
+from definet_flows.workflows.vasp_spin import try_moments
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -98,6 +99,8 @@ class VaspDefectSetGenerator(VaspInputGenerator):
         Displacement of every atom at the start, Å; 0 (none) or 0.01 to 0.05.
     rattle_seed
         Seed of its directions; the same displacements in both arms.
+    total_moment
+        Sum of the starting moments under `parity`, μB; None: 1 or 0, as the number of electrons is odd or even.
 
     Raises
     ------
@@ -111,6 +114,7 @@ class VaspDefectSetGenerator(VaspInputGenerator):
     spin: SpinPreset = "parity"
     rattle: float = 0.0
     rattle_seed: int = 0
+    total_moment: float | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -156,7 +160,7 @@ class VaspDefectSetGenerator(VaspInputGenerator):
         if charge and self.user_incar_settings.get("LDIPOL"):
             msg = f"LDIPOL in a cell of charge {charge:+g}: drop it, the correction holds for neutral slabs only"
             raise InputError(msg)
-        tags: dict[str, Any] = {"MAGMOM": starting_moments(structure, self.n_electrons, self.spin)}
+        tags: dict[str, Any] = {"MAGMOM": starting_moments(structure, self.n_electrons, self.spin, self.total_moment)}
         if charge:
             tags["NELECT"] = self.n_electrons
         elif is_asymmetric_slab(structure):
@@ -194,6 +198,9 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
         INCAR updates of a worker's ~/.atomate2.yaml are left out: they would escape the settings hash.
     stop_children_kwargs
         An unconverged relaxation is a result to record, so the jobs after it run.
+    spin_trials
+        Where the number of electrons is even: total starting moments to try beside 0, μB, such as (2.0,). Each
+        costs one force evaluation, which counts; the relaxation starts with the one of lowest energy.
     store_trajectory
         Keep the last execution's trajectory, in the additional store `data`; the document holds no ionic steps.
 
@@ -208,7 +215,14 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
     input_set_generator: VaspInputGenerator = field(default_factory=VaspDefectSetGenerator)
     write_input_set_kwargs: dict[str, Any] = field(default_factory=lambda: {"apply_incar_updates": False})
     stop_children_kwargs: dict[str, Any] = field(default_factory=lambda: {"handle_unsuccessful": False})
+    spin_trials: tuple[float, ...] = ()
     store_trajectory: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.spin_trials and not isinstance(self.input_set_generator, VaspDefectSetGenerator):
+            msg = f"spin_trials={self.spin_trials}: only a VaspDefectSetGenerator knows the rule that they replace"
+            raise InputError(msg)
 
     @vasp_job
     def make(self, structure: Structure, prev_dir: str | Path | None = None) -> Response[Any]:
@@ -231,6 +245,8 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
         runner = self._runner()
         began = time.monotonic()
         try:
+            if self.spin_trials:
+                try_moments(runner, structure, self.spin_trials)
             response: Response[Any] = BaseVaspMaker.make.original(runner, structure, prev_dir)  # type: ignore[attr-defined]
             notes = _notes(self.input_set_generator, structure)
             count_steps(response.output, folder, time.monotonic() - began, notes)

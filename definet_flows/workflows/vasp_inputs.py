@@ -115,7 +115,9 @@ def is_asymmetric_slab(structure: Structure) -> bool:
     return not any(round(float(operation.rotation_matrix[axis, axis])) == -1 for operation in operations)
 
 
-def starting_moments(structure: Structure, n_electrons: float, preset: SpinPreset) -> list[float]:
+def starting_moments(
+    structure: Structure, n_electrons: float, preset: SpinPreset, total: float | None = None
+) -> list[float]:
     """Return the starting moment of each site, μB.
 
     Parameters
@@ -127,12 +129,14 @@ def starting_moments(structure: Structure, n_electrons: float, preset: SpinPrese
     preset
         `parity`: an odd number starts with 1 μB shared by the defect atoms and their first shells, an even one
         with none. `paper`: magnetic ions high-spin and ferromagnetic.
+    total
+        Sum of the moments instead of 1 or 0 (`parity` only), μB.
     """
     if preset == "paper":
         return [HIGH_SPIN.get(site.specie.symbol, OTHER_ION) for site in structure]
     near = np.array(structure.site_properties.get(_NEAR) or [True] * len(structure), dtype=bool)
-    odd = round(n_electrons) % 2
-    return [float(x) for x in near * odd / max(near.sum(), 1)]
+    shared = round(n_electrons) % 2 if total is None else total
+    return [float(x) for x in near * shared / max(near.sum(), 1)]
 
 
 def rattled(structure: Structure, amplitude: float, seed: int) -> Structure:

@@ -23,7 +23,8 @@ class Output:
         self.symbols = [s for s, count in zip(self.species, self.counts, strict=True) for _ in range(count)]
         charges = float(np.dot(self.counts, self.valences))
         self.electrons = float(tags.get("NELECT", charges))
-        self.moment = float(round(self.electrons) % 2)
+        started = abs(sum(map(float, _spelled_out(tags.get("MAGMOM", "0")))))
+        self.moment = started if round(started) % 2 == round(self.electrons) % 2 else float(round(self.electrons) % 2)
         self.bands = int(self.electrons / 2) + 8
         self.outcar, self.oszicar, self.xml, self.xdatcar = (
             Path(name).open("w")  # noqa: SIM115 - open for as long as VASP runs

@@ -43,10 +43,10 @@ def main():
 def relax(tags, output, log, mode, steps):
     """Evaluate forces until they are small, there are no steps left, or the failure strikes."""
     optimizer = relaxation(int(tags["IBRION"]), float(tags.get("POTIM", 0.5)))
-    criterion, limit = -float(tags["EDIFFG"]), int(tags.get("NELM", 60))
-    for step in range(1, steps + 1):
+    criterion, limit = -float(tags.get("EDIFFG", 0)), int(tags.get("NELM", 60))
+    for step in range(1, max(steps, 1) + 1):
         energy, forces = energy_and_forces(output.lattice, output.symbols, output.coords @ output.lattice)
-        energy += 1e4 if mode == "positive" else 0.0
+        energy += (1e4 if mode == "positive" else 0.0) - 0.1 * output.moment
         loops = limit if mode == "scf" else 11 if step == 1 else 4 + step % 3
         for loop in range(1, loops + 1):
             output.electronic(step, loop, energy + 10.0**-loop)
@@ -58,6 +58,8 @@ def relax(tags, output, log, mode, steps):
         if (forces**2).sum(axis=1).max() ** 0.5 <= criterion:
             output.end("reached required accuracy - stopping structural energy minimisation")
             return
+        if steps < 1:
+            break
         output.move(optimizer.send(forces))
     output.end("")
 

@@ -230,7 +230,7 @@ void readout_backward(int64_t E, int64_t F, const T *y, const T *weight, const T
 }
 
 // A Gaussian more than kReach widths away (below 2e-11) is zero: it would only feed denormal numbers to the matrix
-// products that follow, which are then fifty times slower.
+// products that follow, which slows them down badly.
 constexpr int kReach = 7;
 
 // exp(-x^2 / 2) times the envelope, x = (u - k spacing) / spacing, u = d / extent

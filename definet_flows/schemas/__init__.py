@@ -1,0 +1,76 @@
+"""What crosses a job or a store: frozen, versioned, every physical field with its unit.
+
+Everything here is plain data. Structures are built from it where they are needed
+(`definet_flows.hosts`, `definet_flows.defects`), so that a document stays small: coordinate tables
+are stored as whole numbers of 1e-6 Å in one flat list, which keeps the record of a 192-site cell
+below 30 kB in BSON.
+"""
+
+from definet_flows.schemas.base import (
+    INSERTED,
+    PRISTINE,
+    SCHEMA_VERSION,
+    SUBSTITUTION,
+    VACANCY,
+    Document,
+    FloatArray,
+    Frozen,
+    IntMatrix,
+    Matrix,
+    Table,
+    Vector,
+    content_hash,
+    dump,
+)
+from definet_flows.schemas.comparisons import Pair, Probe, Verdict
+from definet_flows.schemas.configuration import Configuration, Edit, Host, joined_name
+from definet_flows.schemas.records import (
+    Attempt,
+    DefectRecord,
+    Gate,
+    HostNote,
+    Ledger,
+    Prediction,
+    PredictionNote,
+    Provenance,
+    RelaxedHost,
+    SiteMap,
+    Start,
+    Status,
+)
+
+__all__ = [
+    "INSERTED",
+    "PRISTINE",
+    "SCHEMA_VERSION",
+    "SUBSTITUTION",
+    "VACANCY",
+    "Attempt",
+    "Configuration",
+    "DefectRecord",
+    "Document",
+    "Edit",
+    "FloatArray",
+    "Frozen",
+    "Gate",
+    "Host",
+    "HostNote",
+    "IntMatrix",
+    "Ledger",
+    "Matrix",
+    "Pair",
+    "Prediction",
+    "PredictionNote",
+    "Probe",
+    "Provenance",
+    "RelaxedHost",
+    "SiteMap",
+    "Start",
+    "Status",
+    "Table",
+    "Vector",
+    "Verdict",
+    "content_hash",
+    "dump",
+    "joined_name",
+]

@@ -18,7 +18,7 @@ from vasp_helpers import WARNINGS
 from definet_flows import InputError
 from definet_flows.cli import app
 from definet_flows.hosts import make_host
-from definet_flows.ledger import combined, read_document, read_executions, read_relaxation
+from definet_flows.ledger import combined, read_document, read_executions, read_relaxation, read_vasp_run
 from definet_flows.stores import open_store
 from definet_flows.workflows import preflight as checks
 from definet_flows.workflows.engines import resolve_engine
@@ -268,6 +268,51 @@ def test_settings_and_cut_off_runs_are_kept_apart(tmp_path):
     assert cut.ledger.ionic_steps == 4
     assert cut.sites.last is not None
     assert cut.sites.relaxed is None
+
+
+def zinc_blende():
+    """Return the pristine cell of the runs in ZnS_outcar: their sites, put back on the ideal ones."""
+    run = read_vasp_run(SHARED / "ZnS_outcar" / "sub_1_Al_on_Zn_0.OUTCAR.gz")
+    ideal = np.rint(run.initial.frac_coords * 16) / 16
+    species = [site.specie.symbol.replace("Al", "Zn") for site in run.initial]
+    return make_host(Structure(run.initial.lattice, species, ideal), (1, 1, 1))
+
+
+@real_output
+def test_outcars_alone_become_records(tmp_path):
+    found = ingest(zinc_blende(), SHARED / "ZnS_outcar")
+    assert found.left_out == {}
+    told = {
+        (r.name, r.configuration.charge): (r.status, r.ledger.ionic_steps, r.ledger.electronic_steps, r.ledger.energy)
+        for r in found.records.values()
+    }
+    assert told == {
+        ("Al_Zn", 0): ("done", 7, 24, pytest.approx(-269.216202, abs=1e-6)),
+        ("v_Zn", -1): ("done", 14, 59, pytest.approx(-260.065464, abs=1e-6)),
+        ("v_S", 1): ("done", 10, 31, pytest.approx(-261.394646, abs=1e-6)),
+    }
+    assert len({record.settings_hash for record in found.records.values()}) == 1
+    whole = gzip.decompress((SHARED / "ZnS_outcar" / "vac_2_S_1.OUTCAR.gz").read_bytes())
+    for name, share in (("cut", 0.6), ("head", 0.01)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "OUTCAR").write_bytes(whole[: int(share * len(whole))])
+    found = ingest(zinc_blende(), tmp_path)
+    (cut,) = found.records.values()
+    assert (cut.status, cut.error) == ("failed", "the output is cut off")
+    assert 0 < cut.ledger.ionic_steps < 10
+    assert cut.sites.last is not None
+    assert "breaks off before the first structure" in found.left_out[str(tmp_path / "head")]
+
+
+@real_output
+def test_two_runs_in_one_folder_are_left_out(tmp_path):
+    source = SHARED / "GaN_v_N" / "q=0" / "vasprun.xml.gz"
+    for name in ("vasprun.xml.relax1.gz", "vasprun.xml.relax2.gz"):
+        shutil.copy(source, tmp_path / name)
+    host = make_host(Structure.from_file(SHARED / "GaN_v_N" / "bulk" / "CONTCAR.gz"), (1, 1, 1))
+    found = ingest(host, tmp_path)
+    assert found.records == {}
+    assert "a folder of its own" in found.left_out[str(tmp_path)]
 
 
 @real_output

@@ -13,7 +13,7 @@ from definet_flows.cli.app import app, console
 
 @app.command()
 def ingest(
-    folder: Annotated[Path, typer.Argument(help="Tree of finished VASP relaxations (vasprun.xml, compressed or not).")],
+    folder: Annotated[Path, typer.Argument(help="Tree of finished VASP relaxations: vasprun.xml or OUTCAR.")],
     host: Annotated[str, typer.Option(help="File of the pristine cell that all of them are defects of, or its name.")],
     supercell: Annotated[
         tuple[str, str, str], typer.Option(metavar="A B C", help="Repetitions, if the file holds the unit cell.")

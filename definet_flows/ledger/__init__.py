@@ -10,7 +10,8 @@ from definet_flows.ledger.executions import Execution, read_executions
 from definet_flows.ledger.inputs import VaspInputs, potcar_hashes, read_inputs
 from definet_flows.ledger.outcome import SYMPREC, Outcome, largest_force, point_group, repeats_last_frame
 from definet_flows.ledger.relaxation import combined, read_relaxation, remarks
-from definet_flows.ledger.vasprun import VaspRun, read_vasp_run
+from definet_flows.ledger.run import VaspRun
+from definet_flows.ledger.vasprun import read_vasp_run
 
 __all__ = [
     "ASE_FORCE_CRITERION",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from definet_flows.ledger.vasprun import VaspRun
+    from definet_flows.ledger.run import VaspRun
 
 _MACHINE_TAGS = frozenset({"NCORE", "NPAR", "KPAR", "LPLANE", "SYSTEM", "NSIM"})
 """INCAR tags that change no result."""

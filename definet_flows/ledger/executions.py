@@ -19,13 +19,16 @@ import numpy as np
 from monty.io import zopen
 from monty.serialization import loadfn
 from pymatgen.core import Structure
-from pymatgen.io.vasp import Incar
+from pymatgen.io.vasp import Incar, Vasprun
 
 from definet_flows.errors import InputError
-from definet_flows.ledger.vasprun import VaspRun, read_vasp_run
+from definet_flows.ledger.run import VaspRun
+from definet_flows.ledger.vasprun import read_vasp_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from emmet.core.trajectory import RelaxTrajectory
 
 _KEPT = ("vasprun.xml", "OUTCAR", "OSZICAR", "INCAR", "POSCAR", "CONTCAR")
 _IDENTITY = ("OUTCAR", "vasprun.xml", "OSZICAR")  # the first of them tells whether two outputs are of one execution
@@ -46,16 +49,26 @@ class Execution:
         custodian's words for what ended it.
     last
         Last trustworthy positions, in the engine's order; None if there are none.
+    trajectory
+        Positions, energies and forces of its finished ionic steps, if asked for and a vasprun.xml holds them.
     """
 
     run: VaspRun
     tags: dict[str, Any]
     corrections: tuple[str, ...]
     last: Structure | None
+    trajectory: RelaxTrajectory | None = None
 
 
-def read_executions(directory: str | Path) -> tuple[Execution, ...]:
+def read_executions(directory: str | Path, *, trajectories: bool = False) -> tuple[Execution, ...]:
     """Return every execution of VASP in a folder, in order.
+
+    Parameters
+    ----------
+    directory
+        The folder; or a single file of one execution, which is then all there is.
+    trajectories
+        Read the trajectories too.
 
     Raises
     ------
@@ -63,6 +76,9 @@ def read_executions(directory: str | Path) -> tuple[Execution, ...]:
         If there is no VASP output at all.
     """
     directory = Path(directory)
+    if directory.is_file():
+        run = read_vasp_run(directory)
+        return (Execution(run, run.tags, (), _trusted(run, run.initial, run.final)),)
     archived, unarchived = _corrections(directory)
     found: list[Execution] = []
     before = b""
@@ -72,7 +88,8 @@ def read_executions(directory: str | Path) -> tuple[Execution, ...]:
         if not output:  # stopped before VASP wrote anything: no steps
             continue
         run = read_vasp_run(folder)
-        one = Execution(run, _incar(folder) or run.tags, words, _last(folder, run))
+        frames = _trajectory(folder) if trajectories else None
+        one = Execution(run, _incar(folder) or run.tags, words, _last(folder, run), frames)
         if before and output.startswith(before):
             earlier = found.pop()
             one = replace(one, tags=earlier.tags, corrections=earlier.corrections + words)
@@ -81,7 +98,7 @@ def read_executions(directory: str | Path) -> tuple[Execution, ...]:
     if not found:
         msg = f"no VASP output in {directory}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
         raise InputError(msg)
-    found[-1] = replace(found[-1], corrections=found[-1].corrections + unarchived)
+    found[-1] = replace(found[-1], corrections=found[-1].corrections + tuple(dict.fromkeys(unarchived)))
     return tuple(found)
 
 
@@ -155,13 +172,30 @@ def _corrections(directory: Path) -> tuple[dict[int, tuple[str, ...]], tuple[str
 
 def _last(folder: Path, run: VaspRun) -> Structure | None:
     """Return the CONTCAR if it is whole and sane, else the positions of the last finished ionic step."""
-    if not run.ionic_steps or run.electronically_converged is False or (run.energy or 0.0) > 0:
-        return None  # forces that mean little led there
     start = run.initial or _structure(_file(folder, "POSCAR"))
-    for candidate in (_structure(_file(folder, "CONTCAR")), run.final):
-        if candidate is not None and start is not None and _sane(candidate, start):
-            return candidate
-    return None
+    return _trusted(run, start, _structure(_file(folder, "CONTCAR")), run.final)
+
+
+def _trusted(run: VaspRun, start: Structure | None, *candidates: Structure | None) -> Structure | None:
+    """Return the first candidate that a relaxation can go on from; None if forces that mean little led there."""
+    if start is None or not run.ionic_steps or run.electronically_converged is False or (run.energy or 0.0) > 0:
+        return None
+    return next((one for one in candidates if one is not None and _sane(one, start)), None)
+
+
+def _trajectory(folder: Path) -> RelaxTrajectory | None:
+    from emmet.core.trajectory import RelaxTrajectory  # noqa: PLC0415 - a second to import, and rarely asked for
+
+    path = _file(folder, "vasprun.xml")
+    if path is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is told by the run
+            run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
+            return RelaxTrajectory.from_vasprun(run) if run.ionic_steps else None
+    except Exception:  # noqa: BLE001  # cut off before its first step
+        return None
 
 
 def _structure(path: Path | None) -> Structure | None:

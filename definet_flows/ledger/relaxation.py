@@ -15,7 +15,7 @@ from definet_flows.schemas import Attempt, Ledger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from definet_flows.ledger.vasprun import VaspRun
+    from definet_flows.ledger.run import VaspRun
 
 
 TRIALS = "spin_*"

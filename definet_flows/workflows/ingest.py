@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from definet_flows.ledger import Outcome, VaspRun
 
 ENGINE = "vasp"
-_OUTPUT = "vasprun.xml*"  # an OUTCAR alone tells neither structures nor species
+_OUTPUTS = ("vasprun.xml", "OUTCAR")
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Ingested:
 
 
 def ingest(host: Host, directory: str | Path) -> Ingested:
-    """Read every folder with a vasprun.xml in a tree.
+    """Read every relaxation in a tree: folders with a vasprun.xml or an OUTCAR, and single files NAME.OUTCAR and so on.
 
     The start counts as unrelaxed: rows are the host's own sites and the configuration is read off the first
     structure. Runs with different functionals, cutoffs, smearing or k-points get different settings hashes, and none
@@ -70,17 +70,16 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     InputError
         If there is no such folder, or nothing in it.
     """
-    found_in = {path.parent for path in Path(directory).rglob(_OUTPUT)}
-    folders = sorted(path for path in found_in if not path.match(TRIALS))
-    if not folders:
-        msg = f"no vasprun.xml in {directory}: name a tree of finished VASP relaxations"
+    places = _relaxations(Path(directory))
+    if not places:
+        msg = f"no vasprun.xml and no OUTCAR in {directory}: name a tree of finished VASP relaxations"
         raise InputError(msg)
     found = Ingested()
-    for folder in folders:
+    for place in places:
         try:
-            record = read_record(host, folder)
+            record = read_record(host, place)
         except InputError as error:
-            found.left_out[str(folder)] = str(error)
+            found.left_out[str(place)] = str(error)
             continue
         known = found.records.get(record.id)
         if known is None:
@@ -92,13 +91,20 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     return found
 
 
+def _relaxations(tree: Path) -> list[Path]:
+    """Return the folders that hold a relaxation, and the files that are one of several in theirs."""
+    outputs = [path for name in _OUTPUTS for path in tree.rglob(f"*{name}*") if path.is_file()]
+    folders = {path.parent for path in outputs if path.name.startswith(_OUTPUTS) and not path.parent.match(TRIALS)}
+    return sorted(folders | {path for path in outputs if not path.name.startswith(_OUTPUTS)})
+
+
 def _rank(record: DefectRecord) -> tuple[bool, float]:
     ledger = record.ledger
     return record.status != "done" or ledger is None or not ledger.converged, (ledger and ledger.energy) or 0.0
 
 
 def read_record(host: Host, folder: Path) -> DefectRecord:
-    """Return the record of one folder.
+    """Return the record of one folder, or of one file.
 
     Raises
     ------
@@ -106,6 +112,9 @@ def read_record(host: Host, folder: Path) -> DefectRecord:
         If it holds no relaxation of a defect of this host.
     """
     where = folder_name(folder)
+    if several := [path.name for path in sorted(folder.glob("vasprun.xml*"))][1:]:
+        msg = f"{folder} holds {several[0]} beside another vasprun.xml: give each run a folder of its own"
+        raise InputError(msg)
     first, outcome = read_executions(folder)[0].run, read_relaxation(folder, where=where)
     if first.initial is None:
         msg = f"{folder}: the output breaks off before the first structure"

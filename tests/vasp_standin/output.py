@@ -209,7 +209,9 @@ class Output:
     def _contcar(self):
         head = "stand-in\n   1.00000000000000\n" + _rows(self.lattice, "  ", "")
         names = "   ".join(self.species) + "\n" + "  ".join(f"{count:5d}" for count in self.counts) + "\nDirect\n"
-        Path("CONTCAR").write_text(head + names + _rows(self.coords % 1.0, "  ", ""))
+        # renamed into place: a handler that ends VASP at a random instant must find the same file in every run
+        Path("CONTCAR.new").write_text(head + names + _rows(self.coords % 1.0, "  ", ""))
+        Path("CONTCAR.new").replace("CONTCAR")
 
 
 def _spelled_out(value):

@@ -25,7 +25,7 @@ def main():
     """Relax as the INCAR says."""
     program = Path(sys.argv[0]).name
     log = Log(Path(os.environ["VASP_LOG"]), program)
-    mode = log.mode()
+    mode = log.mode
     if mode == "exit":
         sys.exit(1)
     try:
@@ -60,6 +60,9 @@ def relax(tags, output, log, mode, steps):
             return
         if steps < 1:
             break
+        if Path("STOPCAR").exists():
+            output.end("hard stop encountered!  aborting job ...")
+            return
         output.move(optimizer.send(forces))
     output.end("")
 
@@ -76,6 +79,12 @@ def strike(mode, output):
     if mode == "kill":
         output.flush()
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "slow":  # until someone asks it to stop, as WalltimeHandler does
+        output.flush()
+        for _ in range(600):
+            if Path("STOPCAR").exists():
+                return
+            time.sleep(0.1)
     if mode == "hang":
         output.flush()
         os.utime("vasp.out", (1, 1))  # silent for decades
@@ -92,16 +101,17 @@ class Log:
         starts = [entry["directory"] for entry in known if entry["event"] == "start"]
         self.number = list(dict.fromkeys([*starts, self.directory])).index(self.directory)
         self.execution = starts.count(self.directory)
+        self.mode = self._mode()
         self.file = path.open("a")
         self.write("start")
 
     def write(self, event):
         """Append one event."""
         entry = {"directory": self.directory, "execution": self.execution, "event": event, "program": self.program}
-        self.file.write(json.dumps(entry) + "\n")
+        self.file.write(json.dumps({**entry, "mode": self.mode, "time": time.time()}) + "\n")
         self.file.flush()
 
-    def mode(self):
+    def _mode(self):
         """Return how this execution is to fail; an empty text for not at all."""
         path = os.environ.get("VASP_FAILURES")
         modes = json.loads(Path(path).read_text()).get(str(self.number), []) if path else []

@@ -141,7 +141,12 @@ def _outside(card: Card, host: Host, configuration: Configuration, *, allow_unse
 
 
 def _host_seen(card: Card, host: Host) -> bool:
-    return _seen(card.hosts, host.model_dump_json())
+    return knows_host(card.hosts, host)
+
+
+def knows_host(units: tuple[UnitCell, ...], host: Host) -> bool:
+    """Say whether a host is one of these, compared by structure."""
+    return _seen(units, host.model_dump_json())
 
 
 @lru_cache(maxsize=64)

@@ -207,7 +207,14 @@ def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
     )
 
 
-def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: bool = False) -> Path:
+def train(
+    config: TrainConfig,
+    sets: list[PairSet],
+    folder: Path,
+    *,
+    resume: bool = False,
+    network: DefiNet | None = None,
+) -> Path:
     """Train a network; return the path of the best weights' Lightning checkpoint.
 
     Parameters
@@ -220,10 +227,12 @@ def train(config: TrainConfig, sets: list[PairSet], folder: Path, *, resume: boo
         Takes logs and checkpoints: `last.ckpt` of every epoch, `best.ckpt` by the geometric mean of the sets' errors.
     resume
         Go on from `last.ckpt`.
+    network
+        Where to start; None: from scratch.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its hints for other products
     lightning.seed_everything(config.seed, verbose=False)
-    module = Training(config, sets)
+    module = Training(config, sets, network)
     data = PairBatches(sets)
     cuda = torch.cuda.is_available()
     world = max(1, torch.cuda.device_count())

@@ -24,6 +24,7 @@ from definet_flows.schemas.base import (
 )
 from definet_flows.schemas.comparisons import Pair, Probe, Verdict
 from definet_flows.schemas.configuration import Configuration, Edit, Host, joined_name
+from definet_flows.schemas.models import Supercell
 from definet_flows.schemas.records import (
     Attempt,
     DefectRecord,
@@ -67,6 +68,7 @@ __all__ = [
     "SiteMap",
     "Start",
     "Status",
+    "Supercell",
     "Table",
     "Vector",
     "Verdict",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 _EVERYTHING = Filter()
+_ANY: dict[str, Any] = {}
 _INDEXES = ("kind", "configuration_id", "settings_hash", "last_updated")
 _UNAUTHORIZED = {13, 18, 8000}  # MongoDB's codes for what wrong credentials or a read-only user meet
 _TOO_LARGE = {10334, 17419, 17420}
@@ -209,6 +210,11 @@ class Records:
     def probes(self) -> Iterator[Probe]:
         """Yield probes of ends."""
         return (parse(raw, Probe) for raw in self._query({"kind": "probe"}))
+
+    def find(self, model: type[_D], criteria: dict[str, Any] = _ANY) -> Iterator[_D]:
+        """Yield documents of one model's kind that match a MongoDB filter."""
+        kind = model.model_fields["kind"].default
+        return (parse(raw, model) for raw in self._query({**criteria, "kind": kind}))
 
     def host_steps(self, settings_hashes: set[str], host_hashes: set[str]) -> int:
         """Return the ionic steps that relaxing these pristine hosts with these settings took."""

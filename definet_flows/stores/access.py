@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from maggma.core import Store
-from maggma.stores import MongoStore
+from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder
+from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import DefectRecord, Document, Pair, Prediction, Probe, RelaxedHost, dump
+from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
 from definet_flows.settings import load_settings
+from definet_flows.stores import pages
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
+from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, ends_of
 from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ _INDEXES = ("kind", "configuration_id", "settings_hash", "last_updated")
 _UNAUTHORIZED = {13, 18, 8000}  # MongoDB's codes for what wrong credentials or a read-only user meet
 _TOO_LARGE = {10334, 17419, 17420}
 _DUPLICATE = 11000
+_ATTEMPTS = 5
+_ALWAYS = ("id", "kind", "schema_version")
 
 _D = TypeVar("_D", bound=Document)
 
@@ -153,16 +158,52 @@ class Records:
         if self.read_only:
             msg = f"record store {self.name!r} was opened read-only: nothing written"
             raise InputError(msg)
+        if not documents:
+            return
         now = datetime.now(UTC).replace(tzinfo=None)  # naive UTC, as maggma and MongoDB have it
         raw = [{**dump(document), "last_updated": now} for document in documents]
         with self._errors():
             self._ensure_indexes()
-            try:
-                self.store.update(raw, key="id")
-            except BulkWriteError as error:
-                if _codes(error) != {_DUPLICATE}:
-                    raise
-                self.store.update(raw, key="id")  # another worker inserted the same id first: now it replaces
+            for attempt in range(_ATTEMPTS):
+                try:
+                    self._update(raw)
+                except BulkWriteError as error:
+                    # Another worker inserted the same id first: the next attempt replaces it.
+                    if _codes(error) != {_DUPLICATE} or attempt == _ATTEMPTS - 1:
+                        raise
+                else:
+                    return
+
+    def _update(self, raw: list[dict[str, Any]]) -> None:
+        """Upsert documents; a MongoDB gets their rows of the pages in the same command."""
+        if not self._paged:
+            self.store.update(raw, key="id")
+            return
+        requests = [ReplaceOne({"id": one["id"]}, one, upsert=True) for one in raw]
+        self.store._collection.bulk_write([*requests, *pages.updates(raw)])  # noqa: SLF001 - maggma has no $set
+
+    @property
+    def _paged(self) -> bool:
+        return isinstance(self.store, MongoStore) and not isinstance(self.store, MemoryStore)
+
+    def rebuild_pages(self) -> int:
+        """Make the pages of a MongoDB anew from its documents; return how many rows they hold.
+
+        Needed where documents came in by another way than `put`; while nothing else writes. Other stores have none.
+        """
+        if not self._paged:
+            return 0
+        count = 0
+        with self._errors():
+            self._ensure_indexes()
+            self.store.remove_docs({"kind": {"$in": ["page", pages.MARK["kind"]]}})
+            for kind, paths in (("record", ARM_PATHS), ("pair", ENDS_PATHS)):
+                raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*_ALWAYS, *paths])]
+                if raws:
+                    self.store._collection.bulk_write(pages.updates(raws))  # noqa: SLF001 - maggma has no $set
+                count += len(raws)
+            self.store.update(dict(pages.MARK), key="id")
+        return count
 
     def _ensure_indexes(self) -> None:
         """Before the first write: without them two workers could insert one id twice."""
@@ -173,6 +214,8 @@ class Records:
             raise InputError(msg)
         for field in _INDEXES:
             self.store.ensure_index(field)
+        if self._paged and self.store.query_one({"kind": {"$in": ["record", "pair"]}}, ["id"]) is None:
+            self.store.update(dict(pages.MARK), key="id")  # whatever comes in from now on is in the pages
         self._indexed = True
 
     # ------------------------------------------------------------ reading
@@ -216,22 +259,44 @@ class Records:
         kind = model.model_fields["kind"].default
         return (parse(raw, model) for raw in self._query({**criteria, "kind": kind}))
 
-    def host_steps(self, settings_hashes: set[str], host_hashes: set[str]) -> int:
-        """Return the ionic steps that relaxing these pristine hosts with these settings took."""
+    def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
+        """Return the flat row of every record that matches; no structure is read."""
+        if (paged := self._pages("record", where)) is not None:
+            return list(filter(where.matcher(), pages.arms(paged)))
+        raws = self._query(where.criteria("record"), [*_ALWAYS, *ARM_PATHS])
+        return [arm_of(raw) for raw in raws]
+
+    def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
+        """Return the flat row of every pair that matches."""
+        if (paged := self._pages("pair", where)) is not None:
+            return list(filter(where.matcher(), pages.ends(paged)))
+        raws = self._query(where.criteria("pair"), [*_ALWAYS, *ENDS_PATHS])
+        return [ends_of(raw) for raw in raws]
+
+    def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
+        """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
+        if not self._paged or next(self._query({"id": pages.MARK["id"]}, ["id"]), None) is None:
+            return None
+        return self._query(pages.criteria(of, where), ["id", "rows"])
+
+    def host_ledgers(self, settings_hashes: set[str], host_hashes: set[str]) -> list[Ledger]:
+        """Return what relaxing these pristine hosts with these settings took."""
         criteria = {
             "kind": "host",
             "settings_hash": {"$in": sorted(settings_hashes)},
             "host.hash": {"$in": sorted(host_hashes)},
         }
-        return sum(raw["ledger"]["ionic_steps"] for raw in self._query(criteria, ["ledger.ionic_steps"]))
+        raws = self._query(criteria, ["schema_version", "ledger"])
+        return [parse(raw, _HostLedger).ledger for raw in raws]
 
     def _one(self, identity: str, kind: str, model: type[_D]) -> _D | None:
         raw = next(self._query({"id": identity, "kind": kind}), None)
         return None if raw is None else parse(raw, model)
 
     def _query(self, criteria: dict[str, Any], fields: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        read = self.store.peek if isinstance(self.store, JournalStore) else self.store.query
         with self._errors():
-            yield from self.store.query(criteria, fields)
+            yield from read(criteria, fields)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -241,6 +306,13 @@ class Records:
         except (PyMongoError, OSError) as error:
             msg = f"record store {self.name!r} {_reason(error)}"
             raise InputError(msg) from None
+
+
+class _HostLedger(Frozen):
+    """What a query reads of a relaxed host."""
+
+    schema_version: int
+    ledger: Ledger
 
 
 def _reason(error: PyMongoError | OSError) -> str:

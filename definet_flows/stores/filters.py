@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
+
+if TYPE_CHECKING:
+    from definet_flows.stores.table import Arm, Ends
 
 # The same thing sits deeper in a record than in a pair.
 _FIELDS = {
@@ -32,6 +37,38 @@ class Filter(Frozen):
     n_defects: int | None = None
     n_sites: int | None = None
     configuration_ids: tuple[str, ...] | None = None
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str | None]) -> Filter:
+        """Return the filter of values that a person has typed; those that are None let everything through.
+
+        Raises
+        ------
+        InputError
+            If there is no such field, or a value is of the wrong type.
+        """
+        known = sorted(cls.model_fields.keys() - {"configuration_ids"})
+        if unknown := sorted(given.keys() - set(known)):
+            msg = f"records have no field {unknown[0]!r} to ask for: one of {', '.join(known)}"
+            raise InputError(msg)
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            msg = f"{first['loc'][0]}={first['input']}: {first['msg'].split(',')[0].lower()}"
+            raise InputError(msg) from None
+
+    def matcher(self) -> Callable[[Arm | Ends], bool]:
+        """Return what tells whether a flat row is one of those asked for."""
+        given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
+        ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
+
+        def matches(row: Arm | Ends) -> bool:
+            if ids is not None and row.configuration_id not in ids:
+                return False
+            return all(getattr(row, field) == value for field, value in given)
+
+        return matches
 
     def criteria(self, kind: Literal["record", "pair"]) -> dict[str, Any]:
         """Return the MongoDB filter for documents of one kind."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
 
 from definet_flows.errors import InputError
 from definet_flows.stores.journalfile import Doc, Journal, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class JournalStore(MemoryStore):
@@ -107,6 +110,25 @@ class JournalStore(MemoryStore):
         """
         return self._writable().keep_unique(key) if unique else True
 
+    def peek(self, criteria: Doc, fields: Sequence[str] | None = None) -> Iterator[Doc]:
+        """Yield matching documents as they are in memory, ten times as fast as `query`: not to be changed.
+
+        Parameters
+        ----------
+        criteria
+            Values of fields (dotted), or lists of them as ``{"$in": [...]}``; anything else goes through `query`.
+        fields
+            Only these, by their path; all if None.
+        """
+        if any(isinstance(value, dict) and set(value) != {"$in"} for value in criteria.values()):
+            yield from self.query(criteria, fields)  # type: ignore[arg-type]  # takes any sequence
+            return
+        tests = [(path.split("."), _wanted(value)) for path, value in criteria.items()]
+        paths = None if fields is None else [field.split(".") for field in fields]
+        for doc in self._attached().snapshot():
+            if all(_at(doc, path) in wanted for path, wanted in tests):
+                yield doc if paths is None else _picked(doc, paths)
+
     @property
     def _collection(self) -> Any:  # noqa: ANN401 - an in-memory pymongo collection, untyped in maggma
         return self._attached().collection
@@ -128,6 +150,30 @@ class JournalStore(MemoryStore):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JournalStore) and (self.path, self.key) == (other.path, other.key)
+
+
+def _wanted(value: Any) -> tuple[Any, ...] | frozenset[Any]:  # noqa: ANN401 - of a filter
+    return frozenset(value["$in"]) if isinstance(value, dict) else (value,)
+
+
+def _at(doc: Doc, path: Sequence[str]) -> Any:  # noqa: ANN401 - whatever stands there
+    value: Any = doc
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _picked(doc: Doc, paths: Sequence[Sequence[str]]) -> Doc:
+    """Return a document with some fields only, as a projection does."""
+    found: Doc = {}
+    for path in paths:
+        source = _at(doc, path[:-1])
+        if isinstance(source, dict) and path[-1] in source:
+            target = found
+            for part in path[:-1]:
+                target = target.setdefault(part, {})
+            target[path[-1]] = source[path[-1]]
+    return found
 
 
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - one of something, or a list of them

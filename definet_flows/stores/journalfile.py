@@ -6,6 +6,7 @@ of a line.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import threading
 import uuid
 import weakref
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
@@ -24,6 +26,7 @@ from definet_flows.errors import InputError
 from definet_flows.stores import lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 Doc = dict[str, Any]
@@ -92,9 +95,10 @@ class Journal:
             if head != self._head or file.seek(0, os.SEEK_END) < self._end:
                 self._clear(head)
             file.seek(self._end)
-            for end, operation in lines.operations(file):
-                self._apply(operation)
-                self._end = end
+            with _uncollected():
+                for end, operation in lines.operations(file):
+                    self._apply(operation)
+                    self._end = end
 
     def _open(self) -> None:
         try:
@@ -209,6 +213,11 @@ class Journal:
 
     # ------------------------------------------------------------ in memory
 
+    def snapshot(self) -> list[Doc]:
+        """Return the documents themselves, not copies."""
+        with self.mutex:
+            return list(self._documents.documents)
+
     def _apply(self, operation: lines.Operation) -> None:
         for doc in operation.get("put", ()):
             identity = doc["_id"]
@@ -237,6 +246,18 @@ class Journal:
                 _enter(index, doc, fields)
             self._indexes[fields] = index
         return self._indexes[fields]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Read without the garbage collector, which would go over all that was read again and again: half the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _MISSING = "[]"

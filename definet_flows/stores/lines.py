@@ -14,6 +14,7 @@ import uuid
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import orjson
 from bson import json_util
 
 from definet_flows.errors import InputError
@@ -65,9 +66,27 @@ def decode(line: bytes) -> Operation | None:
     rest = line[_BODY:-1]
     if not line.endswith(b"\n") or line[:_BODY] != _CRC_FIELD % zlib.crc32(rest):
         return None
-    hook = json_util.object_hook if b'"$' in rest else None
-    operation: Operation = json.loads(b"{" + rest, object_hook=hook)
-    return operation
+    operation: Operation = _loads(b"{" + rest)
+    return _revived(operation) if b'"$' in rest else operation
+
+
+def _loads(text: bytes) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return orjson.loads(text)  # four times as fast; it knows no NaN
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
+def _revived(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return JSON with MongoDB's extended forms turned into what they mean, in place."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if isinstance(part, dict | list):
+                value[key] = _revived(part)
+        return json_util.object_hook(value) if any(key.startswith("$") for key in value) else value
+    if any(isinstance(part, dict | list) for part in value):
+        return [_revived(part) if isinstance(part, dict | list) else part for part in value]
+    return value
 
 
 def operations(file: BinaryIO) -> Iterator[tuple[int, Operation]]:

@@ -1,124 +1,86 @@
-"""What pre-relaxation saved: measured over pairs, beside everything that is not in the headline."""
+"""What pre-relaxation saved: measured over pairs, from the flat rows of records and pairs alone."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from pydantic import Field
+import numpy.typing as npt
 
-from definet_flows.schemas import Frozen, Pair
+from definet_flows.stores.figures import GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from definet_flows.schemas import Ledger
     from definet_flows.stores.access import Records
-    from definet_flows.stores.ledgers import LedgerRow
+    from definet_flows.stores.table import Arm, Ends
+
+__all__ = ["Evidence", "GroupBy", "gather", "savings", "savings_by"]
 
 _RESAMPLES = 1000
 _SEED = 20250501
 _EVERYTHING = Filter()
 
-_T = TypeVar("_T")
-
-GroupBy = Literal["host", "name", "n_defects", "n_sites", "weights", "engine"]
-
-
-class Quantity(Frozen):
-    """One cost (ionic steps, electronic steps or core-hours) over the pairs in the same minimum that know it."""
-
-    pairs: int = Field(description="pairs that know this cost of both arms")
-    unrelaxed: float = Field(description="sum over the unrelaxed arms")
-    predicted: float = Field(description="sum over the predicted arms")
-    saving: float | None = Field(description="1 - predicted / unrelaxed; None without pairs")
-    interval: tuple[float, float] | None = Field(
-        description="95 % bootstrap interval of `saving`; None below two pairs"
-    )
-    median_unrelaxed: float | None
-    median_predicted: float | None
-    median_saving: float | None = Field(description="median over pairs of 1 - predicted / unrelaxed")
-
-
-class Spending(Frozen):
-    """Ionic steps a campaign took in all, and what it would have taken from unrelaxed starts."""
-
-    predicted: int = Field(description="relaxations from predictions")
-    controls: int = Field(description="unrelaxed arms of configurations that also have a predicted arm")
-    without_prediction: int = Field(description="unrelaxed arms of gated or not predicted configurations")
-    hosts: int = Field(description="relaxations of pristine hosts")
-    failed: int = Field(description="relaxations that failed")
-    baseline: float | None = Field(
-        description="the same configurations from unrelaxed starts: measured where there is an unrelaxed arm, else "
-        "the predicted arm's steps times unrelaxed / predicted of the pairs; None without pairs"
-    )
-
-    @property
-    def total(self) -> int:
-        """Everything that was computed, ionic steps."""
-        return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
-
-    @property
-    def net(self) -> float | None:
-        """Saving net of controls, host relaxation and failures; None where nothing can be said."""
-        return 1 - self.total / self.baseline if self.baseline else None
-
-
-class Savings(Frozen):
-    """The saving of the pairs in the same minimum, and the counts of all else."""
-
-    ionic: Quantity
-    electronic: Quantity
-    core_hours: Quantity
-    same_minimum: int
-    better_minimum: int
-    other_minimum: int
-    unconverged: int
-    not_comparable: int = Field(description="pairs whose arms were given more than different positions")
-    ceiling: float | None = Field(
-        description="the ionic saving if every predicted arm took the fewest evaluations its optimiser can: one line "
-        "search of conjugate gradient is three; None without pairs"
-    )
-    gated: int = Field(description="configurations whose prediction was rejected, relaxed from the unrelaxed start")
-    failed: int = Field(description="relaxations that failed")
-    running: int = Field(description="relaxations not finished")
-    campaign: float | None = Field(
-        description="ionic saving over all predicted configurations, a gated-out one counted as no saving"
-    )
-    spending: Spending
-
-    @property
-    def saving(self) -> float | None:
-        """The headline: 1 - sum(predicted) / sum(unrelaxed) of ionic steps over pairs in the same minimum."""
-        return self.ionic.saving
-
-    @property
-    def pairs(self) -> int:
-        """All pairs, whatever their verdict."""
-        compared = self.same_minimum + self.better_minimum + self.other_minimum
-        return compared + self.unconverged + self.not_comparable
-
-    @property
-    def message(self) -> str:
-        """One line that says what is known, or what is missing."""
-        if self.saving is not None:
-            return f"{self.saving:.1%} of ionic steps saved; pairs in the same minimum: {self.same_minimum}"
-        if self.pairs:
-            return f"no saving can be stated: pairs converged in the same minimum: none of {self.pairs}"
-        if self.spending.total or self.gated or self.failed or self.running:
-            return "no saving can be stated: no configuration was relaxed from both starts (raise the control fraction)"
-        return "no relaxations match: the store is empty or the filters exclude everything in it"
+_T = TypeVar("_T", "Arm", "Ends")
+_Cost = int | float | None
 
 
 @dataclass(frozen=True)
-class _Evidence:
+class _Measure:
+    """One cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
+
+    unrelaxed: str
+    predicted: str
+    ledger: str
+
+
+_IONIC = _Measure("steps_unrelaxed", "steps_predicted", "ionic_steps")
+_ELECTRONIC = _Measure("electronic_unrelaxed", "electronic_predicted", "electronic_steps")
+_CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hours")
+
+
+@dataclass(frozen=True)
+class Evidence:
     """Everything a saving is computed from."""
 
-    pairs: list[Pair]
-    rows: list[LedgerRow]
-    host_steps: int
+    pairs: list[Ends]
+    rows: list[Arm]
+    hosts: list[Ledger]
+
+    def total(self) -> Savings:
+        """Return what all of it saved."""
+        same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
+        gated = _gated(self.rows)
+        verdicts = [pair.verdict for pair in self.pairs]
+        statuses = [row.status for row in self.rows]
+        return Savings(
+            ionic=_quantity(_IONIC, same, gated, self),
+            electronic=_quantity(_ELECTRONIC, same, gated, self),
+            core_hours=_quantity(_CORE_HOURS, same, gated, self),
+            same_minimum=len(same),
+            better_minimum=verdicts.count("better minimum"),
+            other_minimum=verdicts.count("other minimum"),
+            unconverged=verdicts.count("unconverged"),
+            not_comparable=verdicts.count("not comparable"),
+            ceiling=_ceiling(same),
+            gated=len(gated),
+            failed=statuses.count("failed"),
+            running=statuses.count("running"),
+        )
+
+    def by(self, field: GroupBy) -> dict[str | int, Savings]:
+        """Return what each group saved, in ascending order of the group's key; hosts count in the total only."""
+        pairs, rows = _grouped(self.pairs, field), _grouped(self.rows, field)
+        if field == "weights":
+            rows = {key: of_weights(self.rows, str(key)) for key in pairs.keys() | rows.keys()}
+        return {
+            key: Evidence(pairs.get(key, []), rows.get(key, []), []).total()
+            for key in sorted(pairs.keys() | rows.keys(), key=lambda key: (isinstance(key, str), key))
+        }
 
 
 def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
@@ -132,164 +94,131 @@ def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
         Which records and pairs count. With `weights`, the unrelaxed arms of the configurations that
         these weights were asked about.
     """
-    return _account(_gather(records, where))
+    return gather(records, where).total()
 
 
 def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Savings]:
     """Compute the savings of each group, in ascending order of the group's key.
 
     Host relaxations are shared by groups; they are counted only in the total that `savings` gives.
+
+    Raises
+    ------
+    InputError
+        If there is no such grouping.
     """
-    evidence = _gather(records, where)
-    pairs, rows = _grouped(evidence.pairs, _PAIR_KEYS[by]), _grouped(evidence.rows, _ROW_KEYS[by])
-    if by == "weights":
-        rows = {key: _of_weights(evidence.rows, str(key)) for key in pairs.keys() | rows.keys()}
-    return {
-        key: _account(_Evidence(pairs.get(key, []), rows.get(key, []), 0))
-        for key in sorted(pairs.keys() | rows.keys(), key=lambda key: (isinstance(key, str), key))
-    }
+    check_group(by)
+    return gather(records, where).by(by)
 
 
-_PAIR_KEYS: dict[GroupBy, Callable[[Pair], str | int | None]] = {
-    "host": lambda pair: pair.host_formula,
-    "name": lambda pair: pair.name,
-    "n_defects": lambda pair: pair.n_defects,
-    "n_sites": lambda pair: pair.n_sites,
-    "weights": lambda pair: pair.weights,
-    "engine": lambda pair: pair.engine,
-}
-_ROW_KEYS: dict[GroupBy, Callable[[LedgerRow], str | int | None]] = {
-    "host": lambda row: row.host.formula,
-    "name": lambda row: row.name,
-    "n_defects": lambda row: row.n_defects,
-    "n_sites": lambda row: row.host.n_sites,
-    "weights": lambda row: row.weights,
-    "engine": lambda row: row.engine,
-}
+def gather(records: Records, where: Filter) -> Evidence:
+    """Read what a saving is computed from; no structure is read."""
+    rows = records.arms(where.model_copy(update={"weights": None}))
+    if where.weights is not None:
+        rows = of_weights(rows, where.weights)
+    hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
+    return Evidence(records.ends(where), rows, hosts)
 
 
-def _grouped(items: Iterable[_T], key: Callable[[_T], str | int | None]) -> dict[str | int, list[_T]]:
+def of_weights(rows: Sequence[Arm], weights: str) -> list[Arm]:
+    """Return the rows of the configurations that these weights were asked about, both arms."""
+    arms = {row.arm for row in rows if row.weights == weights}
+    return [row for row in rows if row.weights == weights or (row.start == "unrelaxed" and row.arm in arms)]
+
+
+def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
     groups: dict[str | int, list[_T]] = defaultdict(list)
     for item in items:
-        value = key(item)
+        value = getattr(item, field)
         if value is not None:
             groups[value].append(item)
     return groups
 
 
-def _gather(records: Records, where: Filter) -> _Evidence:
-    rows = list(records.ledgers(where.model_copy(update={"weights": None})))
-    if where.weights is not None:
-        rows = _of_weights(rows, where.weights)
-    hosts = records.host_steps({row.settings_hash for row in rows}, {row.host.hash for row in rows})
-    return _Evidence(list(records.pairs(where)), rows, hosts)
-
-
-def _of_weights(rows: Iterable[LedgerRow], weights: str) -> list[LedgerRow]:
-    """Return the ledgers of the configurations that these weights were asked about, both arms."""
-    rows = list(rows)
-    arms = {row.arm for row in rows if row.weights == weights}
-    return [row for row in rows if row.weights == weights or (row.start == "unrelaxed" and row.arm in arms)]
-
-
-def _account(evidence: _Evidence) -> Savings:
-    same = [pair for pair in evidence.pairs if pair.verdict == "same minimum"]
-    ionic = _quantity([(pair.steps_unrelaxed, pair.steps_predicted) for pair in same])
-    verdicts = [pair.verdict for pair in evidence.pairs]
-    gated = _gated(evidence.rows)
-    return Savings(
-        ionic=ionic,
-        electronic=_quantity([(pair.electronic_unrelaxed, pair.electronic_predicted) for pair in same]),
-        core_hours=_quantity([(pair.core_hours_unrelaxed, pair.core_hours_predicted) for pair in same]),
-        same_minimum=len(same),
-        better_minimum=verdicts.count("better minimum"),
-        other_minimum=verdicts.count("other minimum"),
-        unconverged=verdicts.count("unconverged"),
-        not_comparable=verdicts.count("not comparable"),
-        ceiling=_ceiling(same),
-        gated=len(gated),
-        failed=sum(row.status == "failed" for row in evidence.rows),
-        running=sum(row.status == "running" for row in evidence.rows),
-        campaign=_campaign(ionic, evidence.rows, gated),
-        spending=_spending(ionic, evidence),
-    )
-
-
-def _quantity(costs: Sequence[tuple[float | None, float | None]]) -> Quantity:
+def _quantity(measure: _Measure, same: Sequence[Ends], gated: Sequence[Arm], evidence: Evidence) -> Quantity:
+    costs = [(getattr(pair, measure.unrelaxed), getattr(pair, measure.predicted)) for pair in same]
     known = np.array([cost for cost in costs if None not in cost], dtype=float).reshape(-1, 2)
     unrelaxed, predicted = known.T
-    total, count = float(unrelaxed.sum()), len(known)
+    sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
     positive = known[unrelaxed > 0]
     return Quantity(
         pairs=count,
-        unrelaxed=total,
-        predicted=float(predicted.sum()),
-        saving=1 - float(predicted.sum()) / total if total else None,
+        unrelaxed=sums[0],
+        predicted=sums[1],
+        saving=1 - sums[1] / sums[0] if sums[0] else None,
         interval=_interval(positive) if len(positive) > 1 else None,
         median_unrelaxed=float(np.median(unrelaxed)) if count else None,
         median_predicted=float(np.median(predicted)) if count else None,
         median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
+        campaign=_campaign(measure, sums, count, evidence.rows, gated),
+        spending=_spending(measure, sums, evidence),
     )
 
 
-def _ceiling(pairs: Sequence[Pair]) -> float | None:
+def _interval(costs: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of 1 - sum(predicted) / sum(unrelaxed) over pairs [n, 2]."""
+    random = np.random.default_rng(_SEED)
+    distinct, counts = np.unique(costs, axis=0, return_counts=True)  # sorted: the order in the store does not matter
+    n = len(costs)
+    if 2 * len(distinct) < n:  # few distinct costs, as of steps: how often each is drawn is all there is to draw
+        sums = random.multinomial(n, counts / n, size=_RESAMPLES) @ distinct
+    else:
+        columns = np.repeat(distinct, counts, axis=0).T.copy()
+        draws = (random.integers(n, size=n, dtype=np.int32) for _ in range(_RESAMPLES))
+        sums = np.array([columns.take(draw, axis=1).sum(axis=1) for draw in draws])
+    low, high = np.percentile(1 - sums[:, 1] / sums[:, 0], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _ceiling(pairs: Sequence[Ends]) -> float | None:
     known = [(pair.steps_unrelaxed, pair.floor) for pair in pairs if pair.floor is not None]
     total = sum(steps for steps, _ in known)
     return 1 - sum(min(steps, floor) for steps, floor in known) / total if total else None
 
 
-def _interval(costs: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[float, float]:
-    """Return the 95 % percentile-bootstrap interval of 1 - sum(predicted) / sum(unrelaxed) over pairs [n, 2]."""
-    random = np.random.default_rng(_SEED)
-    sums = np.array([costs[random.integers(len(costs), size=len(costs))].sum(axis=0) for _ in range(_RESAMPLES)])
-    low, high = np.percentile(1 - sums[:, 1] / sums[:, 0], [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _gated(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
+def _gated(rows: Sequence[Arm]) -> list[Arm]:
     """Return the unrelaxed arms that stand alone because their prediction was rejected."""
-    rows = list(rows)
     predicted = {row.arm for row in rows if row.start == "predicted"}
-    return [
-        row
-        for row in rows
-        if row.start == "unrelaxed"
-        and row.arm not in predicted
-        and row.prediction is not None
-        and row.prediction.gate.verdict == "rejected"
-    ]
+    return [row for row in rows if row.start == "unrelaxed" and row.gate == "rejected" and row.arm not in predicted]
 
 
-def _campaign(ionic: Quantity, rows: Iterable[LedgerRow], gated: Sequence[LedgerRow]) -> float | None:
+def _campaign(
+    measure: _Measure, sums: tuple[float, float], pairs: int, rows: Iterable[Arm], gated: Sequence[Arm]
+) -> float | None:
     """Return the saving if the pairs stand for all accepted predictions, gated configurations saving nothing.
 
     Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as
     many configurations as it stands for.
     """
-    if not ionic.unrelaxed:
+    unrelaxed, predicted = sums
+    if not unrelaxed:
         return None
     accepted = len({row.arm for row in rows if row.start == "predicted" and row.status == "done"})
-    weight = max(accepted, ionic.pairs) / ionic.pairs
-    unchanged = sum(row.steps for row in gated)
-    return 1 - (weight * ionic.predicted + unchanged) / (weight * ionic.unrelaxed + unchanged)
+    weight = max(accepted, pairs) / pairs
+    unchanged = _sum(getattr(row, measure.ledger) for row in gated)
+    return 1 - (weight * predicted + unchanged) / (weight * unrelaxed + unchanged)
 
 
-def _spending(ionic: Quantity, evidence: _Evidence) -> Spending:
+def _sum(costs: Iterable[_Cost]) -> int | float:
+    return sum(cost for cost in costs if cost is not None)
+
+
+def _spending(measure: _Measure, sums: tuple[float, float], evidence: Evidence) -> Spending:
+    cost: Callable[[object], _Cost] = lambda row: getattr(row, measure.ledger)  # noqa: E731 - one name for five uses
     done = [row for row in evidence.rows if row.status == "done"]
     predicted = [row for row in done if row.start == "predicted"]
-    unrelaxed = {row.arm: row.steps for row in done if row.start == "unrelaxed"}
+    unrelaxed = {row.arm: cost(row) for row in done if row.start == "unrelaxed"}
     arms = {row.arm for row in predicted}
-    controls = sum(steps for arm, steps in unrelaxed.items() if arm in arms)
-    alone = sum(steps for arm, steps in unrelaxed.items() if arm not in arms)
     baseline = None
-    if ionic.predicted and ionic.unrelaxed:
-        unmeasured = {row.arm: row.steps for row in predicted if row.arm not in unrelaxed}
-        baseline = sum(unrelaxed.values()) + sum(unmeasured.values()) * ionic.unrelaxed / ionic.predicted
+    if all(sums):
+        unmeasured = {row.arm: cost(row) for row in predicted if row.arm not in unrelaxed}
+        baseline = _sum(unrelaxed.values()) + _sum(unmeasured.values()) * sums[0] / sums[1]
     return Spending(
-        predicted=sum(row.steps for row in predicted),
-        controls=controls,
-        without_prediction=alone,
-        hosts=evidence.host_steps,
-        failed=sum(row.steps for row in evidence.rows if row.status == "failed"),
+        predicted=_sum(map(cost, predicted)),
+        controls=_sum(spent for arm, spent in unrelaxed.items() if arm in arms),
+        without_prediction=_sum(spent for arm, spent in unrelaxed.items() if arm not in arms),
+        hosts=_sum(map(cost, evidence.hosts)),
+        failed=_sum(cost(row) for row in evidence.rows if row.status != "done"),
+        unknown=sum(cost(row) is None for row in done),
         baseline=baseline,
     )

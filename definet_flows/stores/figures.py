@@ -1,0 +1,124 @@
+"""The figures that a saving is stated with, and beside them everything that is not in the headline."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, computed_field
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import Frozen
+
+GroupBy = Literal["host", "name", "n_defects", "n_sites", "weights", "engine"]
+"""Host, defect kinds, number of defects, size of the supercell, model version, engine."""
+
+
+class Spending(Frozen):
+    """What a campaign took in all of one cost, and what it would have taken from unrelaxed starts."""
+
+    predicted: int | float = Field(description="relaxations from predictions")
+    controls: int | float = Field(description="unrelaxed arms of configurations that also have a predicted arm")
+    without_prediction: int | float = Field(description="unrelaxed arms of gated or not predicted configurations")
+    hosts: int | float = Field(description="relaxations of pristine hosts")
+    failed: int | float = Field(description="relaxations that failed or have not finished")
+    unknown: int = Field(default=0, description="relaxations whose ledger does not tell this cost; not in the sums")
+    baseline: float | None = Field(
+        description="the same configurations from unrelaxed starts: measured where there is an unrelaxed arm, else "
+        "the predicted arm's cost times unrelaxed / predicted of the pairs; None without pairs"
+    )
+
+    @property
+    def total(self) -> int | float:
+        """Everything that was computed."""
+        return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
+
+    @property
+    def net(self) -> float | None:
+        """Saving net of controls, host relaxation and failures; None where nothing can be said."""
+        return 1 - self.total / self.baseline if self.baseline else None
+
+
+class Quantity(Frozen):
+    """One cost (ionic steps, electronic steps or core-hours) over the pairs in the same minimum that know it."""
+
+    pairs: int = Field(description="pairs that know this cost of both arms")
+    unrelaxed: float = Field(description="sum over the unrelaxed arms")
+    predicted: float = Field(description="sum over the predicted arms")
+    saving: float | None = Field(description="1 - predicted / unrelaxed; None without pairs")
+    interval: tuple[float, float] | None = Field(
+        description="95 % bootstrap interval of `saving`; None below two pairs"
+    )
+    median_unrelaxed: float | None
+    median_predicted: float | None
+    median_saving: float | None = Field(description="median over pairs of 1 - predicted / unrelaxed")
+    campaign: float | None = Field(
+        description="saving over all predicted configurations, a gated-out one counted as no saving"
+    )
+    spending: Spending
+
+
+class Savings(Frozen):
+    """The saving of the pairs in the same minimum, and the counts of all else."""
+
+    ionic: Quantity
+    electronic: Quantity
+    core_hours: Quantity
+    same_minimum: int
+    better_minimum: int
+    other_minimum: int
+    unconverged: int
+    not_comparable: int = Field(description="pairs whose arms were given more than different positions")
+    ceiling: float | None = Field(
+        description="the ionic saving if every predicted arm took the fewest evaluations its optimiser can: one line "
+        "search of conjugate gradient is three; None without pairs"
+    )
+    gated: int = Field(description="configurations whose prediction was rejected, relaxed from the unrelaxed start")
+    failed: int = Field(description="relaxations that failed")
+    running: int = Field(description="relaxations not finished")
+
+    @property
+    def saving(self) -> float | None:
+        """The headline: 1 - sum(predicted) / sum(unrelaxed) of ionic steps over pairs in the same minimum."""
+        return self.ionic.saving
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def campaign(self) -> float | None:
+        """Ionic saving over all predicted configurations, a gated-out one counted as no saving."""
+        return self.ionic.campaign
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def spending(self) -> Spending:
+        """Ionic steps of the campaign in all."""
+        return self.ionic.spending
+
+    @property
+    def pairs(self) -> int:
+        """All pairs, whatever their verdict."""
+        compared = self.same_minimum + self.better_minimum + self.other_minimum
+        return compared + self.unconverged + self.not_comparable
+
+    @property
+    def message(self) -> str:
+        """One line that says what is known, or what is missing."""
+        if self.saving is not None:
+            return f"{self.saving:.1%} of ionic steps saved; pairs in the same minimum: {self.same_minimum}"
+        if self.pairs:
+            return f"no saving can be stated: pairs converged in the same minimum: none of {self.pairs}"
+        if self.spending.total or self.gated or self.failed or self.running:
+            return "no saving can be stated: no configuration was relaxed from both starts (raise the control fraction)"
+        return "no relaxations match: the store is empty or the filters exclude everything in it"
+
+
+def check_group(by: str) -> None:
+    """Refuse a grouping that there is not.
+
+    Raises
+    ------
+    InputError
+        Names those that there are.
+    """
+    if by not in get_args(GroupBy):
+        msg = f"records are not grouped by {by!r}: one of {', '.join(get_args(GroupBy))}"
+        raise InputError(msg)

@@ -1,0 +1,89 @@
+"""Ledgers of many records in one document, so that a query of a MongoDB never reads a structure.
+
+A server that is asked for a field of 100,000 records reads 100,000 documents of 30 kB to find it. So each write of a
+record or a pair also sets its row in one of `PAGES` documents of kind `page`, in the same command: a client that dies
+leaves both or neither. `definet records build` makes the pages anew where documents came in by another way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from pymongo import UpdateOne
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import content_hash
+from definet_flows.stores.table import Arm, Ends, arm_of, ends_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from definet_flows.stores.filters import Filter
+
+Of = Literal["record", "pair"]
+Raw = dict[str, Any]
+
+PAGES = 1024
+"""Pages of each kind: some forty kilobytes each at 100,000 records."""
+
+FORMAT = 1
+"""First entry of every row; raised whenever the fields of Arm or Ends change."""
+
+
+MARK = {"id": content_hash("pages"), "kind": "pages"}
+"""Document that says that every record and pair of the store is in the pages."""
+
+
+def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
+    """Return what sets the rows of stored records and pairs; other documents have none."""
+    rows: dict[tuple[str, int], dict[str, list[Any]]] = defaultdict(dict)
+    for raw in documents:
+        if raw["kind"] in ("record", "pair"):
+            row = arm_of(raw) if raw["kind"] == "record" else ends_of(raw)
+            rows[raw["kind"], _number(raw["configuration_id"])][f"rows.{raw['id']}"] = [FORMAT, *row]
+    return [
+        UpdateOne(
+            {"id": page_id(of, number)},
+            {"$set": changed, "$setOnInsert": {"kind": "page", "of": of}},
+            upsert=True,
+        )
+        for (of, number), changed in rows.items()
+    ]
+
+
+def criteria(of: Of, where: Filter) -> Raw:
+    """Return the MongoDB filter of the pages that can hold what is asked for."""
+    if where.configuration_ids is None:
+        return {"kind": "page", "of": of}
+    return {"id": {"$in": sorted({page_id(of, _number(one)) for one in where.configuration_ids})}}
+
+
+def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
+    """Yield the rows of records. Raises InputError if one is of another format."""
+    return (Arm(*values) for values in _rows(pages))
+
+
+def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
+    """Yield the rows of pairs. Raises as `arms`."""
+    return (Ends(*values) for values in _rows(pages))
+
+
+def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+    for page in pages:
+        for identity, (version, *values) in page["rows"].items():
+            if version != FORMAT:
+                remedy = "update definet_flows" if version > FORMAT else "run `definet records build` once"
+                msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
+                raise InputError(msg)
+            yield values
+
+
+def page_id(of: Of | str, number: int) -> str:
+    """Return the id of one page."""
+    return content_hash("page", of, number)
+
+
+def _number(configuration_id: str) -> int:
+    return int(hashlib.sha256(configuration_id.encode()).hexdigest()[:8], 16) % PAGES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from flow_helpers import CU
 from jobflow import run_locally
+from monty.json import MontyDecoder, jsanitize
 from pymatgen.core import Structure
 from typer.testing import CliRunner
 from vasp_helpers import WARNINGS
@@ -65,24 +67,6 @@ def test_an_execution_archived_twice_counts_once(standin, workplace):
     assert workplace.is_dir()
 
 
-def test_a_contcar_cut_off_is_not_gone_on_from(standin, workplace):
-    standin.fails({0: ["kill"]})
-    document = relax()
-    (folder,) = map(Path, standin.directories())
-    assert read_document(document).structure is not None
-    assert "ValidationError" in read_document(document).error
-    contcar = folder / "CONTCAR"
-    whole = Structure.from_file(contcar)
-    contcar.write_text(contcar.read_text()[:700])
-    (one,) = read_executions(folder)
-    np.testing.assert_allclose(one.last.frac_coords, one.run.final.frac_coords)
-    assert not np.allclose(one.last.frac_coords, whole.frac_coords, atol=1e-6)
-    whole.replace(1, whole[1].specie, whole[0].frac_coords + 0.01)
-    whole.to(filename=str(contcar), fmt="poscar")
-    assert read_executions(folder)[0].last == one.last
-    assert workplace.is_dir()
-
-
 def test_the_same_folder_told_twice_counts_once(standin, workplace):
     ledger = read_document(relax()).ledger
     other = ledger.model_copy(
@@ -123,11 +107,29 @@ def test_a_folder_with_other_output_is_refused(standin, workplace):
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_documents_are_small_and_trajectories_optional(standin, workplace, kept):
-    document = relax(VaspDefectRelaxMaker(store_trajectory=kept))
-    assert document.calcs_reversed[0].output.ionic_steps is None
-    assert bool(document.vasp_objects) is kept
-    assert read_document(document).ledger.ionic_steps == sum(standin.counts(standin.directories()[0], "force"))
+def test_documents_are_small_and_trajectories_optional(standin, workplace, jobs, kept):
+    standin.fails({0: ["zbrent", "nsw"], 1: ["zbrent", "kill"]})
+    for number, steps in enumerate(([1, 3], [1, 1])):
+        cell = CU * (2, 2, 2)
+        cell.remove_sites([0])
+        job = VaspDefectRelaxMaker(store_trajectory=kept).make(cell)
+        run_locally(job, store=jobs, create_folders=True, log=False)
+        small, whole = (jobs.get_output(job.uuid, load=load) for load in (False, True))
+        assert len(json.dumps(jsanitize(small))) < 60_000
+        ledger = read_document(whole).ledger
+        counts = standin.counts(standin.directories()[number], "force")
+        assert counts[: len(steps)] == steps
+        assert [attempt.ionic_steps for attempt in ledger.attempts] == counts
+        assert all(calculation["output"]["ionic_steps"] is None for calculation in whole["calcs_reversed"])
+        if not kept:
+            assert "trajectory" not in whole["relaxation"]
+            continue
+        assert all("blob_uuid" in one for one in small["relaxation"]["trajectory"])
+        stored = MontyDecoder().process_decoded(whole["relaxation"]["trajectory"])
+        assert [len(one) for one in stored] == counts
+        frames = stored[-1].frame_properties
+        assert np.array(frames[0]["forces"]).shape == (31, 3)
+        assert frames[-1]["energy"] == pytest.approx(ledger.energy)
     assert workplace.is_dir()
 
 
@@ -136,7 +138,54 @@ def test_a_rattle_is_told_and_not_repeated(standin, workplace):
     ledger = read_document(relax(maker)).ledger
     assert "start rattled: every atom by 0.02 Å, seed 3" in ledger.notes
     assert ledger.point_group_start == "1"
+    later = ledger.model_copy(update={"notes": (), "attempts": ()})
+    assert combined(ledger, later).notes[-1].startswith("start rattled")  # as it is of a run that goes on
     assert standin.directories()
+    assert workplace.is_dir()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "nan", "order", "close", "cell"])
+def test_a_damaged_contcar_is_not_gone_on_from(standin, workplace, damage):
+    standin.fails({0: ["kill"]})
+    cell = CU * (2, 2, 2)
+    cell.replace(5, "Ni")
+    job = VaspDefectRelaxMaker().make(cell)
+    document = run_locally(job, create_folders=True, log=False)[job.uuid][1].output
+    assert "ValidationError" in read_document(document).error
+    (folder,) = map(Path, standin.directories())
+    contcar = folder / "CONTCAR"
+    (honest,) = read_executions(folder)
+    assert honest.last == Structure.from_file(contcar)  # VASP had moved on from the last finished step
+    assert not np.allclose(honest.last.frac_coords, honest.run.final.frac_coords, atol=1e-6)
+    lines = contcar.read_text().splitlines(keepends=True)
+    if damage == "empty":
+        contcar.write_text("")
+    elif damage == "cut":
+        contcar.write_text(contcar.read_text()[:700])
+    elif damage == "nan":
+        contcar.write_text("".join([*lines[:10], "  NaN  0.5  0.5\n", *lines[11:]]))
+    elif damage == "order":
+        contcar.write_text("".join([*lines[:5], "Ni   Cu\n", "  1  31\n", *lines[7:]]))
+    elif damage == "close":
+        contcar.write_text("".join([*lines[:9], lines[8], *lines[10:]]))
+    else:
+        contcar.write_text("".join([lines[0], "   1.1\n", *lines[2:]]))
+    (one,) = read_executions(folder)
+    np.testing.assert_allclose(one.last.frac_coords, one.run.final.frac_coords)
+    assert workplace.is_dir()
+
+
+def test_a_run_stopped_by_the_wall_time_is_unfinished(standin, workplace, monkeypatch):
+    monkeypatch.setenv("CUSTODIAN_WALLTIME_START", "")  # put back afterwards: custodian sets it
+    monkeypatch.delenv("CUSTODIAN_WALLTIME_START")
+    standin.fails({0: ["slow"]})
+    outcome = read_document(relax(VaspDefectRelaxMaker(run_vasp_kwargs={"wall_time": 60})))
+    assert outcome.error == "stopped before the wall time ran out"
+    assert [attempt.corrections for attempt in outcome.ledger.attempts] == [("Walltime reached",)]
+    assert outcome.ledger.attempts[0].finished
+    assert outcome.ledger.ionic_steps == 2 == sum(standin.counts(standin.directories()[0], "force"))
+    assert not outcome.ledger.converged
+    assert outcome.structure is not None
     assert workplace.is_dir()
 
 

@@ -9,7 +9,7 @@ from definet_flows.ledger.documents import ASE_FORCE_CRITERION, ASE_OPTIMIZER, L
 from definet_flows.ledger.executions import Execution, read_executions
 from definet_flows.ledger.inputs import VaspInputs, potcar_hashes, read_inputs
 from definet_flows.ledger.outcome import SYMPREC, Outcome, largest_force, point_group, repeats_last_frame
-from definet_flows.ledger.relaxation import combined, read_relaxation, remarks
+from definet_flows.ledger.relaxation import RATTLED, combined, read_all_executions, read_relaxation, remarks
 from definet_flows.ledger.run import VaspRun
 from definet_flows.ledger.vasprun import read_vasp_run
 
@@ -17,6 +17,7 @@ __all__ = [
     "ASE_FORCE_CRITERION",
     "ASE_OPTIMIZER",
     "LINE_SEARCHES",
+    "RATTLED",
     "SURFACE_TAGS",
     "SYMPREC",
     "Execution",
@@ -27,6 +28,7 @@ __all__ = [
     "largest_force",
     "point_group",
     "potcar_hashes",
+    "read_all_executions",
     "read_attempts",
     "read_document",
     "read_executions",

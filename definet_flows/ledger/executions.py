@@ -193,7 +193,7 @@ def _trajectory(folder: Path) -> RelaxTrajectory | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is told by the run
             run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
-            return RelaxTrajectory.from_vasprun(run) if run.ionic_steps else None
+            return RelaxTrajectory.from_vasprun(run, store_electronic_steps=False) if run.ionic_steps else None
     except Exception:  # noqa: BLE001  # cut off before its first step
         return None
 

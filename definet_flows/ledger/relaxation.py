@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from definet_flows.ledger.run import VaspRun
 
 
+RATTLED = "start rattled"
+"""How a note on a rattled start begins; it holds for whatever goes on from there."""
+
 TRIALS = "spin_*"
 """Folders inside a relaxation's own in which starting moments were tried; their steps count."""
 
@@ -39,14 +42,16 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
     InputError
         If there is no VASP output at all.
     """
-    executions, attempts = _everything(Path(directory), where)
+    folder, parts = Path(directory), _everything(Path(directory))
+    executions = [one for _, found in parts for one in found]
+    attempts = tuple(one for place, found in parts for one in attempts_of(found, _name(place, folder, where)))
     runs = [one.run for one in executions]
     first, last = runs[0], runs[-1]
     end = next((one.last for one in reversed(executions) if one.last is not None), None)
     group = point_group(end) if last.finished is not False else None
     wall = wall_seconds if wall_seconds is not None else _told(runs)
     cores = next((run.cores for run in reversed(runs) if run.cores), None)
-    inputs = read_inputs(Path(directory))
+    inputs = read_inputs(folder)
     ledger = Ledger(
         ionic_steps=sum(run.ionic_steps for run in runs),
         electronic_steps=sum(run.electronic_steps or 0 for run in runs),
@@ -70,24 +75,26 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
     return Outcome(structure=end, ledger=ledger, trajectory_length=last.ionic_steps)
 
 
-def _everything(directory: Path, where: str | None) -> tuple[list[Execution], tuple[Attempt, ...]]:
-    """Return the executions of a relaxation, trials of moments first, and the same as attempts."""
-    executions: list[Execution] = []
-    attempts: tuple[Attempt, ...] = ()
-    for folder in sorted(path for path in directory.glob(TRIALS) if path.is_dir()):
+def read_all_executions(directory: str | Path, *, trajectories: bool = False) -> tuple[Execution, ...]:
+    """Return the executions of a relaxation in order, the trials of moments first, as `read_executions` does."""
+    return tuple(one for _, found in _everything(Path(directory), trajectories=trajectories) for one in found)
+
+
+def _everything(directory: Path, *, trajectories: bool = False) -> list[tuple[Path, tuple[Execution, ...]]]:
+    """Return the executions of a relaxation by folder: those in which moments were tried, then its own."""
+    found = []
+    for folder in (*sorted(path for path in directory.glob(TRIALS) if path.is_dir()), directory):
         try:
-            found = read_executions(folder)
+            found.append((folder, read_executions(folder, trajectories=trajectories)))
         except InputError:  # it came to nothing
-            continue
-        executions += found
-        attempts += attempts_of(found, where and f"{where}/{folder.name}")
-    try:
-        found = read_executions(directory)
-    except InputError:
-        if not executions:
-            raise
-        return executions, attempts
-    return [*executions, *found], attempts + attempts_of(found, where)
+            if folder == directory and not found:
+                raise
+    return found
+
+
+def _name(place: Path, folder: Path, where: str | None) -> str | None:
+    """Return what attempts in `place` call it, if they call the relaxation's folder `where`."""
+    return where if where is None or place == folder else f"{where}/{place.name}"
 
 
 def _told(runs: Sequence[VaspRun]) -> float | None:
@@ -127,6 +134,7 @@ def combined(earlier: Ledger | None, now: Ledger | None) -> Ledger | None:
         return now
     attempts = (*before, *now.attempts)
     electronic = [attempt.electronic_steps for attempt in attempts]
+    rattle = [note for note in earlier.notes if note.startswith(RATTLED)]
     kept = len(before) == len(earlier.attempts)  # else what the folder told before is in there too
     return now.model_copy(
         update={
@@ -137,7 +145,7 @@ def combined(earlier: Ledger | None, now: Ledger | None) -> Ledger | None:
             "point_group_start": earlier.point_group_start,
             "wall_seconds": _sum(earlier.wall_seconds, now.wall_seconds) if kept else earlier.wall_seconds,
             "core_hours": _sum(earlier.core_hours, now.core_hours) if kept else earlier.core_hours,
-            "notes": tuple(dict.fromkeys((*remarks(attempts, now.point_group_end), *now.notes))),
+            "notes": tuple(dict.fromkeys((*remarks(attempts, now.point_group_end), *rattle, *now.notes))),
         }
     )
 

@@ -95,6 +95,7 @@ class SiteMap(Frozen):
     markers: str = Field(description="one digit per row: 0 pristine, 1 substitution, 2 vacancy, 3 inserted")
     unrelaxed: Table = Field(description="Cartesian, Å")
     predicted: Table | None = Field(default=None, description="Cartesian, Å")
+    rattle: Table | None = Field(default=None, description="added to the start, the same in both arms, Å; None: none")
     relaxed: Table | None = Field(default=None, description="Cartesian, Å; a placeholder keeps its unrelaxed row")
     last: Table | None = Field(default=None, description="Cartesian, Å; where an unfinished relaxation stopped")
     permutation: tuple[int, ...] = Field(description="engine row k holds table row permutation[k]")

@@ -178,7 +178,9 @@ class Case:
         """
         numbers, markers = nodes(self.pristine.host, self.configuration)
         atoms = np.flatnonzero(markers != VACANCY)
-        order = self.engine.site_order(self.structure(start))
+        permutation = atoms[list(self.engine.site_order(self.structure(start)))]
+        running = earlier is not None and earlier.status == "running"  # its folder is looked for by `take_over`
+        place = earlier.provenance if earlier is not None and running else Provenance()
         return DefectRecord(
             id=self.record_id(start),
             configuration_id=self.configuration_id,
@@ -196,12 +198,27 @@ class Case:
                 unrelaxed=self.unrelaxed,
                 predicted=self.predicted,
                 last=earlier.sites.last if earlier and earlier.sites else None,
-                permutation=tuple(atoms[list(order)].tolist()),
+                rattle=self._rattle(permutation),
+                permutation=tuple(permutation.tolist()),
             ),
             prediction=self.note,
             ledger=earlier.ledger if earlier else None,
-            provenance=Provenance(versions=versions(), started=now(), job_uuid=job_uuid),
+            provenance=Provenance(
+                versions=versions(),
+                started=now(),
+                job_uuid=job_uuid,
+                hostname=place.hostname,
+                directory=place.directory,
+            ),
         )
+
+    def _rattle(self, permutation: npt.NDArray[np.int64]) -> FloatArray | None:
+        vectors = self.engine.rattle(len(permutation))
+        if vectors is None:
+            return None
+        table = np.zeros_like(self.unrelaxed)
+        table[permutation] = vectors
+        return table
 
 
 def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | None) -> DefectRecord:

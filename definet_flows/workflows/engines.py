@@ -19,8 +19,9 @@ from definet_flows.errors import InputError
 from definet_flows.ledger import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES
 from definet_flows.schemas import content_hash
 from definet_flows.workflows.forcefield import PotentialRelaxMaker, require_potential, weights_file
-from definet_flows.workflows.vasp import VaspDefectRelaxMaker
-from definet_flows.workflows.vasp_inputs import mark_defects, site_order
+from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
+from definet_flows.workflows.vasp_inputs import mark_defects, rattle_vectors, site_order
+from definet_flows.workflows.vasp_run import RECORD_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from definet_flows.schemas import FloatArray
-
-
-RECORD_FILE = "definet_record.json"
-"""File in a VASP job's folder that names its record."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +68,30 @@ class Engine:
         """
         return mark_defects(start, unrelaxed, defects) if isinstance(self.maker, VaspDefectRelaxMaker) else start
 
-    def relaxation(self, structure: Structure, record_id: str | None = None) -> Job:
+    def relaxation(self, structure: Structure, record_id: str | None = None, store: str | None = None) -> Job:
         """Return the job that relaxes a structure.
 
-        A VASP job leaves the id of its record in its folder (`RECORD_FILE`), so that a run killed with all its
-        parents can be found. The Maker is a copy: atomate2 writes into the fields of the one it runs.
+        A VASP job leaves the id of its record, and the name of the store, in its folder (`RECORD_FILE`), so that a
+        run killed with all its parents can be found. The Maker is a copy: atomate2 writes into the fields of the
+        one it runs.
         """
         maker = deepcopy(self.maker)
         if record_id is not None and isinstance(maker, BaseVaspMaker):
-            maker.write_additional_data[RECORD_FILE.replace(".", ":")] = {"record": record_id}
+            maker.write_additional_data[RECORD_KEY] = {"record": record_id, "store": store}
         return cast("Job", maker.make(structure))
 
     def site_order(self, start: Structure) -> tuple[int, ...]:
         """Return the engine's permutation: row k of its output is row `site_order(start)[k]` of `start`."""
         return site_order(start) if isinstance(self.maker, VaspDefectRelaxMaker) else tuple(range(len(start)))
+
+    def rattle(self, n_atoms: int) -> FloatArray | None:
+        """Return by how much the engine moves each atom of a start, Å, in its own order, [n_atoms, 3]; None: not."""
+        if not isinstance(self.maker, VaspDefectRelaxMaker):
+            return None
+        generator = self.maker.input_set_generator
+        if not isinstance(generator, VaspDefectSetGenerator) or not generator.rattle:
+            return None
+        return rattle_vectors(n_atoms, generator.rattle, generator.rattle_seed)
 
 
 def _sevennet() -> Maker:

@@ -171,7 +171,7 @@ def relax_configuration(
         starts = case.starts(control=control)
         done = [start for start in starts if records.has_done(case.record_id(start))]
         begun = {start: records.record(case.record_id(start)) for start in starts if start not in done}
-        arms = {start: _relaxation(case, start, earlier) for start, earlier in begun.items()}
+        arms = {start: _relaxation(case, start, earlier, store) for start, earlier in begun.items()}
         running = [case.running(start, arm.output.uuid, begun[start]) for start, arm in arms.items()]
         if running:
             records.put(*running)
@@ -186,11 +186,11 @@ def relax_configuration(
     return Response(replace=Flow(jobs, output=known + [recording.output for recording in jobs[1::2]]))
 
 
-def _relaxation(case: Case, start: Start, earlier: DefectRecord | None) -> Job:
+def _relaxation(case: Case, start: Start, earlier: DefectRecord | None, store: str | None) -> Job:
     """Return the job of one arm; one that failed before goes on from its last positions."""
     stopped = earlier is not None and earlier.sites is not None and earlier.sites.last is not None
     structure = next_structure(earlier, case.engine) if earlier and stopped else case.structure(start)
-    return case.engine.relaxation(structure, case.record_id(start))
+    return case.engine.relaxation(structure, case.record_id(start), store)
 
 
 def _recorded(arm: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
@@ -210,7 +210,7 @@ def resume_relaxation(record_id: str, *, engine: str | Maker, store: str | None)
         if record is None:
             msg = f"no record {record_id} in store {records.name!r}"
             raise InputError(msg)
-        arm = resolved.relaxation(next_structure(record, resolved), record.id)
+        arm = resolved.relaxation(next_structure(record, resolved), record.id, store)
         records.put(resumed(record, arm.output.uuid))
     arm, recording = _recorded(arm, record, store)
     return Response(replace=Flow([arm, recording], output=[recording.output]))

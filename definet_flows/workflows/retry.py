@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, job
 
 from definet_flows.errors import InputError
-from definet_flows.ledger import Outcome, read_relaxation
 from definet_flows.stores import Filter, Records
-from definet_flows.workflows.arms import arms_hash, completed
-from definet_flows.workflows.engines import RECORD_FILE, resolve_engine
+from definet_flows.workflows.arms import arms_hash
+from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.jobs import resume_relaxation, survive_parents
-from definet_flows.workflows.provenance import now
-from definet_flows.workflows.vasp_run import folder_name
+from definet_flows.workflows.relaunch import read_claim, stopped
+from definet_flows.workflows.vasp_run import RECORD_FILE, folder_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,24 +89,16 @@ def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:
         Tree of job folders in which nothing runs any more. A job's folder names its record; those still marked
         running get the steps and the last positions that the folder holds.
     """
-    found = []
-    for path in sorted(Path(folder).rglob(RECORD_FILE)):
-        record = records.record(json.loads(path.read_text())["record"])
-        where = folder_name(path.parent)
-        known = record.ledger.attempts if record is not None and record.ledger is not None else ()
-        if record is None or record.status != "running" or where in {attempt.directory for attempt in known}:
+    found: dict[str, DefectRecord] = {}
+    for path in sorted(Path(folder).rglob(RECORD_FILE), key=lambda path: path.stat().st_mtime):
+        told = read_claim(path)
+        known = str(told.get("record"))
+        record = found.get(known) or records.record(known)
+        where = str(told.get("place") or folder_name(path.parent))
+        attempts = record.ledger.attempts if record is not None and record.ledger is not None else ()
+        if record is None or record.status == "done" or where in {attempt.directory for attempt in attempts}:
             continue
-        found.append(_killed(record, path.parent, where))
-    records.put(*found)
-    return found
-
-
-def _killed(record: DefectRecord, folder: Path, where: str) -> DefectRecord:
-    machine, _, directory = where.partition(":")
-    try:
-        outcome = read_relaxation(folder, where=where)
-    except InputError:
-        outcome = Outcome(None, None, None)
-    stopped = Outcome(outcome.structure, outcome.ledger, None, f"killed in {where}")
-    placed = record.provenance.model_copy(update={"hostname": machine, "directory": directory, "finished": now()})
-    return completed(record.model_copy(update={"provenance": placed}), stopped)
+        if record.status == "running" or known in found:
+            found[known] = stopped(record, path.parent, where)
+    records.put(*found.values())
+    return list(found.values())

@@ -20,6 +20,8 @@ from pymatgen.io.vasp import Kpoints
 
 from definet_flows.errors import InputError
 from definet_flows.hosts.layer import layer_gap
+from definet_flows.ledger import RATTLED
+from definet_flows.workflows.relaunch import take_over
 from definet_flows.workflows.vasp_inputs import (
     CONTINUED,
     SpinPreset,
@@ -30,7 +32,13 @@ from definet_flows.workflows.vasp_inputs import (
     starting_moments,
     valence_electrons,
 )
-from definet_flows.workflows.vasp_run import count_steps, failed_document, fresh_handlers, require_own_folder
+from definet_flows.workflows.vasp_run import (
+    RECORD_KEY,
+    count_steps,
+    failed_document,
+    fresh_handlers,
+    require_own_folder,
+)
 from definet_flows.workflows.vasp_spin import try_moments
 
 if TYPE_CHECKING:
@@ -202,7 +210,8 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
         Where the number of electrons is even: total starting moments to try beside 0, μB, such as (2.0,). Each
         costs one force evaluation, which counts; the relaxation starts with the one of lowest energy.
     store_trajectory
-        Keep the last execution's trajectory, in the additional store `data`; the document holds no ionic steps.
+        Keep the trajectories of all executions, in the additional store `data`: `relaxation.trajectory` of the
+        document is a list with one for each attempt of the ledger (None where VASP wrote no step).
 
     Examples
     --------
@@ -244,31 +253,37 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
         require_own_folder(folder)
         runner = self._runner()
         began = time.monotonic()
+        structure, notes = _begun(runner, structure, folder)
         try:
             if self.spin_trials:
                 try_moments(runner, structure, self.spin_trials)
             response: Response[Any] = BaseVaspMaker.make.original(runner, structure, prev_dir)  # type: ignore[attr-defined]
-            notes = _notes(self.input_set_generator, structure)
-            count_steps(response.output, folder, time.monotonic() - began, notes)
+            wall = time.monotonic() - began
+            count_steps(response.output, folder, wall, notes, trajectories=self.store_trajectory)
         except Exception as error:  # custodian, a full disk, an output cut off: a result to record
             logger.exception("%s failed in %s", self.name, folder)
-            return Response(output=failed_document(folder, error, time.monotonic() - began))
-        if not self.store_trajectory:
-            for calculation in response.output.calcs_reversed:
-                calculation.output.ionic_steps = None
+            wall = time.monotonic() - began
+            return Response(output=failed_document(folder, error, wall, notes, trajectories=self.store_trajectory))
+        for calculation in response.output.calcs_reversed:
+            calculation.output.ionic_steps = None
         return response
 
     def _runner(self) -> VaspDefectRelaxMaker:
         """Return a copy for one run: atomate2 writes into its Maker's fields, and handlers remember what they saw."""
         runner = deepcopy(self)
         runner.run_vasp_kwargs.setdefault("handlers", fresh_handlers())
-        runner.task_document_kwargs.setdefault("store_trajectory", "partial" if self.store_trajectory else "no")
         return runner
 
 
-def _notes(generator: VaspInputGenerator, structure: Structure) -> tuple[str, ...]:
+def _begun(runner: VaspDefectRelaxMaker, structure: Structure, folder: Path) -> tuple[Structure, tuple[str, ...]]:
+    """Return what to relax here, and notes: an earlier launch of the same job may have come some way."""
+    notes: tuple[str, ...] = ()
+    claim = runner.write_additional_data.pop(RECORD_KEY, None)
+    if claim is not None:
+        structure, notes = take_over(claim, structure, folder)
+    generator = runner.input_set_generator
     if not isinstance(generator, VaspDefectSetGenerator) or not generator.rattle:
-        return ()
+        return structure, notes
     if structure.properties.get(CONTINUED):
-        return ()
-    return (f"start rattled: every atom by {generator.rattle:g} Å, seed {generator.rattle_seed}",)
+        return structure, notes
+    return structure, (*notes, f"{RATTLED}: every atom by {generator.rattle:g} Å, seed {generator.rattle_seed}")

@@ -139,15 +139,20 @@ def starting_moments(
     return [float(x) for x in near * shared / max(near.sum(), 1)]
 
 
-def rattled(structure: Structure, amplitude: float, seed: int) -> Structure:
-    """Return the structure with every atom moved by `amplitude` Å in a random direction of its own.
+def rattle_vectors(n_atoms: int, amplitude: float, seed: int) -> FloatArray:
+    """Return displacements of length `amplitude` in random directions, Å, [n_atoms, 3].
 
-    The displacements depend on the seed and the number of atoms alone: both arms of a pair get the same.
+    They depend on nothing but the arguments: numpy has frozen this generator's stream for all versions.
     """
-    directions = np.random.default_rng(seed).normal(size=(len(structure), 3))
-    directions *= amplitude / np.linalg.norm(directions, axis=1, keepdims=True)
+    directions = np.random.RandomState(seed).normal(size=(n_atoms, 3))
+    vectors: FloatArray = directions * amplitude / np.linalg.norm(directions, axis=1, keepdims=True)
+    return vectors
+
+
+def rattled(structure: Structure, amplitude: float, seed: int) -> Structure:
+    """Return the structure with its atoms moved by `rattle_vectors`: both arms of a pair get the same."""
     moved = structure.copy()
-    for row, vector in enumerate(directions):
+    for row, vector in enumerate(rattle_vectors(len(structure), amplitude, seed)):
         moved.translate_sites([row], vector, frac_coords=False, to_unit_cell=False)
     return moved
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,22 @@ from custodian.vasp.handlers import VASP_BACKUP_FILES, PositiveEnergyErrorHandle
 from emmet.core.tasks import TaskDoc
 
 from definet_flows.errors import InputError
-from definet_flows.ledger import Outcome, read_relaxation
+from definet_flows.ledger import Outcome, read_all_executions, read_relaxation
 from definet_flows.ledger.documents import COUNTED, counted
 
 if TYPE_CHECKING:
     from custodian.custodian import ErrorHandler
 
+RECORD_FILE = "definet_record.json"
+"""File in a VASP job's folder that names its record."""
+RECORD_KEY = RECORD_FILE.replace(".", ":")
+"""Its name in a Maker's `write_additional_data`: FireWorks takes no dots in keys."""
+
 _ARCHIVES = "error.*.tar.gz"
 _LEFTOVERS = ("OUTCAR*", "vasprun.xml*", _ARCHIVES, "custodian.json*")
 _WORDS = ("std_err.txt", "vasp.out")  # where VASP, or what starts it, says why it stopped
 _LONGEST = 500  # characters of an error
+_OUT_OF_TIME = "Walltime reached"  # custodian's word for what its WalltimeHandler did
 
 
 class ArchivingPositiveEnergyHandler(PositiveEnergyErrorHandler):
@@ -68,16 +75,57 @@ def folder_name(directory: Path) -> str:
     return f"{socket.gethostname()}:{directory.resolve()}"
 
 
-def failed_document(directory: Path, error: Exception, wall_seconds: float) -> TaskDoc:
+def failed_document(
+    directory: Path, error: Exception, wall_seconds: float, notes: tuple[str, ...] = (), *, trajectories: bool = False
+) -> TaskDoc:
     """Return the document of a run that ended in an error: what it computed, and where it stopped."""
-    where = folder_name(directory)
     words = " ".join(f"{type(error).__name__}: {error}{_last_words(directory)}".split())[:_LONGEST]
     try:
-        outcome = read_relaxation(directory, where=where, wall_seconds=wall_seconds)
+        outcome = _outcome(directory, wall_seconds, notes)
     except InputError:
         outcome = Outcome(None, None, None)
-    failed = Outcome(outcome.structure, outcome.ledger, outcome.trajectory_length, words)
-    return TaskDoc(dir_name=where, state="failed", calcs_reversed=[], **{COUNTED: counted(failed)})
+    told = _told(replace(outcome, error=words), directory, trajectories=trajectories)
+    return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: told})
+
+
+def count_steps(
+    document: TaskDoc, directory: Path, wall_seconds: float, notes: tuple[str, ...] = (), *, trajectories: bool = False
+) -> None:
+    """Add to a document what its folder holds: all executions, archived ones included.
+
+    Parameters
+    ----------
+    document
+        Of the last execution.
+    directory
+        The folder.
+    wall_seconds
+        Wall time of all of it, s.
+    notes
+        What a reader of the ledger must know beside what the folder tells.
+    trajectories
+        Add the trajectory of every execution too, in order; jobflow moves them to the additional store `data`.
+    """
+    outcome = _outcome(directory, wall_seconds, notes)
+    setattr(document, COUNTED, _told(outcome, directory, trajectories=trajectories))
+
+
+def _outcome(directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> Outcome:
+    outcome = read_relaxation(directory, where=folder_name(directory), wall_seconds=wall_seconds)
+    if outcome.ledger is None:
+        msg = f"no ledger of {directory}"
+        raise InputError(msg)
+    ledger = outcome.ledger.model_copy(update={"notes": (*outcome.ledger.notes, *notes)})
+    late = _OUT_OF_TIME in ledger.attempts[-1].corrections and not ledger.converged
+    return replace(outcome, ledger=ledger, error="stopped before the wall time ran out" if late else None)
+
+
+def _told(outcome: Outcome, directory: Path, *, trajectories: bool) -> dict[str, Any]:
+    told = counted(outcome)
+    if trajectories and outcome.ledger is not None:
+        frames = [one.trajectory for one in read_all_executions(directory, trajectories=True)]
+        told["trajectory"] = [None if one is None else one.to_pmg().as_dict() for one in frames]
+    return told
 
 
 def _last_words(directory: Path) -> str:
@@ -88,13 +136,3 @@ def _last_words(directory: Path) -> str:
         if told := [line.strip() for line in lines if line.strip()]:
             return f"; {name} ends: {told[-1]}"
     return ""
-
-
-def count_steps(document: TaskDoc, directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> None:
-    """Add to a document what its folder holds: all executions, archived ones included."""
-    outcome = read_relaxation(directory, where=folder_name(directory), wall_seconds=wall_seconds)
-    if outcome.ledger is None:
-        msg = f"no ledger of {directory}"
-        raise InputError(msg)
-    ledger = outcome.ledger.model_copy(update={"notes": (*outcome.ledger.notes, *notes)})
-    setattr(document, COUNTED, counted(Outcome(outcome.structure, ledger, outcome.trajectory_length)))

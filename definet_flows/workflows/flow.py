@@ -31,6 +31,9 @@ DEFAULT_SUPERCELL = (8, 8, 1)
 DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the weights that come with the package."""
 
+CONFIGURATION = "configuration_id"
+"""Entry in the metadata of every job that works for one configuration."""
+
 _PATHS = (".safetensors", ".jsonl")
 
 
@@ -157,10 +160,10 @@ class DefectFlowMaker(Maker):
 
     def assemble(self, campaign: Campaign) -> Flow:
         """Return the flow of a campaign that `campaign` has returned."""
-        prepared = self._prepared(campaign)
         parts = campaign.parts(self.batch_size)
         if len(parts) == 1:
-            return self._flow(campaign, [prepared, *self._batch(campaign, prepared)])
+            return self.workflow(campaign)
+        prepared = self._prepared(campaign)
         batches = [self._flow(part, self._batch(part, prepared)) for part in parts]
         return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
 
@@ -169,11 +172,20 @@ class DefectFlowMaker(Maker):
 
         Whichever runs first relaxes the host, those that begin after it has ended reuse it. Raises as `make`.
         """
-        flows = []
-        for part in self.campaign(host).parts(self.batch_size):
-            prepared = self._prepared(part)
-            flows.append(self._flow(part, [prepared, *self._batch(part, prepared)]))
-        return flows
+        return [self.workflow(part) for part in self.campaign(host).parts(self.batch_size)]
+
+    def workflow(self, part: Campaign, ahead: Sequence[Configuration] = ()) -> Flow:
+        """Return the flow of a part of a campaign, complete in itself, with one prediction job.
+
+        Parameters
+        ----------
+        part
+            What `Campaign.parts` returned.
+        ahead
+            Configurations of other parts that the prediction job predicts as well, so that theirs find them done.
+        """
+        prepared = self._prepared(part)
+        return self._flow(part, [prepared, *self._batch(part, prepared, ahead)])
 
     def campaign(self, host: Structure | str | Path) -> Campaign:
         """Return the host's supercell, its configurations and the weights' hash, everything checked.
@@ -236,7 +248,7 @@ class DefectFlowMaker(Maker):
         prepared.name = f"host {campaign.host.formula}"
         return prepared
 
-    def _batch(self, part: Campaign, prepared: Job) -> list[Job]:
+    def _batch(self, part: Campaign, prepared: Job, ahead: Sequence[Configuration] = ()) -> list[Job]:
         """Return the jobs of one batch, its totals last."""
         predicted = predict_batch(
             prepared.output,
@@ -245,6 +257,7 @@ class DefectFlowMaker(Maker):
             weights=part.weights,
             store=self._store,
             allow_unseen_host=self.allow_unseen_host,
+            ahead=tuple(ahead),
         )
         predicted.name = f"predict {len(part.ids)} of {part.host.formula}"
         relaxations = []
@@ -259,6 +272,7 @@ class DefectFlowMaker(Maker):
                 predicted=predicted.output,
             )
             relaxation.name = f"relax {configuration.name}"
+            relaxation.update_metadata({CONFIGURATION: configuration_id})
             relaxations.append(survive_parents(relaxation))
         return [predicted, *relaxations, self._totals(part, prepared, relaxed=relaxations)]
 

@@ -108,8 +108,15 @@ def predict_batch(
     weights: str,
     store: str | None,
     allow_unseen_host: bool,
+    ahead: Sequence[Configuration] = (),
 ) -> dict[str, int]:
     """Predict and judge all configurations, and write the predictions; what is stored already is only judged.
+
+    Parameters
+    ----------
+    ahead
+        Configurations of other workflows, predicted too if anything has to be: the first of several workflows that
+        gets a GPU then serves them all.
 
     Returns
     -------
@@ -124,6 +131,9 @@ def predict_batch(
         raise InputError(msg)
     with open_store(store) as records:
         stored = [prediction_of(records, pristine, configuration, weights) for configuration in configurations]
+        if any(known is None or known.displacements is None for known in stored):
+            configurations = [*configurations, *ahead]
+            stored += [prediction_of(records, pristine, configuration, weights) for configuration in ahead]
         predictions = complete(checkpoint, pristine, configurations, stored, allow_unseen_host=allow_unseen_host)
         records.put(*predictions)
     asked = sum(known is None or known.displacements is None for known in stored)

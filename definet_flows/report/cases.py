@@ -1,0 +1,107 @@
+"""Finding what a person means by an id: the relaxations of one configuration, from both starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import DefectRecord, Pair, PredictionNote
+from definet_flows.stores import Filter
+
+if TYPE_CHECKING:
+    from definet_flows.stores import Records
+
+_ID = 32  # characters of a whole id
+_SHOWN = 5  # candidates named in an error
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Both arms of one configuration under one set of settings; one of them may be missing."""
+
+    unrelaxed: DefectRecord | None
+    predicted: DefectRecord | None
+    pair: Pair | None
+
+    @property
+    def records(self) -> list[DefectRecord]:
+        """The arms that there are, the unrelaxed one first."""
+        return [one for one in (self.unrelaxed, self.predicted) if one is not None]
+
+    @property
+    def shown(self) -> DefectRecord:
+        """The arm whose structures are told of: the predicted one where it is done, else the unrelaxed one."""
+        done = [one for one in (self.predicted, self.unrelaxed) if one is not None and one.status == "done"]
+        return (done or self.records[::-1])[0]
+
+    @property
+    def note(self) -> PredictionNote | None:
+        """What the network said, as either arm has it."""
+        return next((one.prediction for one in self.records[::-1] if one.prediction is not None), None)
+
+
+def find_cases(records: Records, identity: str) -> list[Case]:
+    """Return the cases that an id means: all of a configuration, or the one that a record belongs to.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    identity
+        A configuration_id or the id of a record, or the beginning of either.
+
+    Raises
+    ------
+    InputError
+        If nothing or more than one configuration begins like that.
+    """
+    configuration_id, record_id = _resolve(records, identity)
+    where = Filter(configuration_ids=(configuration_id,))
+    pairs = list(records.pairs(where))
+    arms: dict[str, list[DefectRecord]] = {}
+    for record in records.records(where):
+        arms.setdefault(record.settings_hash, []).append(record)
+    cases = [case for _, found in sorted(arms.items()) for case in _cases(found, pairs)]
+    return [case for case in cases if record_id is None or record_id in {one.id for one in case.records}]
+
+
+def _cases(found: list[DefectRecord], pairs: list[Pair]) -> list[Case]:
+    """Return one case for each predicted arm, or the lone unrelaxed one."""
+    unrelaxed = next((one for one in found if one.start == "unrelaxed"), None)
+    predicted = sorted((one for one in found if one.start == "predicted"), key=lambda one: one.id)
+    if not predicted:
+        return [Case(unrelaxed, None, None)]
+    verdicts = {(pair.settings_hash, pair.weights): pair for pair in pairs}
+    return [
+        Case(unrelaxed, one, verdicts.get((one.settings_hash, one.prediction.weights)) if one.prediction else None)
+        for one in predicted
+    ]
+
+
+def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
+    """Return the configuration_id, and the id of the record if that is what was given."""
+    given = identity.strip().lower()
+    if len(given) == _ID:
+        record = records.record(given)
+        if record is not None:
+            return record.configuration_id, record.id
+    found: dict[str, tuple[str, set[str]]] = {}
+    for row in records.ledgers():
+        by_record = row.id.startswith(given)
+        if given and (by_record or row.configuration_id.startswith(given)):
+            _, ids = found.setdefault(row.configuration_id, (row.name, set()))
+            ids.update([row.id] if by_record else [])
+    if len(found) != 1:
+        raise InputError(_complaint(identity, found))
+    [(configuration_id, (_, ids))] = found.items()
+    whole = configuration_id.startswith(given)
+    return configuration_id, None if whole or len(ids) != 1 else ids.pop()
+
+
+def _complaint(identity: str, found: dict[str, tuple[str, set[str]]]) -> str:
+    if not found:
+        return f"no configuration or record begins with {identity!r}: `definet report` lists the ids"
+    some = ", ".join(f"{one[:12]} ({name})" for one, (name, _) in sorted(found.items())[:_SHOWN])
+    more = ", ..." if len(found) > _SHOWN else ""
+    return f"{identity!r} begins the ids of {len(found)} configurations: {some}{more}; give more characters"

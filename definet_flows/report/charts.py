@@ -1,0 +1,68 @@
+"""Figures as plain data: what is drawn where and in which role. `interactive` and `static` draw them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from definet_flows.schemas import FloatArray
+
+Role = Literal["unrelaxed", "predicted", "neutral"]
+
+COLORS: dict[Role, str] = {"unrelaxed": "#d55e00", "predicted": "#2a7fba", "neutral": "#7f8790"}
+"""Told apart by the colour-blind, and at least 3:1 against the page's light and its dark ground."""
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Marks at x, y; a line joins them if asked."""
+
+    name: str
+    role: Role
+    x: FloatArray | list[str]
+    y: FloatArray
+    labels: tuple[str, ...] = ()
+    """Of each mark, plain text; shown when pointed at"""
+    line: Literal["", "solid", "dash"] = ""
+    marks: bool = True
+    hollow: bool = False
+    faint: bool = False
+    interval: tuple[FloatArray, FloatArray] | None = None
+    """Lower and upper ends of error bars"""
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Median, quartiles and range of the values at each category."""
+
+    name: str
+    role: Role
+    categories: list[str]
+    """One for each value; equal ones share a box"""
+    values: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """One figure."""
+
+    key: str
+    """Name of the file and of the element in the page"""
+    title: str
+    caption: str
+    """What is counted, and what is not"""
+    x: str
+    """Title of the axis, with its unit"""
+    y: str
+    series: tuple[Points | Boxes, ...]
+    log: bool = False
+    """Of the y axis"""
+    percent: bool = False
+    """The y axis is a share"""
+    diagonal: bool = False
+    """Equal scales and the line y = x"""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw; the caption then says why."""
+        return not self.series

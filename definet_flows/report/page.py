@@ -1,0 +1,157 @@
+"""The report: one HTML file with everything in it, that opens without a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+import definet_flows
+from definet_flows.report import summary
+from definet_flows.report.accuracy import accuracy_charts
+from definet_flows.report.costs import SHORT, cost_charts
+from definet_flows.report.files import replacing
+from definet_flows.report.interactive import figure_json
+from definet_flows.report.overlays import arrow_scale
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from definet_flows.report.charts import Chart
+    from definet_flows.report.overlays import Overlay
+    from definet_flows.report.reading import Contents
+
+_ASSETS = files("definet_flows.report") / "assets"
+_SCRIPTS = ("theme.js", "figures.js", "structures.js", "table.js")
+
+COLUMNS = (
+    "defects",
+    "host",
+    "sites",
+    "n",
+    "engine",
+    "weights",
+    "gate",
+    "unrelaxed",
+    "predicted",
+    "saved",
+    "error [Å]",
+    "outcome",
+    "why",
+    "configuration",
+)
+"""Of the table of configurations"""
+
+
+def all_charts(contents: Contents) -> list[Chart]:
+    """Return every chart of the report in the order of the page."""
+    return [*cost_charts(contents), *accuracy_charts(contents)]
+
+
+def write_page(contents: Contents, path: Path) -> int:
+    """Write the page and return its size, bytes; an existing file is replaced only by a complete one.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    html = render(contents).encode()
+    with replacing(path) as part:
+        part.write_bytes(html)
+    return len(html)
+
+
+def render(contents: Contents) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("definet_flows.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [get_plotlyjs(), _text("3Dmol-min.js"), *map(_text, _SCRIPTS)]
+    charts = all_charts(contents)
+    return environment.get_template("page.html.j2").render(
+        **_words(contents),
+        charts=charts,
+        style=_text("page.css"),
+        scripts=scripts,
+        hashes=[_csp_hash(script) for script in scripts],
+        data={
+            "charts": {chart.key: figure_json(chart) for chart in charts if not chart.empty},
+            "overlays": [_drawn(one) for one in contents.worst],
+            "columns": COLUMNS,
+            "rows": _table(contents),
+        },
+    )
+
+
+def _text(name: str) -> str:
+    text = (_ASSETS / name).read_text(encoding="utf-8")
+    assert "</script" not in text  # noqa: S101 - it would end the element that the text stands in
+    return text
+
+
+def _csp_hash(script: str) -> str:
+    """Return what allows this script, and no other, to run in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _words(contents: Contents) -> dict[str, Any]:
+    """Return what the template says in words."""
+    engines = sorted({row.engine for row in contents.rows})
+    return {
+        "contents": contents,
+        "total": contents.total,
+        "headline": summary.percent(contents.total.saving),
+        "headline_interval": summary.interval(contents.total.ionic),
+        "same_meaning": summary.SAME_MEANING,
+        "costs": summary.costs(contents.total),
+        "counts": summary.counts(contents.total),
+        "judges": summary.judges(engines),
+        "hosts": ", ".join(sorted({row.host for row in contents.rows})),
+        "configurations": len({row.configuration_id for row in contents.rows}),
+        "group_headings": summary.GROUP_HEADINGS,
+        "groups": {by: summary.group_rows(groups) for by, groups in contents.groups.items() if groups},
+        "columns": COLUMNS,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": definet_flows.__version__,
+    }
+
+
+def _drawn(one: Overlay) -> dict[str, Any]:
+    return one.model_dump(mode="json", exclude={"record_id", "largest"}) | {"scale": arrow_scale(one)}
+
+
+def _table(contents: Contents) -> list[list[object]]:
+    """Return the cells of the table, in the order of `COLUMNS`."""
+    return [
+        [
+            row.name,
+            row.host,
+            row.n_sites,
+            row.n_defects,
+            row.engine,
+            (row.weights or "")[:SHORT],
+            row.gate,
+            row.steps_unrelaxed,
+            row.steps_predicted,
+            _saved(row.steps_unrelaxed, row.steps_predicted),
+            None if row.key not in contents.errors else round(contents.errors[row.key], 4),
+            row.outcome,
+            row.error or row.reason,
+            row.configuration_id,
+        ]
+        for row in contents.rows
+    ]
+
+
+def _saved(unrelaxed: int | None, predicted: int | None) -> float | None:
+    return round(1 - predicted / unrelaxed, 4) if unrelaxed and predicted is not None else None

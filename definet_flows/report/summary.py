@@ -1,0 +1,131 @@
+"""The savings in words: the headline, what it counts, and beside it everything it leaves out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from definet_flows.stores.pairs import SAME_DISTANCE, SAME_ENERGY, SAME_MOMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from definet_flows.stores import Quantity, Savings
+
+POTENTIALS = {"sevennet", "chgnet"}
+"""Engines that are machine-learned potentials; what they save is no DFT time."""
+
+SAME_MEANING = f"ends within {SAME_DISTANCE:g} Å, {1000 * SAME_ENERGY:g} meV per cell and {SAME_MOMENT:g} μB"
+
+
+class Line(NamedTuple):
+    """One number of the summary."""
+
+    label: str
+    value: str
+    meaning: str
+
+
+def percent(share: float | None) -> str:
+    """Return a share in words; a dash where nothing can be stated."""
+    return "–" if share is None else f"{100 * share:.1f} %".replace("-", "−")
+
+
+def interval(quantity: Quantity) -> str:
+    """Return the 95 % interval in words; a dash below two pairs."""
+    if quantity.interval is None:
+        return "–"
+    low, high = quantity.interval
+    return f"{percent(low)} to {percent(high)}"
+
+
+def costs(total: Savings) -> list[Line]:
+    """Return the other costs and the bounds of the headline."""
+    return [
+        *(
+            Line(
+                f"{label} saved",
+                percent(one.saving),
+                f"95 % interval {interval(one)}; {one.pairs} pairs in the same minimum know it; "
+                f"campaign {percent(one.campaign)}, net {percent(one.spending.net)}"
+                if one.pairs
+                else "no pair in the same minimum knows it",
+            )
+            for label, one in (("electronic steps", total.electronic), ("core-hours", total.core_hours))
+        ),
+        Line(
+            "median pair",
+            percent(total.ionic.median_saving),
+            f"{_number(total.ionic.median_unrelaxed)} ionic steps from the unrelaxed start, "
+            f"{_number(total.ionic.median_predicted)} from the prediction (medians)",
+        ),
+        Line(
+            "the most that could be saved",
+            percent(total.ceiling),
+            "the optimiser's floor in every predicted arm: one line search of conjugate gradient is three evaluations, "
+            "any other optimiser needs two",
+        ),
+        Line("campaign", percent(total.campaign), "ionic saving with every gated-out configuration counted as none"),
+        Line(
+            "net",
+            percent(total.spending.net),
+            "of all ionic steps: controls, host relaxations and failures are paid for too; below zero where most "
+            "configurations have a control",
+        ),
+    ]
+
+
+def counts(total: Savings) -> list[Line]:
+    """Return how many of each there are; nothing is dropped in silence."""
+    return [
+        Line("same minimum", str(total.same_minimum), f"counted in the headline: {SAME_MEANING}"),
+        Line("better minimum", str(total.better_minimum), "the predicted end is lower; not in the headline"),
+        Line("other minimum", str(total.other_minimum), "the ends differ and the predicted one is not lower"),
+        Line("unconverged", str(total.unconverged), "an arm stopped above its force criterion"),
+        Line("not comparable", str(total.not_comparable), "the arms were given more than different positions"),
+        Line("gated out", str(total.gated), "prediction rejected, relaxed from the unrelaxed start only"),
+        Line("failed", str(total.failed), "relaxations that ended in an error"),
+        Line("not finished", str(total.running), "relaxations still running"),
+    ]
+
+
+def group_rows(groups: Mapping[str | int, Savings]) -> list[tuple[str, ...]]:
+    """Return one line of text for each group."""
+    return [
+        (
+            str(key),
+            percent(one.saving),
+            interval(one.ionic),
+            percent(one.core_hours.saving),
+            *map(str, (one.same_minimum, one.better_minimum, one.other_minimum, one.unconverged, one.not_comparable)),
+            *map(str, (one.gated, one.failed)),
+        )
+        for key, one in groups.items()
+    ]
+
+
+GROUP_HEADINGS = (
+    "ionic saved",
+    "95 % interval",
+    "core-hours saved",
+    "same",
+    "better",
+    "other",
+    "unconverged",
+    "not comparable",
+    "gated",
+    "failed",
+)
+
+
+def judges(engines: list[str]) -> str:
+    """Say what relaxed the structures, and that a potential is no DFT."""
+    names = ", ".join(engines)
+    potentials = [engine for engine in engines if engine in POTENTIALS]
+    if not potentials:
+        return f"Relaxed by {names}."
+    which = "a machine-learned potential" if len(potentials) == 1 else "machine-learned potentials"
+    return f"Relaxed by {names}. {', '.join(potentials)}: {which}, so these steps are not a saving of DFT."
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"

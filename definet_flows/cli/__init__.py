@@ -16,6 +16,7 @@ from definet_flows.cli import (  # noqa: F401 - each registers its commands
     probe,
     published,
     records,
+    report,
     retry,
     training,
 )

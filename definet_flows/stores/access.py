@@ -263,15 +263,19 @@ class Records:
         """Return the flat row of every record that matches; no structure is read."""
         if (paged := self._pages("record", where)) is not None:
             return list(filter(where.matcher(), pages.arms(paged)))
-        raws = self._query(where.criteria("record"), [*_ALWAYS, *ARM_PATHS])
+        raws = self._query(where.criteria("record"), self._projection(ARM_PATHS))
         return [arm_of(raw) for raw in raws]
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
             return list(filter(where.matcher(), pages.ends(paged)))
-        raws = self._query(where.criteria("pair"), [*_ALWAYS, *ENDS_PATHS])
+        raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
         return [ends_of(raw) for raw in raws]
+
+    def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
+        """Return the fields to ask for; what is in memory already is read as it is."""
+        return None if isinstance(self.store, JournalStore) else [*_ALWAYS, *paths]
 
     def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
         """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+_TIME = "last_updated"  # in every record, and in most documents the only thing that JSON cannot say
 _CRC_FIELD = b'{"crc":"%08x",'
 _CRC, _BODY = _CRC_FIELD.index(b"%"), len(_CRC_FIELD % 0)
 
@@ -67,7 +68,14 @@ def decode(line: bytes) -> Operation | None:
     if not line.endswith(b"\n") or line[:_BODY] != _CRC_FIELD % zlib.crc32(rest):
         return None
     operation: Operation = _loads(b"{" + rest)
-    return _revived(operation) if b'"$' in rest else operation
+    special = rest.count(b'"$')
+    if special:
+        times = [doc for doc in operation.get("put", ()) if isinstance(doc.get(_TIME), dict)]
+        for doc in times:
+            doc[_TIME] = json_util.object_hook(doc[_TIME])
+        if len(times) < special:
+            operation = _revived(operation)
+    return operation
 
 
 def _loads(text: bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -78,15 +86,11 @@ def _loads(text: bytes) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _revived(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return JSON with MongoDB's extended forms turned into what they mean, in place."""
+    """Return JSON with MongoDB's extended forms turned into what they mean."""
     if isinstance(value, dict):
-        for key, part in value.items():
-            if isinstance(part, dict | list):
-                value[key] = _revived(part)
-        return json_util.object_hook(value) if any(key.startswith("$") for key in value) else value
-    if any(isinstance(part, dict | list) for part in value):
-        return [_revived(part) if isinstance(part, dict | list) else part for part in value]
-    return value
+        whole = {key: _revived(part) for key, part in value.items()}
+        return json_util.object_hook(whole) if any(key.startswith("$") for key in whole) else whole
+    return [_revived(part) for part in value] if isinstance(value, list) else value
 
 
 def operations(file: BinaryIO) -> Iterator[tuple[int, Operation]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from definet_flows.errors import InputError
@@ -109,7 +110,7 @@ def ends_of(raw: Mapping[str, Any]) -> Ends:
 
 def _values(raw: Mapping[str, Any], paths: tuple[str, ...], needed: int) -> list[Any]:
     current = upgraded(dict(raw))
-    values = [_at(current, path) for path in paths]
+    values = [_at(current, parts) for parts in _split(paths)]
     if None in values[:needed]:
         field = paths[values.index(None)]
         msg = f"document {raw.get('id')}: {field}: missing; remove it from the store or write it anew"
@@ -117,8 +118,13 @@ def _values(raw: Mapping[str, Any], paths: tuple[str, ...], needed: int) -> list
     return values
 
 
-def _at(raw: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - whatever stands there
+@cache
+def _split(paths: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(path.split(".")) for path in paths)
+
+
+def _at(raw: Mapping[str, Any], parts: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever stands there
     value: Any = raw
-    for part in path.split("."):
+    for part in parts:
         value = value.get(part) if isinstance(value, dict) else None
     return value

@@ -1,0 +1,223 @@
+"""Which configurations to relax next, so that the network learns most for what is spent.
+
+A strategy is a small class: give it a name, say whether it needs uncertainties, and rank in `choose`; listed in
+`ACQUISITIONS` it is an option of `definet learn`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from definet_flows.errors import InputError
+
+if TYPE_CHECKING:
+    from definet_flows.schemas import FloatArray
+
+_SMALL = 1e-4  # Å; an error below this changes no ionic step
+_LEAST_STEPS = 2.0  # the start and one step
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """Ionic steps that a relaxation takes from a start with a known error.
+
+    The residual force of a quasi-Newton relaxation falls by about the same factor each step, so the number of steps
+    grows with the logarithm of the start's error.
+
+    Attributes
+    ----------
+    at_reference
+        Steps from a start whose mean error is `REFERENCE`.
+    per_e_fold
+        Steps more for an error e times as large.
+    seconds
+        Core-seconds of a step.
+    """
+
+    REFERENCE: ClassVar[float] = 0.01  # Å
+
+    at_reference: float = 15.0
+    per_e_fold: float = 5.0
+    seconds: float = 1.0
+
+    @classmethod
+    def fit(cls, errors: FloatArray, steps: FloatArray, seconds: float = 1.0) -> StepModel:
+        """Fit to relaxations whose starts' mean errors (Å) are known, [n]; the defaults stand for fewer than three."""
+        usable = errors > _SMALL
+        x = np.log(errors[usable] / cls.REFERENCE)
+        if usable.sum() < 3 or np.ptp(x) < 0.5:  # noqa: PLR2004 - nothing to fit a slope to
+            return cls(seconds=seconds)
+        slope, offset = np.polyfit(x, steps[usable], 1)
+        return cls(at_reference=float(offset), per_e_fold=max(float(slope), 0.0), seconds=seconds)
+
+    def steps(self, errors: FloatArray) -> FloatArray:
+        """Return the expected ionic steps from starts with these mean errors, Å."""
+        e_folds = np.log(np.maximum(errors, _SMALL) / self.REFERENCE)
+        return np.maximum(self.at_reference + self.per_e_fold * e_folds, _LEAST_STEPS)
+
+    def core_hours(self, errors: FloatArray) -> FloatArray:
+        """Return what relaxing from starts with these mean errors (Å) is expected to cost, h."""
+        return self.steps(errors) * self.seconds / 3600
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The configurations that are not relaxed yet.
+
+    Attributes
+    ----------
+    fingerprints
+        What tells configurations apart, [n, d]; near ones teach the same.
+    known
+        Those of the configurations that the network learned from, [m, d].
+    uncertainty
+        Expected mean |error| of the prediction, Å, [n]; None where the weights give none.
+    steps
+        Ionic steps and their cost as a function of a start's error.
+    """
+
+    fingerprints: FloatArray
+    known: FloatArray
+    uncertainty: FloatArray | None = None
+    steps: StepModel = StepModel()
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
+
+    @cached_property
+    def scale(self) -> float:
+        """Mean squared distance of a fingerprint from the mean: the square of what counts as near."""
+        return float(self.fingerprints.var(axis=0).sum()) or 1.0
+
+    def similarity(self, one: FloatArray) -> FloatArray:
+        """Return how like one fingerprint [d] all of them are, 0 to 1, [n]."""
+        squared: FloatArray = np.square(self.fingerprints - one).sum(1)
+        return np.exp(-squared / (2 * self.scale))
+
+
+class Acquisition(ABC):
+    """A strategy; the same pool, count and random state give the same choice."""
+
+    name: ClassVar[str]
+    needs_uncertainty: ClassVar[bool] = True
+
+    def select(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
+        """Return the indices of at most `count` configurations, the most wanted first.
+
+        Raises
+        ------
+        InputError
+            If the strategy needs uncertainties and the weights give none.
+        """
+        if self.needs_uncertainty and (pool.uncertainty is None or not np.isfinite(pool.uncertainty).all()):
+            msg = f"strategy {self.name!r} needs uncertainties, these weights give none: take --strategy random"
+            raise InputError(msg)
+        return self.choose(pool, min(count, len(pool)), random)
+
+    @abstractmethod
+    def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
+        """Return `count` indices into the pool; there are at least so many, with uncertainties if they are needed."""
+
+
+class Random(Acquisition):
+    """Draw uniformly: what every other strategy has to beat."""
+
+    name = "random"
+    needs_uncertainty = False
+
+    def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
+        """Draw without replacement."""
+        return [int(k) for k in random.permutation(len(pool))[:count]]
+
+
+class Uncertainty(Acquisition):
+    """Take the most uncertain ones."""
+
+    name = "uncertainty"
+
+    def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
+        """Rank by uncertainty, ties by lot."""
+        lot = random.permutation(len(pool))
+        return [int(k) for k in lot[np.argsort(-_uncertainty(pool)[lot], kind="stable")[:count]]]
+
+
+class DiverseUncertainty(Acquisition):
+    """Take uncertain ones that differ: each next one by its uncertainty times what is new about it.
+
+    New is what is unlike all that the network learned from and all that was chosen before.
+    """
+
+    name = "diverse"
+
+    def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
+        """Choose greedily; a configuration like one that was chosen counts for nothing."""
+        del random
+        uncertainty, novelty = _uncertainty(pool), np.ones(len(pool))
+        for one in pool.known:
+            novelty = np.minimum(novelty, 1 - pool.similarity(one))
+        chosen: list[int] = []
+        for _ in range(count):
+            score = uncertainty * novelty
+            score[chosen] = -1.0
+            chosen.append(int(score.argmax()))
+            novelty = np.minimum(novelty, 1 - pool.similarity(pool.fingerprints[chosen[-1]]))
+        return chosen
+
+
+class ExpectedSaving(Acquisition):
+    """Take what is expected to save most ionic steps, over the whole pool, for each core-hour it costs.
+
+    Relaxing x is taken to lower the error of y by the factor sqrt(1 - k(x, y)^2), as the posterior standard deviation
+    of a Gaussian process of unit prior would; steps follow from errors by the pool's `StepModel`. A pool above
+    `MOST_TARGETS` is represented by so many of its members, drawn by lot.
+    """
+
+    name = "saving"
+    MOST_TARGETS: ClassVar[int] = 1000
+
+    def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
+        """Choose greedily; each choice lowers the errors that the next one starts from."""
+        targets = random.permutation(len(pool))[: self.MOST_TARGETS]
+        errors = _uncertainty(pool)
+        cost, errors = pool.steps.core_hours(errors), errors[targets]
+        # Of each target's error (columns) after relaxing each one (rows); float32, as pools may be large.
+        left = np.empty((len(pool), len(targets)), dtype=np.float32)
+        for row, one in zip(left, pool.fingerprints, strict=True):
+            row[:] = np.sqrt(np.maximum(1 - pool.similarity(one)[targets] ** 2, 0.0))
+        chosen: list[int] = []
+        for _ in range(count):
+            saved = (pool.steps.steps(errors) - pool.steps.steps(errors * left)).sum(1) / cost
+            saved[chosen] = -1.0
+            chosen.append(int(saved.argmax()))
+            errors = errors * left[chosen[-1]]
+        return chosen
+
+
+ACQUISITIONS: dict[str, type[Acquisition]] = {
+    strategy.name: strategy for strategy in (Random, Uncertainty, DiverseUncertainty, ExpectedSaving)
+}
+"""Strategies by name."""
+
+
+def acquisition(name: str) -> Acquisition:
+    """Return the strategy of a name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if name not in ACQUISITIONS:
+        msg = f"unknown strategy {name!r}: one of {', '.join(ACQUISITIONS)}"
+        raise InputError(msg)
+    return ACQUISITIONS[name]()
+
+
+def _uncertainty(pool: Pool) -> FloatArray:
+    assert pool.uncertainty is not None  # noqa: S101 - `select` has checked
+    return pool.uncertainty

@@ -115,6 +115,8 @@ class Provenance(Frozen):
     finished: str | None = Field(default=None, description="UTC, ISO 8601")
     directory: str | None = None
     job_uuid: str | None = Field(default=None, description="the engine's job; its document holds the trajectory")
+    owner: str | None = Field(default=None, description="the job that began the relaxation: no other may while it runs")
+    pid: int | None = Field(default=None, description="process of a flow that ran in one process on `hostname`")
 
 
 class HostNote(Frozen):

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emmet.core.tasks import TaskDoc
 from flow_helpers import CU
-from jobflow import run_locally
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
 from monty.json import MontyDecoder, jsanitize
 from pymatgen.core import Structure
 from typer.testing import CliRunner
@@ -237,10 +239,54 @@ def test_a_machine_with_everything_passes(maker, standin):
     assert "2 configurations, 2 of them" in told["campaign"]
     assert "all 2 kinds" in told["domain"]
     assert "not told" in told["lattice"]
+    assert "kB for its result" in told["documents"]
+    assert "records, can be written" in told["records"]
+    assert "this machine" in told["workers"]
+    shown = " ".join(line.text for line in lines if line.subject == "")
+    assert shown.split(": FireWorks category ")[1:] == ["gpu relaxations", "cpu bookkeeping", "light"]
     assert standin.entries() == []
     maker.defects = ("Ag_Cu",)
     monkey = levels(preflight(maker, CU))
     assert (monkey["domain"], monkey["POTCAR"]) == ("warn", "fail")
+
+
+def test_what_cannot_be_written_is_told(maker, standin, monkeypatch):
+    maker.engine = VaspDefectRelaxMaker(store_trajectory=True)
+    documents = MemoryStore(key="uuid")
+    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents))
+    found = {line.subject: line for line in preflight(maker, CU)}
+    assert found["job store"].level == "ok"  # nothing is configured: journals
+
+    class Database(MemoryStore):
+        """A store that is not only in memory, as far as the check can tell."""
+
+    monkeypatch.setattr(checks, "MemoryStore", type("Other", (), {}))
+    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(Database(key="uuid")))
+    found = {line.subject: line for line in preflight(maker, CU)}
+    assert (found["job store"].level, "no additional store 'data'" in found["job store"].text) == ("fail", True)
+    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents, additional_stores={"data": MemoryStore()}))
+    found = {line.subject: line for line in preflight(maker, CU)}
+    assert (found["job store"].level, "can be written" in found["job store"].text) == ("ok", True)
+    assert "for each ionic step" in found["documents"].text
+
+    def refuse(*_, **__):
+        raise PermissionError("mongodb://user:secret@host")
+
+    monkeypatch.setattr(documents, "update", refuse)
+    found = {line.subject: line for line in preflight(maker, CU)}
+    assert found["job store"].level == "fail"
+    assert "secret" not in found["job store"].text
+    assert standin.entries() == []
+
+
+@real_output
+@pytest.mark.filterwarnings("ignore:No POTCAR file with matching TITEL:UserWarning")
+def test_the_size_of_a_result_is_foreseen():
+    document = TaskDoc.from_directory(SHARED / "GaN_Mg_Ga" / "q=0")
+    document.calcs_reversed[0].output.ionic_steps = None
+    fixed, per_atom = checks._RESULT
+    size = len(json.dumps(jsanitize(document, strict=True)))
+    assert fixed + per_atom * document.nsites == pytest.approx(size, rel=0.2)
 
 
 def test_vacuum_does_not_count_for_the_k_points():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,10 +45,15 @@ def check(
     allow_unseen_host: Annotated[
         bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
     ] = False,
+    placement: Annotated[
+        Path | None,
+        typer.Option(help="YAML: which worker runs which kind of job.  \\[default: categories gpu, cpu, light]"),
+    ] = None,
     store: options.Store = None,
 ) -> None:
     """Tell what `definet run` with the same options would do on this machine; exit code 1 if something would fail."""
     from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
+    from definet_flows.workflows.placement import read_placement
     from definet_flows.workflows.preflight import preflight
 
     recipe = read_recipe(
@@ -78,7 +84,7 @@ def check(
         store=store,
         allow_unseen_host=allow_unseen_host,
     )
-    lines = preflight(maker, host)
+    lines = preflight(maker, host, read_placement(placement))
     table = Table(show_header=False, box=None, pad_edge=False)
     for line in lines:
         table.add_row(_MARKS[line.level], line.subject, line.text)

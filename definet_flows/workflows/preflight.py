@@ -9,12 +9,14 @@ import warnings
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 import atomate2
 import jobflow
 import numpy as np
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from maggma.stores import MemoryStore
+from monty.json import jsanitize
 from pymatgen.core import Element
 from pymatgen.io.vasp import PotcarSingle
 
@@ -22,15 +24,17 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import dump
-from definet_flows.stores import open_store
+from definet_flows.stores import JournalStore, open_store
 from definet_flows.workflows.arms import Case, Pristine
 from definet_flows.workflows.engines import Engine, resolve_engine
+from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement
 from definet_flows.workflows.vasp import VaspDefectSetGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from maggma.core import Store
     from pymatgen.core import Structure
 
     from definet_flows.schemas import Host
@@ -41,6 +45,12 @@ KSPACING = 0.3
 
 _LAYER = 2
 _LARGE = 30_000  # bytes; what a record of 192 sites should stay below
+_LIMIT = 16_777_216  # bytes; MongoDB's largest document
+_RESULT = (
+    9_000,
+    1_800,
+)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
+_FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
 _HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, told in lines of their own
 
 Level = Literal["ok", "warn", "fail"]
@@ -55,8 +65,19 @@ class Line:
     level: Level = "ok"
 
 
-def preflight(maker: DefectFlowMaker, host: Structure | str | Path) -> list[Line]:
+def preflight(
+    maker: DefectFlowMaker, host: Structure | str | Path, placement: Placement = DEFAULT_PLACEMENT
+) -> list[Line]:
     """Return what a campaign would do on this machine, and what would fail; no job runs, no record is written.
+
+    Parameters
+    ----------
+    maker
+        The campaign's choices.
+    host
+        As in `DefectFlowMaker.make`.
+    placement
+        Which worker runs which kind of job where the campaign is launched into a queue.
 
     Raises
     ------
@@ -67,7 +88,7 @@ def preflight(maker: DefectFlowMaker, host: Structure | str | Path) -> list[Line
     lines = [*_host(campaign.host), *_configurations(campaign, engine)]
     if isinstance(engine.maker, BaseVaspMaker):
         lines += [*_settings(campaign.host, engine), *_potcars(campaign, engine), *_programs()]
-    lines += [*_stores(maker), *_workers(), *_model(maker, campaign)]
+    lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
     return lines
 
 
@@ -88,6 +109,11 @@ def _configurations(campaign: Campaign, engine: Engine) -> Iterator[Line]:
     count, controls = len(campaign.ids), len(campaign.controls)
     text = f"{count} configurations, {controls} of them from the unrelaxed start too: {count + controls} relaxations"
     yield Line("campaign", text, "ok" if controls else "warn")
+    yield from _documents(campaign, engine)
+
+
+def _documents(campaign: Campaign, engine: Engine) -> Iterator[Line]:
+    """Tell how large the documents of one relaxation become: record, job, and the engine's result."""
     pristine = Pristine(host=campaign.host, base=campaign.host.cartesian, source="as given")
     case = Case(pristine, campaign.configurations[0], engine, campaign.weights, None)
     record = case.running("unrelaxed", "0" * 36)
@@ -95,7 +121,22 @@ def _configurations(campaign: Campaign, engine: Engine) -> Iterator[Line]:
     table = record.sites.unrelaxed
     whole = record.sites.model_copy(update={"predicted": table, "relaxed": table})
     size = len(json.dumps(dump(record.model_copy(update={"sites": whole}))))
-    yield Line("record", f"about {size / 1000:.0f} kB each", "ok" if size < _LARGE else "warn")
+    yield Line("record", f"about {_kilobytes(size)} each", "ok" if size < _LARGE else "warn")
+    job = len(json.dumps(jsanitize(engine.relaxation(case.structure("unrelaxed"), record.id), strict=True)))
+    text = f"{_kilobytes(job)} for each relaxation's job"
+    if not isinstance(engine.maker, BaseVaspMaker):
+        yield Line("documents", text)
+        return
+    fixed, per_atom = _RESULT
+    result = fixed + per_atom * record.sites.n_atoms
+    text += f", about {_kilobytes(result)} for its result in the job store"
+    if getattr(engine.maker, "store_trajectory", False):
+        text += f", and {_kilobytes(_FRAME * record.sites.n_atoms)} for each ionic step in its store 'data'"
+    yield Line("documents", text, "ok" if max(job, result) < _LIMIT / 2 else "warn")
+
+
+def _kilobytes(size: float) -> str:
+    return f"{size / 1000:.0f} kB"
 
 
 # ------------------------------------------------------------------ VASP
@@ -169,35 +210,59 @@ def _programs() -> Iterator[Line]:
 # ------------------------------------------------------------------ around it
 
 
-def _stores(maker: DefectFlowMaker) -> Iterator[Line]:
+def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
     try:
-        with open_store(maker.store) as records:  # for writing: permissions and the lock are tried
+        with open_store(maker.store) as records:  # for writing: a journal's permissions and lock are tried
             count = sum(1 for _ in records.ledgers())
-            yield Line("records", f"{records.location}: {count} records")
+            if not isinstance(records.store, JournalStore):
+                _try_writing(records.store, "id")
+            yield Line("records", f"{records.location}: {count} records, can be written")
     except InputError as error:
         yield Line("records", str(error), "fail")
-    yield _attempt("job store", _job_store)
+    except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
+        yield Line("records", f"{type(error).__name__} on writing: check the user's role in the database", "fail")
+    yield _attempt("job store", lambda: _job_store(engine))
 
 
-def _job_store() -> str:
+def _job_store(engine: Engine) -> str:
     store = jobflow.SETTINGS.JOB_STORE
-    if isinstance(store.docs_store, MemoryStore):
+    if isinstance(store.docs_store, MemoryStore) and not isinstance(store.docs_store, JournalStore):
         return "none is configured: a run on this machine keeps journals in its folder"
+    extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
+    if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
+        msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"
+        raise InputError(msg)
     store.connect()
-    count = store.count()
-    store.close()  # type: ignore[no-untyped-call]
-    return f"{store.name}: {count} documents"
+    try:
+        count = store.count()
+        _try_writing(store.docs_store, "uuid")
+    finally:
+        store.close()  # type: ignore[no-untyped-call]
+    return f"{store.name}: {count} documents, can be written"
+
+
+def _try_writing(store: Store, key: str) -> None:
+    """Write a document that nothing reads, and take it away again; whatever forbids that is raised."""
+    token = f"definet check {uuid4()}"
+    store.update([{key: token}], key=key)
+    store.remove_docs({key: token})
 
 
 def _attempt(subject: str, look: Callable[[], str]) -> Line:
     try:
         return Line(subject, look())
+    except InputError as error:
+        return Line(subject, str(error), "fail")
     except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
-        return Line(subject, f"{type(error).__name__} on connecting: see jobflow's settings", "fail")
+        return Line(subject, f"{type(error).__name__} on connecting or writing: see jobflow's settings", "fail")
 
 
-def _workers() -> Iterator[Line]:
-    yield Line("workers", "no placement is set: predictions and relaxations go to whichever worker asks first")
+def _workers(placement: Placement) -> Iterator[Line]:
+    yield Line("workers", "`definet run`: this machine; in a queue:")
+    for kind, what in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
+        place = getattr(placement, kind)
+        worker = f"; worker {place.worker} of jobflow-remote" if place.worker else ""
+        yield Line("", f"{what}: FireWorks category {place.category}{worker}")
 
 
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[Line]:

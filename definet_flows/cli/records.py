@@ -1,72 +1,239 @@
-"""`definet savings`: what is asked of a record store."""
+"""`definet records` and `definet savings`: what is asked of a record store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from definet_flows.stores import Savings
+    from definet_flows.stores import Counts, Filter, Quantity, Savings
+
+HostName = Annotated[str | None, typer.Option("--host", help="Only this host, by reduced formula such as MoS2.")]
+Name = Annotated[str | None, typer.Option("--name", help="Only these defects, such as v_S+W_Mo.")]
+EngineName = Annotated[str | None, typer.Option("--engine", help="Only this engine, such as vasp.")]
+Where = Annotated[
+    list[str],
+    typer.Option(
+        help="Only these, as FIELD=VALUE, again for each: n_defects=2, n_sites=192, weights=(sha256), settings_hash=..."
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        help="One row for each host, name (defect kinds), n_defects, n_sites (size), weights (model version) or engine."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+records_app = typer.Typer(help="What relaxations there are; `records build` makes those that a dead job left out.")
+app.add_typer(records_app, name="records")
+
+
+def read_filter(host: str | None, name: str | None, engine: str | None, where: list[str]) -> Filter:
+    """Return the filter of what was typed.
+
+    Raises
+    ------
+    InputError
+        If there is no such field, or a value is of the wrong type.
+    """
+    from definet_flows.errors import InputError
+    from definet_flows.stores import Filter
+
+    given = {key: value for key, value in (("host", host), ("name", name), ("engine", engine)) if value is not None}
+    for item in where:
+        field, equals, value = item.partition("=")
+        if not equals or field in given:
+            msg = f"--where {item}: write each field once, as n_defects=2"
+            raise InputError(msg)
+        given[field] = value
+    return Filter.parse(given)
+
+
+@records_app.callback(invoke_without_command=True)
+def records(
+    context: typer.Context,
+    store: options.Store = None,
+    host: HostName = None,
+    name: Name = None,
+    engine: EngineName = None,
+    where: Where = options.NONE,
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count relaxations: by start, status and gate, with what they took (force evaluations, core-hours).
+
+    Structures are not read. `definet export` writes the records themselves.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from definet_flows.errors import InputError
+    from definet_flows.stores import counts, counts_by, explain_nothing, open_store
+    from definet_flows.stores.figures import check_group
+
+    chosen = read_filter(host, name, engine, where)
+    check_group(by or "host")
+    with open_store(store, read_only=True) as found:
+        total = counts(found, chosen)
+        if not total.relaxations:
+            raise InputError(explain_nothing(found, chosen))
+        groups = counts_by(found, by, chosen) if by else {}  # type: ignore[arg-type]  # checked above
+    if as_json:
+        _print_json({"total": total.model_dump()}, by, groups)
+        return
+    console.print(_counts({**groups, "all": total}, by or ""))
+
+
+@records_app.command()
+def build(
+    store: options.Store = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of one run (it holds jobs.jsonl).  \\[default: jobflow's own JobStore if one is configured, "
+            "else every run in the data folder]"
+        ),
+    ] = None,
+) -> None:
+    """Make records of relaxations that are done but were never recorded, from the jobs' outputs; again does no harm."""
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.builder import RecordBuilder, job_stores
+
+    sources = job_stores(folder)
+    made = 0
+    with open_store(store) as found:
+        place = found.location
+        for source in sources:
+            for document in RecordBuilder(source, found).build():
+                status = getattr(document, "status", "host")
+                told = getattr(document, "name", document.host.formula)
+                console.print(f"{told} {getattr(document, 'start', '')}: {status}", highlight=False)
+                made += status != "host"
+    console.print(f"{made} records made in {place}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def savings(
     store: options.Store = None,
-    host: Annotated[str | None, typer.Option(help="Only this host, by reduced formula such as MoS2.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only these defects, such as v_S+W_Mo.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Only this engine, such as vasp.")] = None,
-    by: Annotated[
-        str | None, typer.Option(help="One row for each host, name, n_defects, n_sites, weights or engine.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    host: HostName = None,
+    name: Name = None,
+    engine: EngineName = None,
+    where: Where = options.NONE,
+    by: By = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what pre-relaxation saved: pairs in the same minimum, and beside them everything else.
 
     Steps are force evaluations, restarts included; energies are in eV, times in core-hours.
     """
-    import json
-    from typing import get_args
-
     from definet_flows.errors import InputError
-    from definet_flows.stores import Filter, open_store, savings_by
-    from definet_flows.stores import savings as compute
-    from definet_flows.stores.savings import GroupBy
+    from definet_flows.stores import explain_nothing, gather, open_store
+    from definet_flows.stores.figures import check_group
 
-    if by is not None and by not in get_args(GroupBy):
-        msg = f"--by {by}: one of {', '.join(get_args(GroupBy))}"
-        raise InputError(msg)
-    where = Filter(host=host, name=name, engine=engine)
-    with open_store(store, read_only=True) as records:
-        total = compute(records, where)
-        groups = savings_by(records, by, where) if by else {}  # type: ignore[arg-type]  # checked above
+    chosen = read_filter(host, name, engine, where)
+    check_group(by or "host")
+    with open_store(store, read_only=True) as found:
+        evidence = gather(found, chosen)
+        if not evidence.rows:
+            raise InputError(explain_nothing(found, chosen))
+    total = evidence.total()
+    groups = evidence.by(by) if by else {}  # type: ignore[arg-type]  # checked above
     if as_json:
-        result = {"saving": total.saving, "total": total.model_dump(mode="json")}
-        if by:
-            result["by"] = {str(key): group.model_dump(mode="json") for key, group in groups.items()}
-        typer.echo(json.dumps(result, indent=2))
+        _print_json({"saving": total.saving, "total": total.model_dump(mode="json")}, by, groups)
         return
     if by:
-        console.print(_groups(by, groups))
-    console.print(_total(total))
+        console.print(_saved(by, groups), _outcomes(by, groups))
+    console.print(_costs(total), _apart(total))
     console.print(total.message, highlight=False)
 
 
-def _total(total: Savings) -> Table:
-    """One line for each figure; what is not in the headline stands beside it."""
-    table = Table("all of it", "", show_header=False)
+def _print_json(result: dict[str, Any], by: str | None, groups: Mapping[str | int, Counts | Savings]) -> None:
+    if by:
+        result["by"] = {str(key): group.model_dump(mode="json") for key, group in groups.items()}
+    typer.echo(json.dumps(result, indent=2))
+
+
+def _table(first: str, *headings: str) -> Table:
+    """Return a table that fits eighty columns: the first column keeps its width, the others are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+_COUNTS = {
+    "configurations": "configs",
+    "unrelaxed": "unrel.",
+    "predicted": "pred.",
+    "done": "done",
+    "running": "run.",
+    "failed": "failed",
+    "unconverged": "unconv.",
+    "gated": "gated",
+    "ionic_steps": "steps",
+}
+
+
+def _counts(groups: Mapping[str | int, Counts], by: str) -> Table:
+    """One line for each group, the total last."""
+    table = _table(by, *_COUNTS.values(), "median", "core-h")
+    for key, group in groups.items():
+        cells = (str(getattr(group, field)) for field in _COUNTS)
+        table.add_row(_short(key), *cells, _number(group.median_ionic_steps), f"{group.core_hours:.0f}")
+    return table
+
+
+def _interval(one: Quantity) -> str:
+    return "-" if one.interval is None else f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+_COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
+    ("same minimum, cost known", lambda one: str(one.pairs)),
+    ("from unrelaxed starts", lambda one: f"{one.unrelaxed:g}"),
+    ("from predictions", lambda one: f"{one.predicted:g}"),
+    ("saved", lambda one: _percent(one.saving)),
+    ("95 % interval (bootstrap)", _interval),
+    ("median, unrelaxed", lambda one: _number(one.median_unrelaxed)),
+    ("median, predicted", lambda one: _number(one.median_predicted)),
+    ("median saving of a pair", lambda one: _percent(one.median_saving)),
+    ("campaign: gated count as 0", lambda one: _percent(one.campaign)),
+    ("spent: controls, hosts, failures too", lambda one: f"{one.spending.total:g}"),
+    ("net of all that", lambda one: _percent(one.spending.net)),
+)
+
+
+def _costs(total: Savings) -> Table:
+    """One column for each cost, over the pairs in the same minimum."""
+    table = _table("pairs", "ionic steps", "electronic", "core-hours")
+    for label, told in _COSTS:
+        table.add_row(label, *(told(one) for one in (total.ionic, total.electronic, total.core_hours)))
+    return table
+
+
+def _apart(total: Savings) -> Table:
+    """Beside the headline: what is not in it."""
+    table = _table("beside it", "")
     for label, value in (
-        ("ionic steps saved, pairs in the same minimum", _percent(total.saving)),
-        ("95 % interval (bootstrap over pairs)", _interval(total)),
         ("most that could be saved: the optimiser's floor in every arm", _percent(total.ceiling)),
-        ("electronic steps saved", _percent(total.electronic.saving)),
-        ("core-hours saved", _percent(total.core_hours.saving)),
         ("pairs in the same minimum", total.same_minimum),
         ("pairs whose predicted end is lower: better minimum", total.better_minimum),
         ("pairs in other minima", total.other_minimum),
@@ -75,28 +242,32 @@ def _total(total: Savings) -> Table:
         ("configurations gated out: relaxed from unrelaxed", total.gated),
         ("relaxations failed", total.failed),
         ("relaxations not finished", total.running),
-        ("campaign: gated-out counted as no saving", _percent(total.campaign)),
-        ("net of controls, host relaxation and failures", _percent(total.spending.net)),
     ):
         table.add_row(label, str(value))
     return table
 
 
-def _groups(by: str, groups: Mapping[str | int, Savings]) -> Table:
-    table = Table(by, header_style="bold")
-    for heading in ("saved", "95 %", "same", "better", "other", "unconv.", "gated", "failed"):
-        table.add_column(heading, justify="right")
+def _saved(by: str, groups: Mapping[str | int, Savings]) -> Table:
+    """Return what each group saved."""
+    table = _table(by, "ionic\nsaved", "95 %", "median\nof pairs", "electronic\nsaved", "core-h\nsaved")
     for key, group in groups.items():
-        counts = (group.same_minimum, group.better_minimum, group.other_minimum, group.unconverged)
-        cells = (*counts, group.gated, group.failed)
-        table.add_row(str(key), _percent(group.saving), _interval(group), *(str(n) for n in cells))
+        shares = (group.ionic.median_saving, group.electronic.saving, group.core_hours.saving)
+        table.add_row(_short(key), _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
     return table
 
 
-def _interval(group: Savings) -> str:
-    interval = group.ionic.interval
-    return "-" if interval is None else f"{interval[0]:.0%} to {interval[1]:.0%}"
+def _outcomes(by: str, groups: Mapping[str | int, Savings]) -> Table:
+    """How the pairs of each group ended, and what has no pair."""
+    table = _table(by, "same", "better", "other", "unconv.", "not\ncomp.", "gated", "failed", "running")
+    for key, group in groups.items():
+        pairs = (group.same_minimum, group.better_minimum, group.other_minimum, group.unconverged, group.not_comparable)
+        table.add_row(_short(key), *(str(n) for n in (*pairs, group.gated, group.failed, group.running)))
+    return table
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+_LONGEST = 24  # characters of a group's name
+
+
+def _short(key: str | int) -> str:
+    text = str(key)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

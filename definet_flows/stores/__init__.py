@@ -1,6 +1,7 @@
 """Records in any maggma Store: access, pairs, savings."""
 
 from definet_flows.stores.access import Records, open_store
+from definet_flows.stores.counts import Counts, counts, counts_by, explain_nothing
 from definet_flows.stores.figures import Quantity, Savings, Spending
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.journal import JournalStore
@@ -13,6 +14,7 @@ from definet_flows.stores.table import Arm, Ends
 __all__ = [
     "Arm",
     "ArmsRow",
+    "Counts",
     "Ends",
     "Filter",
     "JournalStore",
@@ -22,6 +24,9 @@ __all__ = [
     "Savings",
     "Spending",
     "arms_rows",
+    "counts",
+    "counts_by",
+    "explain_nothing",
     "gather",
     "judge",
     "open_store",

@@ -186,6 +186,11 @@ class Records:
     def _paged(self) -> bool:
         return isinstance(self.store, MongoStore) and not isinstance(self.store, MemoryStore)
 
+    @property
+    def complete(self) -> bool:
+        """Whether queries can do without reading every record; False in a MongoDB whose pages have to be made."""
+        return not self._paged or next(self._query({"id": pages.MARK["id"]}, ["id"]), None) is not None
+
     def rebuild_pages(self) -> int:
         """Make the pages of a MongoDB anew from its documents; return how many rows they hold.
 
@@ -279,7 +284,7 @@ class Records:
 
     def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
         """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
-        if not self._paged or next(self._query({"id": pages.MARK["id"]}, ["id"]), None) is None:
+        if not (self._paged and self.complete):
             return None
         return self._query(pages.criteria(of, where), ["id", "rows"])
 

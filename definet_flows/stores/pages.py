@@ -31,9 +31,8 @@ PAGES = 1024
 FORMAT = 1
 """First entry of every row; raised whenever the fields of Arm or Ends change."""
 
-
-MARK = {"id": content_hash("pages"), "kind": "pages"}
-"""Document that says that every record and pair of the store is in the pages."""
+MARK = {"id": content_hash("pages", FORMAT), "kind": "pages"}
+"""Document that says that every record and pair of the store is in pages of this format."""
 
 
 def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
@@ -74,7 +73,7 @@ def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
     for page in pages:
         for identity, (version, *values) in page["rows"].items():
             if version != FORMAT:
-                remedy = "update definet_flows" if version > FORMAT else "run `definet records build` once"
+                remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
                 raise InputError(msg)
             yield values

@@ -13,13 +13,15 @@ from jobflow import Flow, Job, OnMissing, Response, job
 
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
-from definet_flows.ledger import read_document
-from definet_flows.schemas import Provenance, RelaxedHost
+from definet_flows.schemas import Provenance, RelaxedHost, dump
 from definet_flows.stores import Filter, open_store, savings, update_pairs
-from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished, host_note, place_rows
+from definet_flows.stores.claims import claim
+from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished
+from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost
+from definet_flows.workflows.claims import may_begin, owned, owner
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.prediction import complete, prediction_of
-from definet_flows.workflows.provenance import local_folder, location, now, versions
+from definet_flows.workflows.provenance import now, versions
 from definet_flows.workflows.resume import next_structure, resumed
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from jobflow import Maker
     from pydantic import BaseModel
 
-    from definet_flows.schemas import Configuration, DefectRecord, Host, Start
+    from definet_flows.schemas import Configuration, DefectRecord, Host, Start, Status
+    from definet_flows.stores import Records
 
 logger = logging.getLogger(f"jobflow.{__name__}")  # jobflow's handler shows it, and `log=False` silences it
 
@@ -54,46 +57,28 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
         return Pristine(host=host, base=known.relaxed, source="reused")
     relaxation = resolved.relaxation(to_structure(host))
     relaxation.append_name(f" {host.formula} host")
-    uuid = relaxation.output.uuid
-    recording = record_host(relaxation.output, host=host, engine=engine, store=store, job_uuid=uuid, started=now())
+    begun = BegunHost(
+        host=host,
+        settings_hash=resolved.settings_hash,
+        order=resolved.site_order(to_structure(host)),
+        provenance=Provenance(versions=versions(), started=now(), job_uuid=relaxation.output.uuid),
+    )
+    relaxation.update_metadata({HOST_METADATA: begun.model_dump(mode="json")}, dynamic=False)
+    recording = record_host(relaxation.output, begun=begun, store=store)
     return Response(replace=Flow([relaxation, recording], output=recording.output, name=f"relax {host.formula} host"))
 
 
 @job
-def record_host(
-    document: Mapping[str, Any] | BaseModel,
-    *,
-    host: Host,
-    engine: str | Maker,
-    store: str | None,
-    job_uuid: str,
-    started: str,
-) -> Pristine:
+def record_host(document: Mapping[str, Any] | BaseModel, *, begun: BegunHost, store: str | None) -> Pristine:
     """Write the relaxed host; the base is what the store then holds."""
-    resolved = resolve_engine(engine)
-    outcome = read_document(document, local_folder(document))
-    if outcome.error or outcome.ledger is None or outcome.structure is None:
-        msg = f"the relaxation of host {host.formula} failed: {outcome.error}"
-        raise InputError(msg)
-    if not outcome.ledger.converged:
-        logger.warning("host %s: its relaxation did not converge; its last positions are the base", host.formula)
-    order = resolved.site_order(to_structure(host))
-    provenance = Provenance(
-        versions=versions(), started=started, finished=now(), job_uuid=job_uuid, **location(document)
-    )
-    relaxed = RelaxedHost(
-        id=RelaxedHost.identity(host.hash, resolved.settings_hash),
-        host=host_note(host),
-        settings_hash=resolved.settings_hash,
-        relaxed=place_rows(host.cartesian, order, outcome.structure.cart_coords, host.lattice),
-        ledger=outcome.ledger,
-        provenance=provenance,
-    )
+    relaxed = begun.finished(document)
+    if not relaxed.ledger.converged:
+        logger.warning("host %s: its relaxation did not converge; its last positions are the base", begun.host.formula)
     with open_store(store) as records:
         if records.host(relaxed.id) is None:  # another campaign may have been faster: one base for all
             records.put(relaxed)
         kept = records.host(relaxed.id) or relaxed
-    return Pristine(host=host, base=kept.relaxed, source="relaxed")
+    return Pristine(host=begun.host, base=kept.relaxed, source="relaxed")
 
 
 # ------------------------------------------------------------------ prediction
@@ -182,18 +167,31 @@ def relax_configuration(
         done = [start for start in starts if records.has_done(case.record_id(start))]
         begun = {start: records.record(case.record_id(start)) for start in starts if start not in done}
         arms = {start: _relaxation(case, start, earlier, store) for start, earlier in begun.items()}
-        running = [case.running(start, arm.output.uuid, begun[start]) for start, arm in arms.items()]
-        if running:
-            records.put(*running)
+        running = {
+            start: owned(case.running(start, arm.output.uuid, begun[start]), owner()) for start, arm in arms.items()
+        }
+        mine = [start for start in arms if _begin(records, running[start], begun[start])]
         if done:  # a run killed between record and pair left none
             update_pairs(records, case.configuration_id, case.settings_hash)
-    known = [{"record": case.record_id(start), "start": start, "status": "done", "reused": True} for start in done]
-    if not arms:
+    known = [_reused(case.record_id(start), start, "done") for start in done]
+    known += [_reused(case.record_id(start), start, "running") for start in arms if start not in mine]
+    if not mine:
         return known
-    jobs: list[Job | Flow] = [
-        job for record, arm in zip(running, arms.values(), strict=True) for job in _recorded(arm, record, store)
-    ]
+    jobs: list[Job | Flow] = [job for start in mine for job in _recorded(arms[start], running[start], store)]
     return Response(replace=Flow(jobs, output=known + [recording.output for recording in jobs[1::2]]))
+
+
+def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
+    """Mark a record as running, unless another job relaxes it; say whether it was marked."""
+    if may_begin(earlier, owner()) and claim(records, record, earlier):
+        return True
+    logger.info("%s, %s start: another job relaxes it, nothing is begun", record.name, record.start)
+    return False
+
+
+def _reused(record_id: str, start: Start, status: Status) -> dict[str, Any]:
+    """Return what is told of an arm that is not relaxed by this flow."""
+    return {"record": record_id, "start": start, "status": status, "reused": True}
 
 
 def _relaxation(case: Case, start: Start, earlier: DefectRecord | None, store: str | None) -> Job:
@@ -206,13 +204,16 @@ def _relaxation(case: Case, start: Start, earlier: DefectRecord | None, store: s
 def _recorded(arm: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
     """Return the job of one arm and the one that completes its record."""
     arm.append_name(f" {record.name} {record.start}")
+    arm.update_metadata({RECORD_METADATA: dump(record)}, dynamic=False)
     recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store))
     recording.name = f"record {record.name} {record.start}"
     return arm, recording
 
 
 @job
-def resume_relaxation(record_id: str, *, engine: str | Maker, store: str | None) -> Response[list[dict[str, Any]]]:
+def resume_relaxation(
+    record_id: str, *, engine: str | Maker, store: str | None
+) -> list[dict[str, Any]] | Response[list[dict[str, Any]]]:
     """Go on with the relaxation of a record that failed or did not converge, from its last positions."""
     resolved = resolve_engine(engine)
     with open_store(store) as records:
@@ -221,8 +222,10 @@ def resume_relaxation(record_id: str, *, engine: str | Maker, store: str | None)
             msg = f"no record {record_id} in store {records.name!r}"
             raise InputError(msg)
         arm = resolved.relaxation(next_structure(record, resolved), record.id, store)
-        records.put(resumed(record, arm.output.uuid))
-    arm, recording = _recorded(arm, record, store)
+        running = owned(resumed(record, arm.output.uuid), owner())
+        if not _begin(records, running, record):
+            return [_reused(record_id, record.start, "running")]
+    arm, recording = _recorded(arm, running, store)
     return Response(replace=Flow([arm, recording], output=[recording.output]))
 
 

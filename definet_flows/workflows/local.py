@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from jobflow import Flow
 
 _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
+_RUNS, _JOBS = "runs", "jobs.jsonl"
 _CONFIGURED = ("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")
 
 
 def new_folder() -> Path:
     """Return a folder for the jobs of a run, named by the time, in the data folder."""
-    return load_settings().data_dir / "runs" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return load_settings().data_dir / _RUNS / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict[str, Any] | None:
@@ -63,15 +64,27 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
 
 def job_store(folder: Path) -> JobStore:
     """Return jobflow's own JobStore where the user has configured one, else journals in `folder`."""
-    variable, path = _CONFIGURED
-    if variable in os.environ or Path(path).expanduser().exists():
-        store = SETTINGS.JOB_STORE
-    else:
-        docs = JournalStore(str(folder / "jobs.jsonl"), key="uuid")
-        data = JournalStore(str(folder / "data.jsonl"), key="blob_uuid")
-        store = JobStore(docs, additional_stores={"data": data})
+    store = configured_store() or journal_store(folder)
     store.connect()
     return store
+
+
+def configured_store() -> JobStore | None:
+    """Return the JobStore that the user has configured for jobflow; None if there is none."""
+    variable, path = _CONFIGURED
+    return SETTINGS.JOB_STORE if variable in os.environ or Path(path).expanduser().exists() else None
+
+
+def journal_store(folder: Path, *, read_only: bool = False) -> JobStore:
+    """Return a JobStore of journals in a run's folder, not connected yet."""
+    docs = JournalStore(str(folder / _JOBS), key="uuid", read_only=read_only)
+    data = JournalStore(str(folder / "data.jsonl"), key="blob_uuid", read_only=read_only)
+    return JobStore(docs, additional_stores={"data": data})
+
+
+def run_folders() -> list[Path]:
+    """Return the folders of the runs in the data folder, oldest first."""
+    return sorted(path.parent for path in (load_settings().data_dir / _RUNS).glob(f"*/{_JOBS}"))
 
 
 @contextmanager

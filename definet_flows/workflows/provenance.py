@@ -34,6 +34,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def from_local(time: str) -> str:
+    """Return a time of this machine's clock, as jobflow writes it into its documents, in UTC to the second."""
+    return datetime.fromisoformat(time).astimezone(UTC).isoformat(timespec="seconds")
+
+
 def local_folder(document: Mapping[str, Any] | BaseModel | None) -> Path | None:
     """Return the directory of an engine's run if this machine has it."""
     found = location(document)

@@ -1,0 +1,60 @@
+"""What an engine's job carries in its metadata, so that its document alone is enough to make the record from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import read_document
+from definet_flows.schemas import SCHEMA_VERSION, Frozen, Host, Provenance, RelaxedHost
+from definet_flows.workflows.arms import host_note, place_rows
+from definet_flows.workflows.provenance import local_folder, location, now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+RECORD_METADATA = "definet_record"
+"""Key under which the job of a relaxation carries its record, as it was before it ran."""
+
+HOST_METADATA = "definet_host"
+"""Key under which the job that relaxes a pristine host carries a BegunHost."""
+
+
+class BegunHost(Frozen):
+    """A pristine host whose relaxation has begun."""
+
+    schema_version: int = SCHEMA_VERSION
+    host: Host
+    settings_hash: str
+    order: tuple[int, ...]
+    """Engine row k holds host site order[k]."""
+    provenance: Provenance
+
+    @property
+    def id(self) -> str:
+        """Identity of the relaxed host."""
+        return RelaxedHost.identity(self.host.hash, self.settings_hash)
+
+    def finished(self, document: Mapping[str, Any] | BaseModel) -> RelaxedHost:
+        """Return the relaxed host with what the engine returned.
+
+        Raises
+        ------
+        InputError
+            If the relaxation failed.
+        """
+        outcome = read_document(document, local_folder(document))
+        if outcome.error or outcome.ledger is None or outcome.structure is None:
+            msg = f"the relaxation of host {self.host.formula} failed: {outcome.error}"
+            raise InputError(msg)
+        where = {**self.provenance.model_dump(), **location(document), "finished": now()}
+        return RelaxedHost(
+            id=self.id,
+            host=host_note(self.host),
+            settings_hash=self.settings_hash,
+            relaxed=place_rows(self.host.cartesian, self.order, outcome.structure.cart_coords, self.host.lattice),
+            ledger=outcome.ledger,
+            provenance=Provenance(**where),
+        )

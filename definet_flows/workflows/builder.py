@@ -1,0 +1,172 @@
+"""Records made from what engines left in a JobStore: for campaigns whose last jobs died, or whose records were lost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from maggma.core import Builder
+from monty.json import MontyDecoder
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import DefectRecord, Pair, RelaxedHost
+from definet_flows.stores import update_pairs
+from definet_flows.stores.versions import parse
+from definet_flows.workflows.arms import finished
+from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost
+from definet_flows.workflows.local import configured_store, journal_store, run_folders
+from definet_flows.workflows.provenance import from_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from jobflow import JobStore
+
+    from definet_flows.stores import Records
+
+_D = TypeVar("_D", DefectRecord, RelaxedHost)
+_RECORD_ID = f"metadata.{RECORD_METADATA}.id"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """One engine's job in a JobStore whose document is still to be recorded."""
+
+    uuid: str
+    completed: str | None
+    start: DefectRecord | BegunHost
+    """What it began with; of a record the store's own where the store says that this job runs."""
+
+
+class RecordBuilder(Builder):
+    """
+    Make the records of a JobStore's raw outputs (VASP, force-field and ASE documents) that a record store lacks.
+
+    The records are those that the flow's own last jobs would have written. What is done is left alone, so a second run
+    writes nothing; a failed record is replaced only by a document that says that the relaxation is done. Pairs whose
+    arms are both done are completed, too.
+
+    Parameters
+    ----------
+    jobs
+        jobflow's JobStore, or a part of one.
+    records
+        An open record store.
+
+    Examples
+    --------
+    >>> with open_store("campaign") as records:  # doctest: +SKIP
+    ...     RecordBuilder(SETTINGS.JOB_STORE, records).build()
+    """
+
+    def __init__(self, jobs: JobStore, records: Records) -> None:
+        super().__init__(sources=[jobs], targets=[records.store])
+        self.jobs = jobs
+        self.records = records
+
+    def build(self) -> list[DefectRecord | RelaxedHost]:
+        """Make what is missing; return what was written, pairs apart.
+
+        maggma's own `run` does the same and logs every item.
+        """
+        self.jobs.connect()
+        made = [document for document in map(self.process_item, self.get_items()) if document is not None]
+        self.update_targets(made)
+        return made
+
+    def get_items(self) -> Iterator[Begun]:
+        """Yield the jobs whose documents are not recorded yet."""
+        yield from self._hosts()
+        known = {arm.id: arm.status for arm in self.records.arms()}
+        criteria = {_RECORD_ID: {"$exists": True}, "output": {"$ne": None}}
+        found = self.jobs.query(criteria, ["uuid", "completed_at", _RECORD_ID])
+        waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for job in found:
+            identity = job["metadata"][RECORD_METADATA]["id"]
+            if known.get(identity) != "done":
+                waiting[identity].append(job)
+        for identity, jobs in waiting.items():
+            stored = self.records.record(identity)
+            latest = max(jobs, key=lambda job: str(job.get("completed_at")))
+            own = next((job for job in jobs if stored and job["uuid"] == stored.provenance.job_uuid), None)
+            chosen = latest if stored is None else own
+            if chosen is None:  # another job has this relaxation in hand
+                continue
+            running = stored if stored is not None and stored.status == "running" else self._carried(chosen["uuid"])
+            yield Begun(chosen["uuid"], chosen.get("completed_at"), running)
+
+    def _hosts(self) -> Iterator[Begun]:
+        key = f"metadata.{HOST_METADATA}"
+        for job in self.jobs.query({key: {"$exists": True}, "output": {"$ne": None}}, ["uuid", "completed_at", key]):
+            begun = parse(job["metadata"][HOST_METADATA], BegunHost)
+            if self.records.host(begun.id) is None:
+                yield Begun(job["uuid"], job.get("completed_at"), begun)
+
+    def _carried(self, uuid: str) -> DefectRecord:
+        key = f"metadata.{RECORD_METADATA}"
+        job = next(self.jobs.query({"uuid": uuid, key: {"$exists": True}}, [key], sort={"index": -1}))
+        return parse(job["metadata"][RECORD_METADATA], DefectRecord)
+
+    def process_item(self, item: Begun) -> DefectRecord | RelaxedHost | None:
+        """Return what the flow would have recorded; None if there is nothing new to say."""
+        output = self.jobs.get_output(item.uuid, which="last", load=True)
+        document = MontyDecoder().process_decoded(output)
+        if isinstance(item.start, BegunHost):
+            try:
+                return _timed(item.start.finished(document), item.completed)
+            except InputError:
+                return None  # it failed: the flow ended there
+        made = finished(item.start, document)
+        stored = self.records.record(made.id)
+        if stored is not None and stored.status == "failed" and made.status == "failed":
+            return None
+        return _timed(made, item.completed)
+
+    def update_targets(self, items: Iterable[DefectRecord | RelaxedHost]) -> None:
+        """Write records, each alone, then the pairs that are missing."""
+        for document in items:
+            self.records.put(document)
+        self._complete_pairs()
+        if not self.records.complete:
+            self.records.rebuild_pages()
+
+    def _complete_pairs(self) -> None:
+        known = {pair.id for pair in self.records.ends()}
+        done: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for arm in self.records.arms():
+            if arm.status == "done":
+                done[arm.arm][arm.start].append(arm.id)
+        for (configuration_id, settings_hash), ids in done.items():
+            pairs = {Pair.identity(one, other) for one in ids["unrelaxed"] for other in ids["predicted"]}
+            if pairs - known:
+                update_pairs(self.records, configuration_id, settings_hash)
+
+
+def _timed(document: _D, completed: str | None) -> _D:
+    """Return a document that says when its job ended, not when it was found."""
+    if completed is None:
+        return document
+    place = document.provenance.model_copy(update={"finished": from_local(completed)})
+    return document.model_copy(update={"provenance": place})
+
+
+def job_stores(folder: Path | None) -> list[JobStore]:
+    """Return the JobStores of a run's folder, else the configured one, else those of all runs in the data folder.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if folder is not None:
+        return [journal_store(folder, read_only=True)]
+    configured = configured_store()
+    if configured is not None:
+        return [configured]
+    stores = [journal_store(path, read_only=True) for path in run_folders()]
+    if not stores:
+        msg = "no job outputs here: name the folder of a run with --folder, or set JOBFLOW_CONFIG_FILE"
+        raise InputError(msg)
+    return stores

@@ -9,3 +9,7 @@ class InputError(ValueError):
     The command line prints the message and leaves with exit code 2; from Python it is an ordinary
     `ValueError`.
     """
+
+
+class BusyError(InputError):
+    """What another process holds at this moment; the same call may succeed a little later."""

@@ -12,6 +12,7 @@ from definet_flows.cli import (  # noqa: F401 - each registers its commands
     check,
     enumerate,  # noqa: A004
     ingest,
+    models,
     prediction,
     probe,
     published,

@@ -9,6 +9,7 @@ structures.
 
 from __future__ import annotations
 
+import pickle
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from pymatgen.core import Element, Structure
 
 from definet_flows.defects import Choices, enumerate_configurations, nodes
@@ -91,7 +93,12 @@ def fine_tune(
     replayed = list(anchors(parent, [pairs.host for pairs in sets])) if parent is not None else []
     folder.mkdir(parents=True, exist_ok=True)
     network = None if parent is None else _trainable(parent)
-    best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
+    _drop_torn(folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Experiment logs directory .* exists and is not empty"
+        )  # gone on with
+        best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
     card = _card(name, parent, config, [pairs for pairs in sets if len(pairs.split("train"))], claims)
     return save_checkpoint(folder / "model.safetensors", read_weights(best, config.network), card)
 
@@ -163,6 +170,17 @@ def _supercell(unit: UnitCell) -> Host:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)  # as it was learned
         return make_host(cell, _ANCHOR_CELL)
+
+
+def _drop_torn(folder: Path) -> None:
+    """Remove checkpoints of a training that was killed while it wrote one: it starts over then."""
+    for path in folder.glob("*.ckpt"):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            for each in folder.glob("*.ckpt"):
+                each.unlink()
+            return
 
 
 def _trainable(parent: Checkpoint) -> DefiNet:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from maggma.stores import MemoryStore
 from pymongo.errors import DuplicateKeyError
 
-from definet_flows.errors import InputError
+from definet_flows.errors import BusyError, InputError
 from definet_flows.stores import lines
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Journal:
             self._lock.acquire()
         except Timeout:
             msg = f"journal {self.path} is being written by another process: wait for it, or open it read-only"
-            raise InputError(msg) from None
+            raise BusyError(msg) from None
         except OSError as error:
             msg = f"journal {self.path} cannot be written ({error.strerror}): name another store"
             raise InputError(msg) from None

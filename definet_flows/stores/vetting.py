@@ -24,6 +24,7 @@ EXCHANGED = 0.5
 """Å; atoms of one element count as exchanged if other partners would shorten the sum of their ways by more."""
 
 _LONG_WAY = 1.0  # Å; shorter ways are not looked at
+_TOLD = 6  # sites named in a reason
 
 
 def why_refused(record: DefectRecord, host: Host, judge: Judge) -> str | None:
@@ -82,11 +83,11 @@ def _why_misplaced(record: DefectRecord, host: Host, judge: Judge) -> str | None
     far = np.linalg.norm(off - off.mean(0), axis=1)
     if far.max() > OFF_BASE:
         return f"site order: site {far.argmax()} starts {far.max():.2f} Å from the host's"
-    swapped = _exchanged(sites, moved, host.lattice)
-    if swapped:
-        return f"site order: atoms on sites {swapped} ended on each other's"
+    swapped, only = _exchanged(sites, moved, host.lattice)
     gate = judge(host, record.configuration, base, moved)
-    return f"structure: {gate.reason}" if gate.verdict == "rejected" else None
+    if gate.verdict == "rejected" and not only:
+        return f"structure: {gate.reason}"
+    return f"site order: atoms on sites {swapped} ended on each other's" if swapped else None
 
 
 def _why_other_table(sites: SiteMap, host: Host, configuration: Configuration) -> str | None:
@@ -100,20 +101,23 @@ def _why_other_table(sites: SiteMap, host: Host, configuration: Configuration) -
     return None
 
 
-def _exchanged(sites: SiteMap, moved: FloatArray, lattice: npt.ArrayLike) -> str:
-    """Return sites whose atoms of one element would have moved less with other partners; empty if none."""
+def _exchanged(sites: SiteMap, moved: FloatArray, lattice: npt.ArrayLike) -> tuple[str, bool]:
+    """Say which atoms of one element would have moved less as each other, and whether nothing else is wrong."""
     numbers = np.array(sites.numbers)
     atoms = np.array([marker != str(VACANCY) for marker in sites.markers])
     start, end = base_of(sites), base_of(sites) + moved
+    wrong: list[int] = []
+    farthest = 0.0
     for number in np.unique(numbers[atoms & (np.linalg.norm(moved, axis=1) > _LONG_WAY)]):
         rows = np.flatnonzero(atoms & (numbers == number))
         between = np.linalg.norm(nearest_image(end[rows][:, None] - start[rows][None], lattice), axis=-1)
         _, partners = linear_sum_assignment(between)
-        shorter = np.trace(between) - between[np.arange(len(rows)), partners].sum()
-        if shorter > EXCHANGED:
-            wrong = rows[partners != np.arange(len(rows))]
-            return ", ".join(map(str, wrong[:6])) + (" ..." if len(wrong) > 6 else "")  # noqa: PLR2004
-    return ""
+        own, best = np.diagonal(between), between[np.arange(len(rows)), partners]
+        farthest = max(farthest, float(best.max()))
+        if own.sum() - best.sum() > EXCHANGED:
+            wrong += rows[partners != np.arange(len(rows))].tolist()
+    told = ", ".join(map(str, wrong[:_TOLD])) + (" ..." if len(wrong) > _TOLD else "")
+    return told, bool(wrong) and farthest < _LONG_WAY
 
 
 def base_of(sites: SiteMap) -> FloatArray:

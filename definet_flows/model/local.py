@@ -1,0 +1,50 @@
+"""Errors of local displacements: what a prediction is off by, structure by structure, as `predict` would apply it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from definet_flows.defects import nodes
+from definet_flows.model.archive import PairSet
+from definet_flows.model.network import DefiNet
+from definet_flows.model.predict import displacements
+from definet_flows.schemas import VACANCY, Configuration, FloatArray
+
+NOT_FINITE = 100.0
+"""Å; stands for the error of an output that is no number."""
+
+
+def local_errors(network: DefiNet | None, pairs: PairSet, split: str) -> FloatArray:
+    """Return the mean |component| error of each entry of a split, over its atoms, Å, [n].
+
+    Parameters
+    ----------
+    network
+        None: no displacement at all.
+    pairs
+        `relaxed` relative to the relaxed host, the mean over atoms removed, as `fine_tune` takes it.
+    split
+        Which entries.
+
+    Returns
+    -------
+    ndarray
+        `NOT_FINITE` where the output is not finite.
+    """
+    entries = pairs.split(split)
+    numbers, markers, truth = pairs.numbers[entries], pairs.markers[entries], pairs.relaxed[entries]
+    predicted = np.zeros(truth.shape)
+    if network is not None and len(entries):
+        pristine = nodes(pairs.host, Configuration(edits=()))
+        rows = [
+            np.concatenate([one[None].astype(np.int64), many])
+            for one, many in zip(pristine, (numbers, markers), strict=True)
+        ]
+        moved = displacements(network, pairs.host, *rows)
+        predicted = moved[1:] - moved[0]
+    atoms = (markers != VACANCY)[..., None]
+    count = atoms.sum(1, keepdims=True)
+    predicted = predicted - (predicted * atoms).sum(1, keepdims=True) / count
+    errors = (np.abs(predicted - truth) * atoms).sum((1, 2)) / (3 * count[:, 0, 0])
+    found: FloatArray = np.where(np.isfinite(errors), errors, NOT_FINITE)
+    return found

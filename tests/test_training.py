@@ -15,8 +15,10 @@ import torch
 from training_run import pairs, recipe
 
 from definet_flows.errors import InputError
+from definet_flows.model import kernels
 from definet_flows.model.batches import HostSampler, PairBatches
 from definet_flows.model.checkpoint import save_checkpoint
+from definet_flows.model.edges import FusedTableEdges
 from definet_flows.model.predict import displacements
 from definet_flows.model.recipes import read_recipe
 from definet_flows.model.training import Training, card_of, read_weights, train
@@ -101,6 +103,27 @@ def test_many_in_a_row_stop_with_the_batch_named() -> None:
         broken_step()
     with pytest.raises(FloatingPointError, match=r"set, entries \["):
         broken_step()
+
+
+def test_kernels_that_disagree_do_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled sum that is wrong in the gradient alone: the plain form is taken, with a warning that says so."""
+    if kernels.library() is None:
+        pytest.skip("no g++ here: there are no compiled kernels to go wrong")
+    right = kernels.Messages.backward
+
+    def wrong(ctx: object, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return tuple(g if g is None else 1.2 * g for g in right(ctx, *grads))
+
+    module = Training(recipe(1), [pairs()])
+    batch = module_batch(module)
+    module.training_step(batch, 0)
+    assert isinstance(module._lattice(0).edges, FusedTableEdges)
+    monkeypatch.setattr(kernels.Messages, "backward", staticmethod(wrong))
+    module = Training(recipe(1), [pairs()])
+    module_batch(module)
+    with pytest.warns(UserWarning, match="compiled kernels differ"):
+        module.training_step(batch, 0)
+    assert not isinstance(module._lattice(0).edges, FusedTableEdges)
 
 
 def module_batch(module: Training):

@@ -29,6 +29,9 @@ def train(
         str, typer.Option("--config", help="Recipe: a YAML file, or one that comes along: shipped, paper.")
     ] = "shipped",
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
+    start: Annotated[
+        str | None, typer.Option(help="Go on from these weights: a registry id or .safetensors file, and its network.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last completed epoch in --output.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for all.")] = 0,
 ) -> None:
@@ -39,9 +42,9 @@ def train(
     import torch
 
     from definet_flows.model.archive import read_archive
-    from definet_flows.model.checkpoint import save_checkpoint
+    from definet_flows.model.checkpoint import load_checkpoint, save_checkpoint
+    from definet_flows.model.evaluate import calibrate, table
     from definet_flows.model.evaluate import evaluate as measure
-    from definet_flows.model.evaluate import table
     from definet_flows.model.recipes import read_recipe
     from definet_flows.model.training import card_of, read_weights
     from definet_flows.model.training import train as fit
@@ -60,9 +63,12 @@ def train(
         console.print(f"{pairs.name}: {len(pairs.split('train'))} to learn from{left_out}", highlight=False)
     if threads:
         torch.set_num_threads(threads)
-    best = fit(recipe, sets, output, resume=resume)
+    parent = load_checkpoint(start) if start is not None else None
+    if parent is not None:
+        recipe = recipe.model_copy(update={"network": parent.card.config})
+    best = fit(recipe, sets, output, resume=resume, network=parent.trainable() if parent is not None else None)
     network = read_weights(best, recipe.network)
-    card = card_of(name, recipe, sets)
+    card = card_of(name, recipe, sets).model_copy(update={"calibration": calibrate(network.eval(), sets)})
     path = output / "model.safetensors"
     evaluation = measure(data, "val", save_checkpoint(path, network, card), tuple(s.name for s in sets))
     metrics = {n: {"mae": result.mae, "dummy": result.dummy or 0.0} for n, result in evaluation.sets.items()}

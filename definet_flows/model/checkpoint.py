@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from definet_flows.errors import InputError
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.network import DefiNet
+from definet_flows.model.uncertainty import Calibration
 from definet_flows.schemas import Frozen, Matrix, Vector
 
 DEFAULT_MODEL = "definet-2dmd"
@@ -48,6 +49,7 @@ class Card(Frozen):
     data_hash: str = ""
     recipe: dict[str, object] = Field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict, description="validation, by set, Å")
+    calibration: Calibration | None = Field(default=None, description="of the uncertainty; None: none is stated")
 
     @property
     def domain_known(self) -> bool:
@@ -89,6 +91,12 @@ class Checkpoint:
             msg = f"{self.path} holds other weights than its card says ({first}): it was not written by save_checkpoint"
             raise InputError(msg) from None
         return network.eval().requires_grad_(requires_grad=False)
+
+    def trainable(self) -> DefiNet:
+        """Return a copy of the network whose weights may change."""
+        network = DefiNet(self.card.config)
+        network.load_state_dict(self.network.state_dict())
+        return network
 
 
 def save_checkpoint(path: Path, network: DefiNet, card: Card) -> Checkpoint:

@@ -16,11 +16,14 @@ from definet_flows.model.archive import read_archive
 from definet_flows.model.baselines import dummy, fit_additive, fit_host
 from definet_flows.model.metrics import Metrics, Scores, join, score, summarize
 from definet_flows.model.predict import displacements
-from definet_flows.schemas import Frozen
+from definet_flows.model.uncertainty import Calibration, Sample, defect_motion, rank_correlation
+from definet_flows.schemas import FloatArray, Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from definet_flows.model.archive import PairSet
     from definet_flows.model.baselines import Predictor
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 BASELINES = ("dummy", "dummy_host", "additive")
 """No motion; the host's own motion; the sum of single-defect fields."""
 
+_FEWEST = 8  # structures of a set that calibrate the uncertainty
 _NEAR = ("A3", "A4", "A5", "A6", "mae")
 _COLORS = {"dummy": "#bbbbbb", "dummy_host": "#88aacc", "additive": "#ddaa33", "model": "#aa3344"}
 
@@ -42,6 +46,10 @@ class SetResult(Metrics):
     additive: float | None = Field(description="of the sum of single-defect fields, Å; None without a training split")
     seconds_per_structure: float = Field(description="wall time of the network, its graph included, s")
     malformed: int = Field(description="entries of the set, in any split, that were left out")
+    uncertainty_rank: float | None = Field(
+        description="Spearman correlation of stated and true errors within the set; overall: mean over the sets"
+    )
+    uncertainty_ratio: float | None = Field(description="mean true error over mean stated one; overall: mean of sets")
     baselines: dict[str, Metrics] = Field(description="all metrics of each baseline there is")
 
 
@@ -63,6 +71,7 @@ class _SetScores:
     baselines: dict[str, Scores]
     seconds: float  # s, all structures
     malformed: int
+    stated: tuple[float, float] = (np.nan, np.nan)  # rank and ratio of the stated uncertainty
 
 
 def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, ...] = ()) -> Evaluation:
@@ -88,7 +97,7 @@ def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, .
     if not sets:
         msg = f"no entry of split {split!r} under {root}: each set lists its own in {split}.csv"
         raise InputError(msg)
-    scores = {pairs.name: _score_set(pairs, split, checkpoint.network) for pairs in sets}
+    scores = {pairs.name: _score_set(pairs, split, checkpoint) for pairs in sets}
     return Evaluation(
         model=checkpoint.name,
         weights=checkpoint.sha256,
@@ -98,16 +107,44 @@ def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, .
     )
 
 
-def _score_set(pairs: PairSet, split: str, network: DefiNet) -> _SetScores:
+def _score_set(pairs: PairSet, split: str, checkpoint: Checkpoint) -> _SetScores:
     entries = pairs.split(split)
     numbers, markers, truth = pairs.numbers[entries], pairs.markers[entries], pairs.relaxed[entries]
     start = time.perf_counter()
-    predicted = displacements(network, pairs.host, numbers, markers)
+    predicted = displacements(checkpoint.network, pairs.host, numbers, markers)
     seconds = time.perf_counter() - start
     baselines = {
         name: score(pairs.host, markers, truth, predictor(numbers, markers)) for name, predictor in fit_baselines(pairs)
     }
-    return _SetScores(score(pairs.host, markers, truth, predicted), baselines, seconds, len(pairs.malformed))
+    scores = score(pairs.host, markers, truth, predicted)
+    stated = (np.nan, np.nan)
+    if checkpoint.card.calibration is not None:
+        sample = _sample(checkpoint.network, pairs, markers, predicted, scores.mae)
+        estimates = checkpoint.card.calibration.estimate(sample.displacements, markers)
+        stated = rank_correlation(estimates, scores.mae), float(scores.mae.mean() / estimates.mean())
+    return _SetScores(scores, baselines, seconds, len(pairs.malformed), stated)
+
+
+def calibrate(network: DefiNet, sets: Iterable[PairSet], split: str = "val") -> Calibration | None:
+    """Fit the uncertainty on every second structure of a split; None if there are too few to fit."""
+    samples = {}
+    for pairs in sets:
+        entries = pairs.split(split)
+        if len(entries) < _FEWEST:
+            continue
+        markers, truth = pairs.markers[entries], pairs.relaxed[entries]
+        predicted = displacements(network, pairs.host, pairs.numbers[entries], markers)
+        errors = score(pairs.host, markers, truth, predicted).mae
+        samples[pairs.name] = _sample(network, pairs, markers, predicted, errors)
+    return Calibration.fit(samples) if samples else None
+
+
+def _sample(
+    network: DefiNet, pairs: PairSet, markers: npt.NDArray[np.integer], predicted: FloatArray, errors: FloatArray
+) -> Sample:
+    numbers = np.array(pairs.host.numbers)[None]
+    pristine = displacements(network, pairs.host, numbers, np.zeros_like(numbers))[0]
+    return Sample(defect_motion(predicted, pristine, markers), markers, errors)
 
 
 def fit_baselines(pairs: PairSet) -> Iterator[tuple[str, Predictor]]:
@@ -127,6 +164,7 @@ def _pooled(sets: list[_SetScores]) -> _SetScores:
         baselines={name: join([s.baselines[name] for s in sets]) for name in common},
         seconds=sum(s.seconds for s in sets),
         malformed=sum(s.malformed for s in sets),
+        stated=tuple(np.mean([s.stated for s in sets], axis=0).tolist()),
     )
 
 
@@ -138,8 +176,15 @@ def _result(scores: _SetScores) -> SetResult:
         **{name: baselines[name].mae if name in baselines else None for name in BASELINES},
         seconds_per_structure=scores.seconds / model.n,
         malformed=scores.malformed,
+        uncertainty_rank=_finite(scores.stated[0]),
+        uncertainty_ratio=_finite(scores.stated[1]),
         baselines=baselines,
     )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if np.isfinite(value) else None
 
 
 # ------------------------------------------------------------------ to be looked at
@@ -149,7 +194,21 @@ def table(evaluation: Evaluation) -> Table:
     """Return the headline metrics as a table, Å."""
     shown = Table(title=f"{evaluation.model} on {evaluation.split}, Å", title_justify="left")
     shown.add_column("set", no_wrap=True)
-    heads = ("n", "MAE", "Dummy", "D.-host", "Additive", "median", "A3", "A6", "max p50", "max p95", "hops", "ms")
+    heads = (
+        "n",
+        "MAE",
+        "Dummy",
+        "D.-host",
+        "Additive",
+        "median",
+        "A3",
+        "A6",
+        "max p50",
+        "max p95",
+        "hops",
+        "unc.",
+        "ms",
+    )
     for head in heads:
         shown.add_column(head, justify="right")
     for name, result in (*evaluation.sets.items(), ("overall", evaluation.overall)):
@@ -162,6 +221,7 @@ def table(evaluation: Evaluation) -> Table:
             *("-" if x is None else f"{x:.4f}" for x in lengths),
             *("-" if x is None else f"{x:.3f}" for x in tails),
             hops,
+            "-" if result.uncertainty_rank is None else f"{result.uncertainty_rank:.2f}",
             f"{1000 * result.seconds_per_structure:.1f}",
             end_section=name == list(evaluation.sets)[-1],
         )

@@ -28,6 +28,9 @@ REJECT_MOVE, FLAG_MOVE = 4.5, 1.0
 """Largest displacement of any atom, Å."""
 FAR, REJECT_FAR_MOVE = 6.0, 0.7
 """An atom farther than the first from every defect may move by the second at most, Å."""
+REJECT_UNCERTAINTY, FLAG_UNCERTAINTY = 0.35, 0.10
+"""Expected mean |component| error, Å, where the weights state one. On validation structures of the six hosts the
+shipped weights never state more than 0.18 Å: twice that is a configuration unlike any they learned from."""
 
 _LAYER = 2
 _LAYER_HEIGHT = 40.0  # Å; layers are compared in cells of one height, whatever their vacuum
@@ -56,7 +59,20 @@ def judge(
         return Gate(verdict="rejected", in_domain=False, reason=outside)
     if prediction.displacements is None:
         return Gate(verdict="rejected", reason=f"no prediction: {prediction.error}")
-    return judge_geometry(host, configuration, base, prediction.displacements)
+    verdict = judge_geometry(host, configuration, base, prediction.displacements)
+    return _doubted(verdict, prediction.uncertainty)
+
+
+def _doubted(verdict: Gate, uncertainty: float | None) -> Gate:
+    """Return a verdict on the geometry, made worse by a large uncertainty, Å."""
+    if uncertainty is None or uncertainty <= FLAG_UNCERTAINTY or verdict.verdict == "rejected":
+        return verdict
+    rejected = uncertainty > REJECT_UNCERTAINTY
+    limit = REJECT_UNCERTAINTY if rejected else FLAG_UNCERTAINTY
+    doubt = f"expected mean error {uncertainty:.2f} Å, above {limit} Å"
+    if rejected:
+        return verdict.model_copy(update={"verdict": "rejected", "reason": doubt})
+    return verdict.model_copy(update={"verdict": "flagged", "reason": "; ".join(filter(None, (verdict.reason, doubt)))})
 
 
 def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, moved: FloatArray) -> Gate:

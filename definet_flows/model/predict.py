@@ -17,7 +17,8 @@ from definet_flows.model.batches import lattice_of
 from definet_flows.model.checkpoint import Checkpoint
 from definet_flows.model.graph import crystal, find_neighbours, list_edges
 from definet_flows.model.network import DefiNet
-from definet_flows.schemas import INSERTED, VACANCY, Configuration, FloatArray, Host
+from definet_flows.model.uncertainty import defect_motion
+from definet_flows.schemas import INSERTED, Configuration, FloatArray, Host
 
 IntArray = npt.NDArray[np.integer]
 
@@ -34,7 +35,7 @@ class RawPrediction:
     seconds
         Wall time per structure, a batch's shared out evenly.
     uncertainty
-        Expected mean |error|, Å, where the weights give one.
+        Expected mean |component| error, Å, where the weights' card has a calibration.
     """
 
     displacements: FloatArray | None
@@ -108,17 +109,20 @@ def predict(
     numbers, markers = (np.stack([row[k] for row in rows]) for k in (0, 1))
     moved = displacements(network, host, numbers, markers, batch_size=batch_size)
     seconds = (time.perf_counter() - start) / max(1, len(configurations))
-    relative = iter(zip(moved[1:] - moved[0], markers[1:], strict=True))
+    applied = defect_motion(moved[1:], moved[0], markers[1:])
+    calibration = checkpoint.card.calibration
+    expected = [None] * len(usable) if calibration is None else calibration.estimate(applied, markers[1:]).tolist()
+    predicted = iter(zip(applied, expected, strict=True))
     out = []
     for problem in problems:
         if problem is not None:
             out.append(RawPrediction(None, seconds, device, error=problem))
             continue
-        displacement, marker = next(relative)
+        displacement, uncertainty = next(predicted)
         if not np.isfinite(displacement).all():
             out.append(RawPrediction(None, seconds, device, error="the network's output is not finite"))
             continue
-        out.append(RawPrediction(displacement - displacement[marker != VACANCY].mean(0), seconds, device))
+        out.append(RawPrediction(displacement, seconds, device, uncertainty))
     return out
 
 

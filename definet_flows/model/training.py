@@ -28,6 +28,7 @@ from definet_flows.model.config import NetworkConfig
 from definet_flows.model.gate import unit_cell
 from definet_flows.model.layers import CoordinateUpdate
 from definet_flows.model.network import DefiNet
+from definet_flows.model.parity import checked
 from definet_flows.schemas import Frozen, content_hash
 
 _TINY = 1e-8
@@ -85,6 +86,7 @@ class Training(lightning.LightningModule):
             network = DefiNet(config.network)
             shrink_heads(network, config.head_scale)
         self.network = network
+        self._sets = sets
         self._hosts = [lattice_of(s.host, config.network) for s in sets]
         self._lattices: list[Lattice] = []
         self.skipped, self.skipped_in_a_row = 0, 0
@@ -92,9 +94,14 @@ class Training(lightning.LightningModule):
         self._errors: list[tuple[int, float]] = []
 
     def _lattice(self, index: int) -> Lattice:
+        """Return a host's lattice, where the network is; at first use the compiled kernels are checked on each."""
         if not self._lattices:
-            parameter = next(self.network.parameters())
-            self._lattices = [h.to(parameter.device, parameter.dtype).fused() for h in self._hosts]
+            like = next(self.network.parameters())
+            for pairs, host in zip(self._sets, self._hosts, strict=True):
+                entry = (
+                    torch.as_tensor(a[:1].astype(np.int64), device=like.device) for a in (pairs.numbers, pairs.markers)
+                )
+                self._lattices.append(checked(self.network, host.to(like.device, like.dtype), *entry))
         return self._lattices[index]
 
     def displacement(self, batch: Batch, noise: float = 0.0) -> Tensor:

@@ -30,7 +30,7 @@ from definet_flows.workflows.ingest import ingest
 from definet_flows.workflows.preflight import preflight
 from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
 from definet_flows.workflows.vasp_inputs import mark_defects
-from definet_flows.workflows.vasp_run import fresh_handlers
+from definet_flows.workflows.vasp_run import failed_document, fresh_handlers
 
 pytest_plugins = ["flow_fixtures", "vasp_fixtures"]
 pytestmark = WARNINGS
@@ -174,6 +174,24 @@ def test_a_damaged_contcar_is_not_gone_on_from(standin, workplace, damage):
         contcar.write_text("".join([lines[0], "   1.1\n", *lines[2:]]))
     (one,) = read_executions(folder)
     np.testing.assert_allclose(one.last.frac_coords, one.run.final.frac_coords)
+    assert workplace.is_dir()
+
+
+@pytest.mark.parametrize("name", ["custodian.json", "INCAR", "INCAR.orig", "POSCAR.orig", "error.1.tar.gz"])
+def test_a_folder_damaged_by_a_full_disk_is_still_read(standin, workplace, name):
+    standin.fails({0: ["zbrent", "kill"]})
+    relax()
+    (folder,) = map(Path, standin.directories())
+    honest = read_relaxation(folder).ledger
+    assert [attempt.ionic_steps for attempt in honest.attempts] == standin.counts(folder, "force") == [1, 1]
+    (folder / "error.notes.tar.gz").write_text("of somebody else")
+    for share in (0.5, 0.0):
+        path = folder / name
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        ledger = read_relaxation(folder).ledger
+        assert ledger.ionic_steps in ({2} if name != "error.1.tar.gz" else {1, 2} if share else {1})
+        document = failed_document(folder, OSError("No space left on device"), 1.0)
+        assert "No space left" in read_document(document).error
     assert workplace.is_dir()
 
 

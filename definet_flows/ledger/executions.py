@@ -10,6 +10,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import warnings
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +105,8 @@ def read_executions(directory: str | Path, *, trajectories: bool = False) -> tup
 
 def _folders(directory: Path) -> Iterator[tuple[int, Path]]:
     """Yield custodian's archives with their numbers, unpacked for as long as they are looked at; then the folder."""
-    archives = {int(path.name.split(".")[1]): path for path in directory.glob("error.*.tar.gz")}
+    named = {path.name.split(".")[1]: path for path in directory.glob("error.*.tar.gz")}
+    archives = {int(number): path for number, path in named.items() if number.isdigit()}
     for number in sorted(archives):
         with _unpacked(archives[number]) as folder:
             yield number, folder
@@ -142,7 +144,7 @@ def _bytes(path: Path) -> bytes:
     with zopen(path, mode="rb") as file:
         try:
             return bytes(file.read())
-        except EOFError:
+        except (EOFError, OSError, zlib.error):
             return path.read_bytes()
 
 
@@ -150,9 +152,12 @@ def _incar(folder: Path) -> dict[str, Any]:
     path = _file(folder, "INCAR")
     if path is None:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tags that pymatgen does not know are compared as text
-        return dict(Incar.from_file(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tags that pymatgen does not know are compared as text
+            return dict(Incar.from_file(path))
+    except Exception:  # noqa: BLE001  # a file cut off anywhere fails in many ways
+        return {}
 
 
 def _corrections(directory: Path) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
@@ -160,7 +165,10 @@ def _corrections(directory: Path) -> tuple[dict[int, tuple[str, ...]], tuple[str
     archived: dict[int, tuple[str, ...]] = {}
     unarchived: tuple[str, ...] = ()
     for path in sorted(directory.glob("custodian.json*"))[:1]:
-        log: list[dict[str, Any]] = loadfn(path, cls=None)
+        try:
+            log: list[dict[str, Any]] = loadfn(path, cls=None)
+        except (ValueError, EOFError, OSError):  # cut off: the executions count all the same
+            continue
         for correction in (one for job in log for one in job.get("corrections") or ()):
             words = tuple(str(error) for error in correction.get("errors") or ())
             if correction.get("actions") is None and "actions" in correction:  # nothing to correct, nothing archived

@@ -42,10 +42,14 @@ def read_inputs(directory: Path) -> VaspInputs:
     potcars = potcar_hashes(texts["POTCAR"] or "")
     if None in texts.values():
         return VaspInputs(None, potcars)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tags that pymatgen does not know are hashed as text
-        incar = {name: str(value) for name, value in Incar.from_str(texts["INCAR"] or "").items() if name != "SYSTEM"}
-        structure = Poscar.from_str(texts["POSCAR"] or "").structure
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tags that pymatgen does not know are hashed as text
+            tags = Incar.from_str(texts["INCAR"] or "")
+            structure = Poscar.from_str(texts["POSCAR"] or "").structure
+    except Exception:  # noqa: BLE001  # a file cut off anywhere fails in many ways
+        return VaspInputs(None, potcars)
+    incar = {name: str(value) for name, value in tags.items() if name != "SYSTEM"}
     kpoints = [line.split() for line in (texts["KPOINTS"] or "").splitlines()[1:]]
     species = [site.specie.symbol for site in structure]
     cell = [round(x, 5) + 0.0 for x in structure.lattice.matrix.ravel().tolist()]

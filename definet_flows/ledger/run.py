@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def lines_of(path: Path) -> Iterator[str]:
     with zopen(path, mode="rt", encoding="latin-1") as file:
         try:
             yield from (str(line) for line in file)
-        except EOFError:
+        except (EOFError, OSError, zlib.error):
             return
 
 

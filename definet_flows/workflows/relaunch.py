@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +51,7 @@ def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> t
     notes
         What a reader of the ledger must know.
     """
-    told = {**claim, "place": folder_name(folder), "pid": os.getpid()}
-    dumpfn(told, folder / RECORD_FILE)
+    dumpfn({**claim, "place": folder_name(folder)}, folder / RECORD_FILE)
     try:
         with open_store(claim["store"]) as records:
             record = records.record(claim["record"])
@@ -67,35 +64,27 @@ def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> t
     except InputError as error:  # a worker without the database relaxes all the same
         logger.warning("the folder of record %s is not told to its store: %s", claim["record"], error)
         return structure, ()
-    dumpfn({**told, "job": record.provenance.job_uuid}, folder / RECORD_FILE)
     return _moved(structure, record), notes
 
 
 def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[str, ...]]:
-    """Return the record with the launch before counted, and what is to be said if it cannot be."""
+    """Return the record with the launch before counted, and what is to be said if it cannot be.
+
+    A job is only begun, or run again, when the one before is known to have ended.
+    """
     place = record.provenance
     if place.directory is None or Path(place.directory) == folder:
         return record, ()
-    where, earlier = f"{place.hostname}:{place.directory}", Path(place.directory)
+    earlier = Path(place.directory)
     told = read_claim(earlier / RECORD_FILE)
     if told.get("record") != record.id:
+        where = f"{place.hostname}:{place.directory}"
         return record, (f"an earlier launch in {where} cannot be read from here: its steps are not counted",)
-    if told.get("job") != place.job_uuid and not _is_over(told):
-        return record, (f"another job of this record may still run in {where}: its steps are not counted",)
-    return stopped(record, earlier, where), ()
-
-
-def _is_over(told: Mapping[str, Any]) -> bool:
-    """Say whether a launch's process is known to be gone: only its own machine knows."""
-    if not str(told.get("place")).startswith(f"{socket.gethostname()}:"):
-        return False
-    try:
-        os.kill(int(told["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except (KeyError, ValueError, PermissionError):
-        return False
-    return False
+    where = str(told.get("place") or folder_name(earlier))
+    found = stopped(record, earlier, where)
+    if found.ledger is None or where not in {attempt.directory for attempt in found.ledger.attempts}:
+        return found, (f"an earlier launch in {where} left no output of VASP: no steps are counted of it",)
+    return found, ()
 
 
 def read_claim(path: Path) -> dict[str, Any]:

@@ -82,9 +82,12 @@ def failed_document(
     words = " ".join(f"{type(error).__name__}: {error}{_last_words(directory)}".split())[:_LONGEST]
     try:
         outcome = _outcome(directory, wall_seconds, notes)
-    except InputError:
-        outcome = Outcome(None, None, None)
-    told = _told(replace(outcome, error=words), directory, trajectories=trajectories)
+        told = _told(replace(outcome, error=words), directory, trajectories=trajectories)
+    except InputError:  # nothing was computed
+        told = counted(Outcome(None, None, None, words))
+    except Exception as damage:  # noqa: BLE001 - whatever is wrong with the folder, the failure is recorded
+        unread = f"{words}; the folder cannot be read: {type(damage).__name__}: {damage}"
+        told = counted(Outcome(None, None, None, unread[:_LONGEST]))
     return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: told})
 
 

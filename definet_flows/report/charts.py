@@ -26,7 +26,9 @@ class Points:
     line: Literal["", "solid", "dash"] = ""
     marks: bool = True
     hollow: bool = False
+    small: bool = False
     faint: bool = False
+    """One of very many: small and translucent"""
     interval: tuple[FloatArray, FloatArray] | None = None
     """Lower and upper ends of error bars"""
 

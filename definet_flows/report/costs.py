@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from definet_flows.stores import Quantity
 
 SAME = "same minimum"
-_ARMS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from the unrelaxed start"), ("predicted", "from the prediction"))
+_ARMS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from unrelaxed"), ("predicted", "from predicted"))
+_MANY = 300  # pairs beyond which marks get smaller
 SHORT = 8  # characters of a hash that a person reads
 
 
@@ -71,6 +72,7 @@ def _with_intervals(name: str, x: list[str], quantities: Sequence[Quantity]) -> 
     """Return savings with their intervals; one pair has none, its bar has no length."""
     saved = np.array([quantity.saving for quantity in quantities], dtype=float)
     ends = np.array([quantity.interval or (quantity.saving,) * 2 for quantity in quantities], dtype=float)
+    ends = ends.reshape(-1, 2)
     labels = tuple(f"{percent(share)} over {one.pairs} pairs" for share, one in zip(saved, quantities, strict=True))
     return Points(name, "predicted", x, saved, labels, interval=(ends[:, 0], ends[:, 1]))
 
@@ -81,7 +83,7 @@ def _steps(pairs: Sequence[Pair]) -> Chart:
     counted = [pair for pair in ordered if pair.verdict == SAME]
     others = [pair for pair in ordered if pair.verdict != SAME]
     series = [_arm(counted, rank, role, name, hollow=False) for role, name in _ARMS if counted]
-    series += [_arm(others, rank, role, f"{name}, pair not counted", hollow=True) for role, name in _ARMS if others]
+    series += [_arm(others, rank, role, f"{name}, not counted", hollow=True) for role, name in _ARMS if others]
     return Chart(
         key="steps",
         title="Ionic steps of every pair",
@@ -106,6 +108,7 @@ def _arm(pairs: Sequence[Pair], rank: dict[str, int], role: Role, name: str, *, 
         y=np.array([getattr(pair, f"steps_{role}") for pair in pairs], dtype=float),
         labels=tuple(f"{pair.name} ({pair.host_formula}): {pair.verdict}" for pair in pairs),
         hollow=hollow,
+        small=len(rank) > _MANY,
     )
 
 

@@ -59,7 +59,7 @@ def _points(one: Points) -> go.Scatter:
         line={"color": color, "dash": one.line or "solid", "width": 2},
         marker={
             "color": color,
-            "size": 4 if one.faint else 7 if one.interval is None else 10,
+            "size": _size(one),
             "opacity": _FAINT if one.faint else 0.9,
             "symbol": "circle-open" if one.hollow else "circle",
         },
@@ -67,6 +67,12 @@ def _points(one: Points) -> go.Scatter:
         text=labels or None,
         hovertemplate=("%{text}<br>" if labels else "") + "%{x}, %{y}<extra>%{fullData.name}</extra>",
     )
+
+
+def _size(one: Points) -> int:
+    if one.faint or one.small:
+        return 4
+    return 7 if one.interval is None else 10
 
 
 def _boxes(one: Boxes) -> go.Box:

@@ -111,7 +111,7 @@ class _Structures:
         (heapq.heappush if len(self._worst) < WORST else heapq.heappushpop)(self._worst, item)
 
     def _note_time(self, record: DefectRecord) -> None:
-        time = record.provenance.finished or record.provenance.started
+        time = record.provenance.finished
         if time is None or record.prediction is None or record.start != "predicted":
             return
         first, last = self._times.get(record.prediction.weights, (time, time))

@@ -88,7 +88,7 @@ def _draw_points(one: Points, axes: Axes) -> None:
         label=plain(one.name),
         linestyle={"": "none", "solid": "-", "dash": "--"}[one.line],
         marker="o" if one.marks else "none",
-        markersize=2 if one.faint else 4,
+        markersize=2 if one.faint or one.small else 4,
         markerfacecolor="none" if one.hollow else color,
         alpha=0.3 if one.faint else 0.9,
         zorder=1 if one.faint else 3,

@@ -11,6 +11,7 @@ from definet_flows.cli import (  # noqa: F401 - each registers its commands
     campaign,
     check,
     enumerate,  # noqa: A004
+    export,
     ingest,
     models,
     prediction,

@@ -1,53 +1,51 @@
-"""Records for other programs: a table of ledgers as CSV, structures as extended XYZ."""
+"""Records for other programs: tables as CSV and pandas, structures as extended XYZ and ase.db."""
 
 from __future__ import annotations
 
-import csv
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import ase.db
 import numpy as np
+import pandas as pd
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord
+from definet_flows.stores.files import refuse_nothing, replacing
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.table import Arm, Ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from definet_flows.stores.access import Records
-    from definet_flows.stores.ledgers import LedgerRow
 
-COLUMNS: dict[str, str] = {
-    "id": "",
-    "configuration_id": "",
-    "settings_hash": "",
-    "engine": "",
-    "host": "",
-    "n_sites": "",
-    "name": "",
-    "n_defects": "",
-    "start": "",
-    "status": "",
-    "ionic_steps": "",
-    "electronic_steps": "",
+UNITS = {
     "core_hours": " [h]",
     "wall_seconds": " [s]",
-    "converged": "",
     "start_max_force": " [eV/Å]",
     "max_force": " [eV/Å]",
     "energy": " [eV]",
-    "weights": "",
-    "gate": "",
-    "gate_reason": "",
-    "error": "",
 }
-"""Columns of the CSV table with their units."""
+"""What follows a column's name in the CSV table."""
 
 _EVERYTHING = Filter()
+_FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
+
+
+def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm."""
+    frame = pd.DataFrame(records.arms(where), columns=list(Arm._fields))
+    return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
+
+
+def ends_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+    """Return one row per pair, by host, defects and configuration; columns are the fields of an Ends."""
+    frame = pd.DataFrame(records.ends(where), columns=list(Ends._fields))
+    return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
 
 
 def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
@@ -58,21 +56,12 @@ def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     InputError
         If no record matches or the file cannot be written; an existing file is then kept.
     """
-    with _replacing(path) as file:
-        writer = csv.writer(file)
-        writer.writerow([name + unit for name, unit in COLUMNS.items()])
-        lines = [_line(row) for row in records.ledgers(where)]
-        _refuse_nothing(len(lines))
-        writer.writerows(lines)
-    return len(lines)
-
-
-def _line(row: LedgerRow) -> list[object]:
-    ledger = row.ledger.model_dump() if row.ledger else {}
-    gate = row.prediction.gate if row.prediction else None
-    own = row.model_dump() | ledger | {"host": row.host.formula, "n_sites": row.host.n_sites, "weights": row.weights}
-    own |= {"gate": gate.verdict, "gate_reason": gate.reason} if gate else {}
-    return [own.get(name) for name in COLUMNS]
+    frame = arms_frame(records, where)
+    refuse_nothing(len(frame))
+    counts = dict.fromkeys(("ionic_steps", "electronic_steps"), "Int64")  # whole numbers, some of them missing
+    with replacing(path) as part:
+        frame.astype(counts).rename(columns=lambda name: name + UNITS.get(name, "")).to_csv(part, index=False)
+    return len(frame)
 
 
 def write_extxyz(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
@@ -87,17 +76,48 @@ def write_extxyz(records: Records, path: Path, where: Filter = _EVERYTHING) -> i
         If no record matches or the file cannot be written; an existing file is then kept.
     """
     count = 0
-    with _replacing(path) as file:
-        for record in records.records(where):
-            if record.status == "done" and record.sites is not None:
+    with replacing(path) as part:
+        with part.open("w", encoding="utf-8") as file:
+            for record in finished(records, where):
                 write(file, relaxed_atoms(record), format="extxyz")
                 count += 1
-        _refuse_nothing(count)
+        refuse_nothing(count)
     return count
 
 
+def write_ase_db(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
+    """Write the relaxed structures of finished records into a database of ASE; return how many.
+
+    Rows have the energy (eV), and as keys host, name, engine, start, n_sites, n_defects, charge, converged and
+    ionic_steps; ids and the tables `unrelaxed` and `predicted` (Å) are in `data`.
+
+    Raises
+    ------
+    InputError
+        As `write_extxyz`.
+    """
+    count = 0
+    with replacing(path) as part:
+        part.write_bytes(b"")  # an empty file is an empty database, and it says at once where none can be
+        with ase.db.connect(part, type="db") as database:  # type: ignore[no-untyped-call]
+            for record in finished(records, where):
+                atoms = relaxed_atoms(record)
+                data: dict[str, Any] = {
+                    name: atoms.arrays[name] for name in ("unrelaxed", "predicted") if name in atoms.arrays
+                }
+                database.write(atoms, key_value_pairs=_keys(record), data=data | _facts(record))
+                count += 1
+        refuse_nothing(count)
+    return count
+
+
+def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
+    """Yield the records that have a relaxed structure."""
+    return (record for record in records.records(where) if record.status == "done" and record.sites is not None)
+
+
 def relaxed_atoms(record: DefectRecord) -> Atoms:
-    """Return the relaxed atoms of a finished record, in the order of its site map."""
+    """Return the relaxed atoms of a finished record, in the order of its site map, with the energy (eV) if known."""
     sites = record.sites
     if sites is None or sites.relaxed is None:
         msg = f"record {record.id} has no relaxed structure: its status is {record.status}"
@@ -107,29 +127,21 @@ def relaxed_atoms(record: DefectRecord) -> Atoms:
     atoms.arrays["unrelaxed"] = sites.unrelaxed[kept]
     if sites.predicted is not None:
         atoms.arrays["predicted"] = sites.predicted[kept]
-    fields = ("id", "configuration_id", "settings_hash", "engine", "start", "name")
-    atoms.info |= {field: getattr(record, field) for field in fields} | {"charge": record.configuration.charge}
+    atoms.info |= _facts(record) | {"charge": record.configuration.charge}
     if record.ledger is not None and record.ledger.energy is not None:
         atoms.info["final_energy"] = record.ledger.energy
+        atoms.calc = SinglePointCalculator(atoms, energy=record.ledger.energy)  # type: ignore[no-untyped-call]
     return atoms
 
 
-def _refuse_nothing(count: int) -> None:
-    if not count:
-        msg = "no record matches: nothing written; the store is empty or the filters exclude everything in it"
-        raise InputError(msg)
+def _facts(record: DefectRecord) -> dict[str, Any]:
+    return {"id": record.id} | {field: getattr(record, field) for field in _FACTS}
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a file that takes the place of `path` only once it is complete."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        msg = f"{path} cannot be written ({error.strerror}): name another file"
-        raise InputError(msg) from None
-    finally:
-        part.unlink(missing_ok=True)
+def _keys(record: DefectRecord) -> dict[str, Any]:
+    """Return what a database of ASE can be searched by; it takes no text that reads as a number, so no hashes."""
+    keys: dict[str, Any] = {name: getattr(record, name) for name in ("name", "engine", "start", "n_defects")}
+    keys |= {"host": record.host.formula, "n_sites": record.host.n_sites, "charge": record.configuration.charge}
+    if record.ledger is not None:
+        keys |= {"converged": record.ledger.converged, "ionic_steps": record.ledger.ionic_steps}
+    return keys

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from definet_flows.defects.symmetry import SiteOperations, stabilizer
 from definet_flows.errors import InputError
 from definet_flows.ledger import surface_changes
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Host, Ledger, Pair, SiteMap, Verdict
+from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Verdict
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.pristine import pristine_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,17 +41,8 @@ Images = SiteOperations | None
 
 def images_of(record: DefectRecord) -> Images:
     """Return the operations that leave the record's unrelaxed configuration as it is; None if unknown."""
-    assert record.sites is not None  # noqa: S101 - only finished records are compared
-    count = record.host.n_sites
-    numbers = list(record.sites.numbers[:count])
-    for edit in record.configuration.edits:
-        if edit.site is not None and edit.old is not None:
-            numbers[edit.site] = edit.old
-    frac = np.round(record.sites.unrelaxed[:count] @ np.linalg.inv(record.host.lattice), 8)
-    fields = record.host.model_dump(include={"formula", "lattice", "matrix", "dimensionality"})
-    host = Host(**fields, numbers=tuple(numbers), frac_coords=tuple(map(tuple, frac.tolist())))
     try:
-        return stabilizer(host, record.configuration)
+        return stabilizer(pristine_of(record), record.configuration)
     except InputError:
         return None  # a host that lost its symmetry when it was relaxed; the ends are then compared as they are
 

@@ -1,0 +1,31 @@
+"""The pristine supercell of a record, read back from its site map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import DefectRecord, Host
+
+
+def pristine_of(record: DefectRecord) -> Host:
+    """Return the supercell that a record's configuration was made in: its sites as they were before any edit.
+
+    Where the host was relaxed first these are its relaxed sites, so its hash is not the record's.
+
+    Raises
+    ------
+    InputError
+        If the record has no table of sites.
+    """
+    if record.sites is None:
+        msg = f"record {record.id} holds no positions"
+        raise InputError(msg)
+    count = record.host.n_sites
+    numbers = list(record.sites.numbers[:count])
+    for edit in record.configuration.edits:
+        if edit.site is not None and edit.old is not None:
+            numbers[edit.site] = edit.old
+    frac = np.round(record.sites.unrelaxed[:count] @ np.linalg.inv(record.host.lattice), 8)
+    fields = record.host.model_dump(include={"formula", "lattice", "matrix", "dimensionality"})
+    return Host(**fields, numbers=tuple(numbers), frac_coords=tuple(map(tuple, frac.tolist())))

@@ -1,23 +1,30 @@
 """Time and memory of the record stores at the sizes they are meant for.
 
-    python benchmarks/stores.py [--records 5000] [--uri mongodb://... --database NAME]
+    python benchmarks/stores.py                                  # the laptop's journal, 5,000 records
+    python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
+    python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
-Without --uri the laptop journal, in a temporary folder. Prints a table: writing one by one, opening
-in a fresh process' state, each query, and the peak memory.
+Writes records of 192 sites and their pairs (the first 2,000 records one by one, the rest in batches), then starts a
+fresh process that opens the store and asks. Prints a table: wall and processor seconds of each, and the peak memory of
+the process that asks. SecantusDB is found as in the tests (SECANTUS_BIN).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from maggma.stores import MongoStore
 
 from definet_flows.defects import nodes, place, unrelaxed_positions
 from definet_flows.hosts import make_host
@@ -25,6 +32,7 @@ from definet_flows.schemas import (
     VACANCY,
     Configuration,
     DefectRecord,
+    Document,
     Gate,
     Host,
     HostNote,
@@ -33,28 +41,37 @@ from definet_flows.schemas import (
     PredictionNote,
     SiteMap,
     Start,
+    content_hash,
 )
-from definet_flows.stores import JournalStore, Records, journalfile, judge, savings, savings_by
+from definet_flows.stores import counts_by, judge, open_store, savings, savings_by
+from definet_flows.stores.export import write_csv, write_extxyz
+from definet_flows.stores.figures import GroupBy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-WEIGHTS = "a" * 64
+    from definet_flows.stores import Records
+
 SETTINGS = "5" * 32
+ONE_BY_ONE = 2000
+BATCH = 100
+TEMPLATES = 100
+HOSTS = (("MoS2", 8), ("WSe2", 8), ("BN", 8))
+KINDS = {"MoS2": ("v_S", "v_Mo", "W_Mo"), "WSe2": ("v_Se", "v_W"), "BN": ("v_B", "v_N", "C_B")}
 
 
-def make_record(host: Host, edits: Configuration, k: int, start: Start) -> DefectRecord:
-    """Return a record of realistic size with random ends and costs; pairs agree by construction."""
-    random = np.random.default_rng(k)
+def make_record(host: Host, edits: Configuration, seed: int, start: Start) -> DefectRecord:
+    """Return a record of realistic size with random ends and costs; the two arms of a seed end in the same minimum."""
+    random = np.random.default_rng([seed, start == "predicted"])
     numbers, markers = nodes(host, edits)
     positions = unrelaxed_positions(host, edits)
     steps = int(random.integers(20, 60)) if start == "unrelaxed" else int(random.integers(2, 8))
-    note = PredictionNote(weights=WEIGHTS, seconds=0.05, device="cpu", gate=Gate(verdict="accepted"))
+    note = PredictionNote(weights="ab"[seed % 2] * 64, seconds=0.05, device="cpu", gate=Gate(verdict="accepted"))
     return DefectRecord(
-        id=DefectRecord.identity(f"c{k}", SETTINGS, start, WEIGHTS),
-        configuration_id=f"c{k}",
+        id="",
+        configuration_id="",
         settings_hash=SETTINGS,
-        engine="sevennet",
+        engine=("vasp", "sevennet")[seed % 2],
         start=start,
         status="done",
         host=HostNote(
@@ -70,68 +87,136 @@ def make_record(host: Host, edits: Configuration, k: int, start: Start) -> Defec
             markers="".join(map(str, markers)),
             unrelaxed=positions,
             predicted=positions + 0.01,
-            relaxed=positions + random.normal(scale=0.05, size=positions.shape),
+            relaxed=positions + np.random.default_rng(seed).normal(scale=0.05, size=positions.shape),
             permutation=tuple(np.flatnonzero(markers != VACANCY).tolist()),
         ),
         prediction=note if start == "predicted" else None,
-        ledger=Ledger(ionic_steps=steps, converged=True, force_criterion=0.01, energy=-1.0, core_hours=steps / 10),
+        ledger=Ledger(
+            ionic_steps=steps,
+            electronic_steps=12 * steps,
+            core_hours=round(steps * float(random.uniform(0.8, 1.2)), 4),
+            converged=True,
+            force_criterion=0.01,
+            energy=-1.0,
+        ),
     )
 
 
-def documents(count: int) -> Iterator[DefectRecord | Pair]:
-    """Yield `count` records in pairs at 192 sites, each pair followed by its verdict."""
-    host = make_host("MoS2", (8, 8, 1))
-    sites = {symbol: host.numbers.index(number) for symbol, number in (("Mo", 42), ("S", 16))}
-    names = [("v", "S"), ("v", "Mo"), ("W", "Mo"), ("Se", "S")]
-    kinds = [place(host, [f"{new}_{old}@{sites[old]}"]) for new, old in names]
+def templates() -> list[tuple[DefectRecord, DefectRecord, Pair]]:
+    """Return pairs of records of all hosts and kinds, with their verdicts."""
+    found = []
+    for k in range(TEMPLATES):
+        formula, size = HOSTS[k % len(HOSTS)]
+        host, kinds = make_host(formula, (size, size, 1)), KINDS[formula]
+        kind = kinds[k // len(HOSTS) % len(kinds)]
+        site = host.numbers.index({"S": 16, "Mo": 42, "Se": 34, "W": 74, "B": 5, "N": 7}[kind.split("_")[1]])
+        edits = place(host, [f"{kind}@{site}"])
+        arms = [make_record(host, edits, k, start) for start in ("unrelaxed", "predicted")]
+        found.append((arms[0], arms[1], judge(arms[0], arms[1])))
+    return found
+
+
+def documents(count: int) -> Iterator[Document]:
+    """Yield `count` records in pairs, each pair followed by its verdict; no two cost the same core-hours."""
+    known, random = templates(), np.random.default_rng(0)
     for k in range(count // 2):
-        arms = [make_record(host, kinds[k % 4], k, start) for start in ("unrelaxed", "predicted")]
+        configuration_id = content_hash("benchmark", k)
+        unrelaxed, predicted, pair = known[k % TEMPLATES]
+        costs = [round(float(random.uniform(*span)), 4) for span in ((20, 60), (2, 8))]
+        arms = []
+        for arm, hours in zip((unrelaxed, predicted), costs, strict=True):
+            assert arm.ledger is not None
+            weights = arm.prediction.weights if arm.prediction else None
+            identity = DefectRecord.identity(configuration_id, SETTINGS, arm.start, weights)
+            ledger = arm.ledger.model_copy(update={"core_hours": hours})
+            own: dict[str, Any] = {"id": identity, "configuration_id": configuration_id, "ledger": ledger}
+            arms.append(arm.model_copy(update=own))
         yield from arms
-        yield judge(*arms)
+        told: dict[str, Any] = {"core_hours_unrelaxed": costs[0], "core_hours_predicted": costs[1]}
+        identity = Pair.identity(arms[0].id, arms[1].id)
+        yield pair.model_copy(update={"id": identity, "configuration_id": configuration_id, **told})
+
+
+def write(records: Records, count: int) -> None:
+    """Write the first records one by one, as jobs do, the rest in batches."""
+    source = documents(count)
+    single = min(count, ONE_BY_ONE)
+    with timed(f"write {single} records and their pairs, one by one"):
+        for document in islice(source, single * 3 // 2):
+            records.put(document)
+    if single < count:
+        with timed(f"write {count - single} more in batches of {BATCH}"):
+            while batch := list(islice(source, BATCH)):
+                records.put(*batch)
 
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long the block took."""
-    begin = time.perf_counter()
+    """Print how long the block took, and how much of that this process worked."""
+    wall, cpu = time.perf_counter(), time.process_time()
     yield
-    print(f"{what:40s} {time.perf_counter() - begin:8.2f} s")
+    print(f"{what:52s} {time.perf_counter() - wall:8.2f} s {time.process_time() - cpu:8.2f} s", flush=True)
+
+
+def ask(store: str, folder: Path, structures: int) -> None:
+    """Open the store as a fresh process does, and ask everything that the command line can."""
+    with timed("open"):
+        records = open_store(store, read_only=True)
+    with timed("savings"):
+        total = savings(records)
+    questions: list[tuple[str, Callable[..., Any]]] = [("savings", savings_by), ("records", counts_by)]
+    for name, question in questions:
+        for by in get_args(GroupBy):
+            with timed(f"{name} by {by}"):
+                question(records, by)
+    with timed("export CSV"):
+        write_csv(records, folder / "all.csv")
+    if structures:
+        with timed(f"export extxyz ({structures} structures)"):
+            write_extxyz(records, folder / "all.xyz")
+    records.close()
+    print(total.message)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+@contextmanager
+def specification(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the store to measure as it stands in the settings."""
+    if options.uri:
+        mongo = {"@module": "maggma.stores", "@class": "MongoStore", "collection_name": "records"}
+        yield {**mongo, "database": options.database, "uri": options.uri}
+    elif options.secantus:
+        sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+        from mongo_server import find_executable, started  # noqa: PLC0415 - pytest, only for this
+
+        executable = find_executable() or sys.exit("SecantusDB is not here: see tests/mongo_server.py")
+        with started(executable, folder) as server:
+            yield server.spec(collection="records")
+    else:
+        journal = str(folder / "records.jsonl")
+        yield {"@module": "definet_flows.stores", "@class": "JournalStore", "path": journal}
 
 
 def main() -> None:
-    """Write, reopen and query."""
+    """Write, then ask in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=5000)
+    parser.add_argument("--secantus", action="store_true")
     parser.add_argument("--uri")
     parser.add_argument("--database", default="definet_benchmark")
+    parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "records.jsonl"
-
-        def store() -> JournalStore | MongoStore:
-            if options.uri:
-                return MongoStore(options.database, "records", uri=options.uri)
-            return JournalStore(str(path))
-
-        writing = 0.0
-        with Records(store()) as records:
-            for document in documents(options.records):
-                begin = time.perf_counter()
-                records.put(document)
-                writing += time.perf_counter() - begin
-        print(f"{f'{options.records} records and their pairs, one by one':40s} {writing:8.2f} s")
-        journalfile.forget()
-        with timed("open"):
-            records = Records(store())
-        with timed("savings"):
-            print(savings(records).message)
-        for by in ("host", "name", "weights"):
-            with timed(f"savings by {by}"):
-                savings_by(records, by)
-        with timed("ledgers"):
-            print(sum(1 for _ in records.ledgers()), "ledgers")
-        records.close()
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    if options.ask:
+        ask("measured", options.ask, 0 if options.secantus or options.uri else options.records)
+        return
+    with tempfile.TemporaryDirectory() as name, specification(options, Path(name)) as spec:
+        folder = Path(name)
+        (folder / "settings.yaml").write_text(json.dumps({"record_stores": {"measured": spec}}))
+        os.environ["DEFINET_FLOWS_CONFIG"] = str(folder / "settings.yaml")
+        print(f"{'':52s} {'wall':>8s}   {'cpu':>8s}")
+        with open_store("measured") as records:
+            write(records, options.records)
+        subprocess.run([sys.executable, *sys.argv, "--ask", str(folder)], check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

@@ -64,10 +64,17 @@ def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServ
     if uri := os.environ.get("MONGODB_URI"):
         yield MongoServer({"uri": uri}, users=False)
         return
-    executable = _executable()
+    executable = find_executable()
     if executable is None:
         pytest.skip("no MongoDB: set MONGODB_URI, or SECANTUS_BIN to a secantusd-py (see tests/mongo_server.py)")
-    folder, port = tmp_path_factory.mktemp("mongo"), _free_port()
+    with started(executable, tmp_path_factory.mktemp("mongo")) as server:
+        yield server
+
+
+@contextmanager
+def started(executable: str, folder: Path) -> Iterator[MongoServer]:
+    """Run SecantusDB on a free port with authentication on, its files in `folder`."""
+    port = _free_port()
     with _running(executable, port, folder), MongoClient("127.0.0.1", port) as client:
         _wait(client)
         for user, role in (("writer", "readWrite"), ("reader", "read")):
@@ -79,7 +86,8 @@ def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServ
         yield MongoServer({"host": "127.0.0.1", "port": port}, users=True)
 
 
-def _executable() -> str | None:
+def find_executable() -> str | None:
+    """Return the path of SecantusDB's server; None if it is not here."""
     conventional = user_cache_path("definet_flows") / "secantus-venv" / "bin" / "secantusd-py"
     given = os.environ.get("SECANTUS_BIN", str(conventional))
     return shutil.which(given)

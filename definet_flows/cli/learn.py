@@ -1,0 +1,172 @@
+"""`definet learn`: active learning on a pool of configurations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+from definet_flows.cli.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from definet_flows.schemas.learning import Round
+    from definet_flows.workflows.active import ActiveLearningMaker
+    from definet_flows.workflows.flow import Campaign
+
+_FAILED = 1
+
+
+@app.command()
+def learn(
+    host: options.Host,
+    supercell: options.Supercell = None,
+    min_image: options.MinImage = None,
+    vacuum: options.Vacuum = None,
+    defect: options.Defect = options.NONE,
+    min_defects: options.MinDefects = 1,
+    max_defects: options.MaxDefects = None,
+    max_on: options.MaxOn = options.NONE,
+    max_kind: options.MaxKind = options.NONE,
+    min_distance: options.MinDistance = None,
+    max_distance: options.MaxDistance = None,
+    concentration: options.Concentration = options.NO_SHARES,
+    per_concentration: options.PerConcentration = None,
+    seed: options.Seed = 0,
+    preset: options.Preset = None,
+    engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="What is relaxed next: random; uncertainty (the most uncertain); diverse (uncertain and unlike what "
+            "is known); saving (most ionic steps saved per core-hour)."
+        ),
+    ] = "diverse",
+    batch: Annotated[int, typer.Option(help="Configurations relaxed in a round.")] = 20,
+    held_out: Annotated[
+        int, typer.Option(help="Configurations that are relaxed first and never learned from; 8 at least.")
+    ] = 12,
+    budget: Annotated[int, typer.Option(help="Configurations to relax at most, those held out included.")] = 200,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Stop at this mean |component| error on the held-out ones, Å.  \\[default: none]"),
+    ] = None,
+    patience: Annotated[int, typer.Option(help="Stop after so many rounds without a gain of 2 %.")] = 3,
+    control_fraction: Annotated[
+        float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
+    ] = 0.1,
+    model: options.Model = "definet-2dmd",
+    relax_host: Annotated[
+        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
+    ] = True,
+    allow_unseen_host: Annotated[
+        bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
+    ] = False,
+    store: options.Store = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+    ] = None,
+    json_file: options.Json = None,
+) -> None:
+    """Relax the defects of HOST batch by batch, each batch chosen by what the network does not know yet.
+
+    After each batch the network is retrained on everything in the store with the same settings, and measured on
+    configurations it never learns from. Where learning stands is in the store: stopped or killed, the same command
+    goes on; with a larger --budget, too.
+    """
+    from definet_flows.workflows.active import ActiveLearningMaker
+    from definet_flows.workflows.flow import DEFAULT_SUPERCELL, DefectFlowMaker
+
+    recipe = read_recipe(
+        host,
+        supercell=supercell,
+        min_image=min_image,
+        defect=defect,
+        min_defects=min_defects,
+        max_defects=max_defects,
+        max_on=max_on,
+        max_kind=max_kind,
+        min_distance=min_distance,
+        max_distance=max_distance,
+        charge=options.NONE,
+        concentration=concentration,
+        per_concentration=per_concentration,
+        seed=seed,
+        preset=preset,
+        default=DEFAULT_SUPERCELL,
+    )
+    defects = DefectFlowMaker(
+        defects=recipe,
+        vacuum=vacuum,
+        engine=engine,
+        control_fraction=control_fraction,
+        model=model,
+        relax_host=relax_host,
+        store=store,
+        allow_unseen_host=allow_unseen_host,
+    )
+    maker = ActiveLearningMaker(
+        defects=defects,
+        strategy=strategy,
+        batch=batch,
+        held_out=held_out,
+        budget=budget,
+        target=target,
+        patience=patience,
+        seed=seed,
+    )
+    _run(maker, host, folder, json_file)
+
+
+def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: Path | None) -> None:
+    """Run the flow, and print the rounds."""
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.engines import require_executables, resolve_engine
+    from definet_flows.workflows.local import new_folder, run_here
+
+    options.check_writable(json_file)
+    pool = maker.campaign(host)
+    require_executables(resolve_engine(maker.defects.engine))
+    folder = folder or new_folder()
+    with open_store(maker.defects.store) as records:  # the lock is tried before anything runs
+        place = records.location
+    console.print(f"pool: {len(pool.ids)} configurations of {pool.host.formula}, {pool.host.n_sites} sites")
+    console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
+    with console.status("starting") as status:
+        last = run_here(maker.assemble(pool, host), folder, lambda event, name: status.update(f"{event} {name}"))
+    rounds = read_rounds(maker, pool)
+    console.print(_table(rounds))
+    if json_file is not None:
+        options.write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
+    if last is None or not rounds or rounds[-1].stop is None:
+        console.print("[bold red]the flow did not finish[/]: see the jobs' folder; the same command goes on from here")
+        raise typer.Exit(_FAILED)
+    console.print(rounds[-1].stop, highlight=False)
+    console.print(f"the network of the last round is {rounds[-1].weights.name}; see `definet models show`")
+
+
+def read_rounds(maker: ActiveLearningMaker, pool: Campaign) -> list[Round]:
+    """Return the rounds of a pool, oldest first."""
+    from definet_flows.schemas.learning import Round
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.active_state import learning_id
+
+    learning = learning_id(pool, maker.settings_hash, maker.strategy)
+    with open_store(maker.defects.store, read_only=True) as records:
+        return sorted(records.find(Round, {"learning": learning}), key=lambda one: one.number)
+
+
+def _table(rounds: list[Round]) -> Table:
+    table = Table("round", "network", title="held-out error by relaxations spent", title_justify="left")
+    for heading in ("relaxed", "ionic steps", "core-hours", "held out", "error mÅ", "chosen"):
+        table.add_column(heading, justify="right")
+    for one in rounds:
+        hours = "-" if one.core_hours is None else f"{one.core_hours:.2f}"
+        error = "-" if one.error is None else f"{1000 * one.error:.2f}"
+        counts = (str(one.relaxed), str(one.ionic_steps), hours, str(one.held_out), error, str(len(one.chosen)))
+        table.add_row(str(one.number), one.weights.name, *counts)
+    return table

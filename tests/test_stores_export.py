@@ -14,7 +14,7 @@ from store_fixtures import SETTINGS, host, record, relaxed_host
 
 from definet_flows.errors import InputError
 from definet_flows.model.archive import SetLayout, read_set
-from definet_flows.schemas import VACANCY
+from definet_flows.schemas import VACANCY, dump
 from definet_flows.stores import Filter, Records, update_pairs
 from definet_flows.stores.entries import defect_entries, write_entries
 from definet_flows.stores.export import arms_frame, ends_frame, write_ase_db, write_csv, write_extxyz
@@ -151,10 +151,7 @@ def test_nothing_to_write_leaves_the_place_alone(records, tmp_path, write):
 
 @pytest.mark.parametrize("write", [write_extxyz, write_ase_db, write_entries, write_cif_folder])
 def test_a_record_that_cannot_be_read_leaves_nothing_half_written(records, tmp_path, write):
-    broken = json.loads(
-        json.dumps(records.store.query_one({"kind": "record", "n_defects": 2}, {"_id": 0}), default=str)
-    )
-    records.store.update({**broken, "id": "x", "configuration_id": "zz", "schema_version": 99}, key="id")
+    records.store.update(dump(record(configuration_id="zz")) | {"id": "zz", "schema_version": 99}, key="id")
     with pytest.raises(InputError, match="schema version 99"):
         write(records, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,192 @@
+"""One configuration in words: found by the beginning of its id, told with numbers that the structures have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import store_fixtures as make
+from report_store import OTHER_WEIGHTS, fill, filled_store, identity, nudged, pair
+from store_fixtures import WEIGHTS
+from typer.testing import CliRunner
+
+from definet_flows.cli import app
+from definet_flows.errors import InputError
+from definet_flows.report.bonds import bonds
+from definet_flows.report.cases import Case, find_cases
+from definet_flows.report.explain import Explanation, explain
+from definet_flows.schemas import DefectRecord
+from definet_flows.stores import JournalStore, Records, judge
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFINET_FLOWS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("DEFINET_FLOWS_CONFIG", str(tmp_path / "none.yaml"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    opened = Records(JournalStore(str(tmp_path / "records.jsonl")))
+    fill(opened)
+    return opened
+
+
+def told(records: Records, fate: str) -> dict[str, str]:
+    return dict(only(records, fate).paragraphs)
+
+
+def only(records: Records, fate: str) -> Explanation:
+    (case,) = find_cases(records, identity(fate))
+    return explain(case)
+
+
+def test_the_beginning_of_an_id_will_do(records: Records) -> None:
+    (case,) = find_cases(records, identity("better")[:5])
+    assert case.pair is not None
+    assert case.pair.verdict == "better minimum"
+    assert case.predicted is not None
+    (same,) = find_cases(records, case.predicted.id[:10].upper())
+    assert same.shown.id == case.shown.id
+
+
+def test_an_id_that_begins_nothing_or_several_is_refused(records: Records) -> None:
+    with pytest.raises(InputError, match="begins with 'zzz'"):
+        find_cases(records, "zzz")
+    near = "0" * 31 + "1"
+    records.put(make.record(configuration_id=near))
+    with pytest.raises(InputError, match=r"begins the ids of 2 configurations: 0{12} \(v_S\)"):
+        find_cases(records, "00000")
+    assert len(find_cases(records, near)) == 1
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_no_id_at_all_is_refused(records: Records, empty: str) -> None:
+    with pytest.raises(InputError, match="no configuration or record"):
+        find_cases(records, empty)
+
+
+def test_each_set_of_weights_is_a_case_and_a_record_chooses_one(records: Records) -> None:
+    arms = pair("same", steps=(40, 7))
+    second = make.record("predicted", configuration_id=identity("same"), weights=OTHER_WEIGHTS, move=nudged(), steps=7)
+    records.put(second, judge(arms[0], second))
+    cases = find_cases(records, identity("same"))
+    assert {case.note.weights for case in cases if case.note} == {WEIGHTS, OTHER_WEIGHTS}
+    (case,) = find_cases(records, second.id)
+    assert case.pair is not None
+    assert case.pair.steps_predicted == 7
+
+
+def test_what_was_edited_has_element_site_and_place(records: Records) -> None:
+    edit = make.configuration().edits[0]
+    assert told(records, "same")["edited"].startswith(f"S removed from site {edit.site} at (")
+
+
+def test_what_the_network_moved_is_what_the_record_holds(records: Records) -> None:
+    words = told(records, "same")["network"]
+    assert "moved 0 of 26 atoms by more than 0.02 Å" in words  # the made-up prediction moves all by 0.017 Å
+    assert "by 0.017 Å" in words
+    assert "these weights state no uncertainty" in words
+
+
+def test_the_error_is_stated_beside_that_of_no_prediction(records: Records) -> None:
+    words = told(records, "same")["against the end"]
+    atoms = np.flatnonzero([marker != "2" for marker in make.record().sites.markers])  # type: ignore[union-attr]
+    errors = np.linalg.norm(nudged()[atoms] - 0.01, axis=1)
+    nothing = np.linalg.norm(nudged()[atoms], axis=1)
+    assert f"off by {errors.mean():.3f} Å on average, at most {errors.max():.3f} Å" in words
+    assert f"the unrelaxed start by {nothing.mean():.3f} and {nothing.max():.3f} Å" in words
+
+
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [
+        ("same", "same minimum (counts in the saving"),
+        ("same", "30 steps fewer from the prediction, floor 2"),
+        ("worse", "5 steps more from the prediction"),
+        ("better", "E(predicted) - E(unrelaxed) = -1000.0 meV"),
+        ("other", "not in the saving"),
+        ("unconverged", "unconverged (an arm stopped above its force criterion"),
+        ("gated", "no pair: there is no relaxation from a prediction"),
+        ("control", "no pair: there is no control"),
+        ("failed", "no pair: the unrelaxed arm failed"),
+    ],
+)
+def test_the_verdict_says_what_counts_and_why(records: Records, fate: str, words: str) -> None:
+    assert words in told(records, fate)["verdict"]
+
+
+def test_bonds_of_a_vacancy_are_its_shell_before_and_after() -> None:
+    record = make.record("predicted", move=nudged())
+    found = bonds(record)
+    assert [bond.neighbour.split()[0] for bond in found] == ["Mo"] * 3
+    for bond in found:
+        assert bond.unrelaxed == pytest.approx(2.41, abs=0.02)
+        assert bond.relaxed == pytest.approx(_length(record, bond.neighbour), abs=1e-3)
+
+
+def _length(record: DefectRecord, neighbour: str) -> float:
+    """Distance of an atom's end from the vacancy, over all images, Å."""
+    assert record.sites is not None
+    assert record.sites.relaxed is not None
+    vacancy, row = record.sites.markers.index("2"), int(neighbour.split()[1])
+    apart = record.sites.relaxed[row] - record.sites.relaxed[vacancy]
+    cell = np.array(record.host.lattice)
+    images = [apart + a * cell[0] + b * cell[1] for a in (-1, 0, 1) for b in (-1, 0, 1)]
+    return float(min(np.linalg.norm(image) for image in images))
+
+
+def test_a_record_without_structures_is_told_without_them() -> None:
+    bare = make.record(status="failed").model_copy(update={"sites": None, "ledger": None, "error": "no space left"})
+    explanation = explain(Case(bare, None, None))
+    assert (explanation.bonds, explanation.drawing) == ((), None)
+    assert explanation.arms[0].notes == ("no space left",)
+    assert explanation.arms[0].steps is None
+
+
+def test_the_command_prints_and_draws(tmp_path: Path) -> None:
+    store = filled_store(tmp_path / "records.jsonl")
+    result = runner.invoke(app, ["explain", identity("same")[:6], "--store", store, "--figure", "one.png"])
+    assert result.exit_code == 0, result.output
+    for words in ("v_S in MoS2", "ionic steps", "[eV/Å]", "same minimum", "drawn to one.png"):
+        assert words in result.output
+    assert Path("one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_hostile_text_is_printed_as_it_is(tmp_path: Path) -> None:
+    store = filled_store(tmp_path / "records.jsonl")
+    result = runner.invoke(app, ["explain", identity("failed"), "--store", store], env={"COLUMNS": "400"})
+    assert result.exit_code == 0, result.output
+    assert "'\"[bold] in MoS2" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saying"),
+    [
+        (("zz",), "zz"),
+        (("0000", "--figure", "one.pdf"), "one.pdf"),
+        (("0000", "--figure", "no/one.png"), "no"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], saying: str) -> None:
+    store = filled_store(tmp_path / "records.jsonl")
+    before = sorted(tmp_path.iterdir())
+    result = runner.invoke(app, ["explain", *arguments, "--store", store])
+    assert result.exit_code == 2, result.output
+    assert saying in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_figure_of_several_cases_is_refused(tmp_path: Path) -> None:
+    store = filled_store(tmp_path / "records.jsonl")
+    with Records(JournalStore(store)) as records:
+        records.put(make.record("predicted", configuration_id=identity("same"), weights=OTHER_WEIGHTS, move=nudged()))
+    result = runner.invoke(app, ["explain", identity("same"), "--store", store, "--figure", "one.png"])
+    assert result.exit_code == 2
+    assert "--figure needs the id" in result.stderr
+    assert not Path("one.png").exists()

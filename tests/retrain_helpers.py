@@ -5,8 +5,10 @@ As a program it retrains on a store until it is killed: python retrain_helpers.p
 
 from __future__ import annotations
 
+import shutil
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from definet_flows.schemas import (
     Ledger,
     SiteMap,
 )
+from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
 from definet_flows.workflows.retrain import RetrainConfig, retrain
 
@@ -89,6 +92,15 @@ def record(
 def fill(store: str, count: int | None = None) -> None:
     with open_store(store) as records:
         records.put(*(record(one) for one in configurations()[:count]))
+
+
+def new_cache(folder: Path) -> Path:
+    """A cache folder without models, but with the kernels that were compiled before."""
+    cache = folder / "cache"
+    cache.mkdir()
+    for kernels in load_settings().cache_dir.glob("kernels-*"):
+        shutil.copy(kernels, cache)
+    return cache
 
 
 if __name__ == "__main__":

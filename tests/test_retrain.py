@@ -15,7 +15,7 @@ import pytest
 import retrain_helpers
 import torch
 from jobflow import run_locally
-from retrain_helpers import SMALL, configurations, field, fill, host, record
+from retrain_helpers import SMALL, configurations, field, fill, host, new_cache, record
 from store_fixtures import SETTINGS
 
 from definet_flows.model import finetune
@@ -36,8 +36,8 @@ OTHER = "7" * 32
 def folders(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
-    for name in ("data", "cache"):
-        monkeypatch.setenv(f"DEFINET_FLOWS_{name.upper()}_DIR", str(tmp_path / name))
+    monkeypatch.setenv("DEFINET_FLOWS_CACHE_DIR", str(new_cache(tmp_path)))
+    monkeypatch.setenv("DEFINET_FLOWS_DATA_DIR", str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def trained(tmp_path_factory):
     """A store with a champion, and the folders that go with it."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("data", "cache"):
-            patch.setenv(f"DEFINET_FLOWS_{name.upper()}_DIR", str(folder / name))
+        patch.setenv("DEFINET_FLOWS_CACHE_DIR", str(new_cache(folder)))
+        patch.setenv("DEFINET_FLOWS_DATA_DIR", str(folder / "data"))
         torch.set_num_threads(1)
         store = str(folder / "records.jsonl")
         fill(store)

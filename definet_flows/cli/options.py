@@ -77,7 +77,14 @@ Store = Annotated[
         help="Record store: a name from the settings, or a .jsonl file.  \\[default: the settings' record_store]",
     ),
 ]
-Model = Annotated[str, typer.Option("--model", help="Registry id of the weights, or a .safetensors file.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="Registry id of the weights (see models list), or a .safetensors file; in run also champion: that of the "
+        "record store for these settings.",
+    ),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
 
 

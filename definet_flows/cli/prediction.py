@@ -62,11 +62,11 @@ def predict(
     structure, for every format in OUT/predictions.json. Exit code 1 if some structures could not be predicted.
     """
     cell = options.parse_supercell(supercell) if supercell else None
-    from definet_flows.model.checkpoint import load_checkpoint
     from definet_flows.model.files import predict_files
     from definet_flows.model.match import finder_for
+    from definet_flows.workflows.weights import checkpoint_of
 
-    checkpoint = load_checkpoint(model)
+    checkpoint = checkpoint_of(model, None)
     finder = finder_for(checkpoint.card, host, cell)
     with _bar("files") as tell:
         entries = predict_files(checkpoint, inputs, out, finder, allow_unseen_host=allow_unseen_host, tell=tell)
@@ -104,11 +104,11 @@ def prerelax(
     """
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)
-    from definet_flows.model.checkpoint import load_checkpoint
     from definet_flows.model.match import finder_for
     from definet_flows.model.prerelax import prerelax as run
+    from definet_flows.workflows.weights import checkpoint_of
 
-    checkpoint = load_checkpoint(model)
+    checkpoint = checkpoint_of(model, None)
     finder = finder_for(checkpoint.card, host, cell)
     with _bar("POSCARs") as tell:
         report = run(

@@ -13,9 +13,11 @@ from jobflow import Flow, Job, Maker
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
-from definet_flows.workflows.engines import resolve_engine
+from definet_flows.workflows.arms import arms_hash
+from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.forcefield import PotentialRelaxMaker
 from definet_flows.workflows.jobs import predict_batch, prepare_host, relax_configuration, survive_parents, totals
+from definet_flows.workflows.weights import CHAMPION, champion_of, checkpoint_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -51,12 +53,15 @@ class Campaign:
         Ids of the configurations that are relaxed from the unrelaxed structure too.
     weights
         sha256 of the weights that predict.
+    model
+        Their registry id, or path: who was champion when the campaign was made.
     """
 
     host: Host
     configurations: tuple[Configuration, ...]
     controls: frozenset[str]
     weights: str
+    model: str
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -112,7 +117,8 @@ class DefectFlowMaker(Maker):
     batch_size
         Configurations in one prediction job and in one batch; at most 100 for FireWorks.
     model
-        Registry id, or path of a `.safetensors` checkpoint.
+        Registry id (of the package or of the record store), path of a `.safetensors` checkpoint, or `champion`: the
+        champion of these settings in the record store.
     relax_host
         Relax the pristine supercell with the engine first; defects and displacements start from it.
     store
@@ -163,7 +169,7 @@ class DefectFlowMaker(Maker):
         parts = campaign.parts(self.batch_size)
         if len(parts) == 1:
             return self.workflow(campaign)
-        prepared = self._prepared(campaign)
+        prepared = self.prepared(campaign)
         batches = [self._flow(part, self._batch(part, prepared)) for part in parts]
         return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
 
@@ -173,6 +179,10 @@ class DefectFlowMaker(Maker):
         Whichever runs first relaxes the host, those that begin after it has ended reuse it. Raises as `make`.
         """
         return [self.workflow(part) for part in self.campaign(host).parts(self.batch_size)]
+
+    def portable(self) -> DefectFlowMaker:
+        """Return this Maker with absolute paths, for jobs run in folders of their own."""
+        return replace(self, store=self._store, model=_portable(self.model))
 
     def workflow(self, part: Campaign, ahead: Sequence[Configuration] = ()) -> Flow:
         """Return the flow of a part of a campaign, complete in itself, with one prediction job.
@@ -184,7 +194,7 @@ class DefectFlowMaker(Maker):
         ahead
             Configurations of other parts that the prediction job predicts as well, so that theirs find them done.
         """
-        prepared = self._prepared(part)
+        prepared = self.prepared(part)
         return self._flow(part, [prepared, *self._batch(part, prepared, ahead)])
 
     def campaign(self, host: Structure | str | Path) -> Campaign:
@@ -195,8 +205,6 @@ class DefectFlowMaker(Maker):
         InputError
             If anything is wrong with the host or the fields.
         """
-        from definet_flows.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
-
         self._check_numbers()
         size, choices, sampling = self._wanted()
         engine = resolve_engine(self.engine)
@@ -210,7 +218,15 @@ class DefectFlowMaker(Maker):
             raise InputError(msg)
         ids = configuration_ids(supercell, configurations)
         controls = choose_controls(ids, self.control_fraction)
-        return Campaign(supercell, configurations, controls, load_checkpoint(_portable(self.model)).sha256)
+        model = self._weights(engine)
+        weights = checkpoint_of(model, self.store).sha256
+        return Campaign(supercell, configurations, controls, weights, model)
+
+    def _weights(self, engine: Engine) -> str:
+        """Return the registry id or path of the weights that predict."""
+        if self.model != CHAMPION:
+            return _portable(self.model)
+        return champion_of(self.store, arms_hash(engine, relaxed_host=self.relax_host)).id
 
     def _check_numbers(self) -> None:
         if not 0 <= self.control_fraction <= 1:
@@ -243,7 +259,8 @@ class DefectFlowMaker(Maker):
             raise InputError(msg)
         return Choices(defects=names, max_defects=self.max_defects)
 
-    def _prepared(self, campaign: Campaign) -> Job:
+    def prepared(self, campaign: Campaign) -> Job:
+        """Return the job that prepares the host of a campaign, relaxed once for all campaigns on it."""
         prepared = prepare_host(campaign.host, self.engine, self._store, relax=self.relax_host)
         prepared.name = f"host {campaign.host.formula}"
         return prepared
@@ -253,7 +270,7 @@ class DefectFlowMaker(Maker):
         predicted = predict_batch(
             prepared.output,
             part.configurations,
-            model=_portable(self.model),
+            model=part.model,
             weights=part.weights,
             store=self._store,
             allow_unseen_host=self.allow_unseen_host,

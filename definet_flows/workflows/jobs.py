@@ -13,7 +13,7 @@ from jobflow import Flow, Job, OnMissing, Response, job
 
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
-from definet_flows.schemas import Provenance, RelaxedHost, dump
+from definet_flows.schemas import Provenance, RelaxedHost, Supercell, dump
 from definet_flows.stores import Filter, open_store, savings, update_pairs
 from definet_flows.stores.claims import claim
 from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished
@@ -23,6 +23,7 @@ from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.prediction import complete, prediction_of
 from definet_flows.workflows.provenance import now, versions
 from definet_flows.workflows.resume import next_structure, resumed
+from definet_flows.workflows.weights import checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +54,8 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
     resolved = resolve_engine(engine)
     with open_store(store) as records:
         known = records.host(RelaxedHost.identity(host.hash, resolved.settings_hash))
+        if next(records.find(Supercell, {"id": Supercell.identity(host.hash)}), None) is None:
+            records.put(Supercell.of(host))  # a relaxed base does not tell what the network is shown
     if known is not None:
         return Pristine(host=host, base=known.relaxed, source="reused")
     relaxation = resolved.relaxation(to_structure(host))
@@ -108,9 +111,7 @@ def predict_batch(
     dict
         Number of configurations, of those predicted now, and of each verdict.
     """
-    from definet_flows.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch, needed on this worker only
-
-    checkpoint = load_checkpoint(model)
+    checkpoint = checkpoint_of(model, store, weights)
     if checkpoint.sha256 != weights:
         msg = f"model {model!r} has sha256 {checkpoint.sha256[:12]}… here, {weights[:12]}… where the flow was made"
         raise InputError(msg)

@@ -29,6 +29,7 @@ from definet_flows.workflows.arms import Case, Pristine
 from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement
 from definet_flows.workflows.vasp import VaspDefectSetGenerator
+from definet_flows.workflows.weights import checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -266,12 +267,11 @@ def _workers(placement: Placement) -> Iterator[Line]:
 
 
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[Line]:
-    from definet_flows.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
-    from definet_flows.model.gate import judge  # noqa: PLC0415
+    from definet_flows.model.gate import judge  # noqa: PLC0415 - torch takes seconds to import
     from definet_flows.model.predict import RawPrediction  # noqa: PLC0415
 
-    checkpoint = load_checkpoint(maker.model)
-    yield Line("model", f"{maker.model}, sha256 {checkpoint.sha256[:12]}…")
+    checkpoint = checkpoint_of(campaign.model, maker.store)
+    yield Line("model", f"{campaign.model}, sha256 {checkpoint.sha256[:12]}…")
     still = np.zeros((campaign.host.n_sites, 3))
     raw = RawPrediction(displacements=still, seconds=0.0, device="none", uncertainty=None, error=None)
     kinds = {one.name: one for one in campaign.configurations}

@@ -119,7 +119,11 @@ def _words(contents: Contents) -> dict[str, Any]:
         "hosts": ", ".join(sorted({row.host for row in contents.rows})),
         "configurations": len({row.configuration_id for row in contents.rows}),
         "group_headings": summary.GROUP_HEADINGS,
-        "groups": {by: summary.group_rows(groups) for by, groups in contents.groups.items() if groups},
+        "groups": {
+            summary.GROUP_LABELS.get(by, by): summary.group_rows(groups)
+            for by, groups in contents.groups.items()
+            if groups
+        },
         "columns": COLUMNS,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": definet_flows.__version__,

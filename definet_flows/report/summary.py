@@ -103,6 +103,9 @@ def group_rows(groups: Mapping[str | int, Savings]) -> list[tuple[str, ...]]:
     ]
 
 
+GROUP_LABELS = {"n_defects": "number of defects", "n_sites": "number of sites"}
+"""Where the name of a grouping is not a word"""
+
 GROUP_HEADINGS = (
     "ionic saved",
     "95 % interval",

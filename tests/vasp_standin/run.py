@@ -14,11 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from inputs import BadInputError, check_kpoints, read_incar, read_poscar, read_potcar
-from output import Output
-from physics import energy_and_forces, relaxation
-
 FAILING_STEP = 2  # the ionic step in which a failure happens
+SHORT = {"nsw": 3, "scf": 8}  # ionic steps; of ten without SCF custodian's monitor may end VASP at a random instant
 
 
 def main():
@@ -28,6 +25,10 @@ def main():
     mode = log.mode
     if mode == "exit":
         sys.exit(1)
+    Path("OSZICAR").write_text("")  # before the slow imports: monitors must not judge the execution before this one
+    from inputs import BadInputError, check_kpoints, read_incar, read_poscar, read_potcar  # noqa: PLC0415
+    from output import Output  # noqa: PLC0415
+
     try:
         tags, (lattice, species, counts, coords) = read_incar(), read_poscar()
         check_kpoints()
@@ -35,13 +36,16 @@ def main():
     except BadInputError as error:
         print(error, flush=True)
         sys.exit(1)
-    steps = 3 if mode == "nsw" else int(tags.get("NSW", 0))
+    steps = SHORT.get(mode, int(tags.get("NSW", 0)))
     output = Output({**tags, "NSW": str(steps)}, lattice, (species, counts), (titles, valences), coords)
     relax(tags, output, log, mode, steps)
 
 
 def relax(tags, output, log, mode, steps):
     """Evaluate forces until they are small, there are no steps left, or the failure strikes."""
+    from physics import energy_and_forces, relaxation  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, lambda *_: told_to_end.append(True))
     optimizer = relaxation(int(tags["IBRION"]), float(tags.get("POTIM", 0.5)))
     criterion, limit = -float(tags.get("EDIFFG", 0)), int(tags.get("NELM", 60))
     for step in range(1, max(steps, 1) + 1):
@@ -51,10 +55,12 @@ def relax(tags, output, log, mode, steps):
         for loop in range(1, loops + 1):
             output.electronic(step, loop, energy + 10.0**-loop)
             log.write("electronic")
+            end_if_told(output)
             if step == FAILING_STEP and loop == 3:
                 strike(mode, output)
         output.ionic(step, energy, forces)
         log.write("force")
+        end_if_told(output)
         if (forces**2).sum(axis=1).max() ** 0.5 <= criterion:
             output.end("reached required accuracy - stopping structural energy minimisation")
             return
@@ -65,6 +71,16 @@ def relax(tags, output, log, mode, steps):
             return
         output.move(optimizer.send(forces))
     output.end("")
+
+
+told_to_end = []
+
+
+def end_if_told(output):
+    """End where a handler asked for it, with output and log in step: neither may know of what the other does not."""
+    if told_to_end:
+        output.flush()
+        os._exit(143)
 
 
 def strike(mode, output):
@@ -79,6 +95,10 @@ def strike(mode, output):
     if mode == "kill":
         output.flush()
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "worker":  # the batch system ends the job: VASP and what started it
+        output.flush()
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
     if mode == "slow":  # until someone asks it to stop, as WalltimeHandler does
         output.flush()
         for _ in range(600):
@@ -87,6 +107,7 @@ def strike(mode, output):
             time.sleep(0.1)
     if mode == "hang":
         output.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.utime("vasp.out", (1, 1))  # silent for decades
         time.sleep(600)
         sys.exit(1)

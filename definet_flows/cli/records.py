@@ -122,6 +122,14 @@ def build(
     console.print(f"{made} records made in {place}", highlight=False, soft_wrap=True)
 
 
+@records_app.command()
+def schema() -> None:
+    """Print the JSON schema of a stored record; the units of every field are in it."""
+    from definet_flows.stores.versions import record_schema
+
+    typer.echo(json.dumps(record_schema(), indent=1, ensure_ascii=False))
+
+
 @app.command()
 def savings(
     store: options.Store = None,

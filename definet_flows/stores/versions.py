@@ -67,5 +67,7 @@ def parse(raw: Raw, model: type[Model]) -> Model:
 
 
 def record_schema() -> Raw:
-    """Return the JSON schema of a stored DefectRecord."""
-    return DefectRecord.model_json_schema(mode="serialization")
+    """Return the JSON schema of a stored DefectRecord, with the version that it describes."""
+    schema = DefectRecord.model_json_schema(mode="serialization")
+    schema["properties"]["schema_version"] = {"const": SCHEMA_VERSION, "type": "integer"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,211 @@
+"""`definet records`, `savings` and `export`: what they print, and that bad input is one line that changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from store_fixtures import SETTINGS, record
+from typer.testing import CliRunner
+
+from definet_flows.cli import app
+from definet_flows.schemas import dump
+from definet_flows.stores import open_store, update_pairs
+
+pytest_plugins = ["mongo_server"]
+
+COMMANDS = (["savings"], ["records"], ["export", "out.csv"])
+
+
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEFINET_FLOWS_CONFIG", str(tmp_path / "settings.yaml"))
+    monkeypatch.setenv("DEFINET_FLOWS_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def campaign():
+    """Two pairs, one of them a complex; a gated configuration, a failed and a running relaxation."""
+    with open_store("c.jsonl") as records:
+        for defects, steps in ((("v_S",), (40, 10)), (("v_S", "W_Mo"), (20, 20))):
+            arms = [
+                record(start, steps=n, defects=defects, costs=(10 * n, n / 2))
+                for start, n in zip(("unrelaxed", "predicted"), steps, strict=True)
+            ]
+            records.put(*arms)
+            update_pairs(records, arms[0].configuration_id, SETTINGS)
+        records.put(record(configuration_id="gated", steps=60, gated=True))
+        records.put(record(configuration_id="failed", steps=5, status="failed"))
+        records.put(record(configuration_id="running", status="running"))
+    return "c.jsonl"
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output + result.stderr
+    return result
+
+
+def files(folder=Path()):
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refused(*arguments, saying):
+    """Exit code 2, one line that says what and what to do, nothing changed."""
+    before = files()
+    result = call(*arguments, code=2)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert saying in lines[0]
+    assert "Traceback" not in result.output + result.stderr
+    assert files() == before
+    return lines[0]
+
+
+# ------------------------------------------------------------------ what they tell
+
+
+def test_savings_in_three_costs_and_all_that_is_beside_them(campaign):
+    told = json.loads(call("savings", "--store", campaign, "--by", "name", "--json").stdout)
+    total = told["total"]
+    assert told["saving"] == pytest.approx(1 - 30 / 60)
+    assert [total[cost]["saving"] for cost in ("ionic", "electronic", "core_hours")] == [pytest.approx(0.5)] * 3
+    assert [total[cost]["campaign"] for cost in ("ionic", "core_hours")] == [pytest.approx(1 - 90 / 120), 0.5]
+    assert total["core_hours"]["spending"]["controls"] == pytest.approx(30)
+    assert total["core_hours"]["spending"]["unknown"] == 1
+    assert {key: total[key] for key in ("same_minimum", "gated", "failed", "running")} == {
+        "same_minimum": 2,
+        "gated": 1,
+        "failed": 1,
+        "running": 1,
+    }
+    assert {name: group["ionic"]["saving"] for name, group in told["by"].items()} == {"v_S": 0.75, "v_S+W_Mo": 0.0}
+    text = call("savings", "--store", campaign).stdout
+    for piece in ("50.0%", "25.0%", "gated out", "better minimum", "other minima", "unconverged", "core-hours"):
+        assert piece in text
+
+
+def test_records_are_counted(campaign):
+    told = json.loads(call("records", "--store", campaign, "--by", "n_defects", "--json").stdout)
+    total = told["total"]
+    assert (total["relaxations"], total["configurations"], total["done"]) == (7, 5, 5)
+    assert (total["failed"], total["running"], total["gated"], total["predicted"]) == (1, 1, 1, 2)
+    assert (total["ionic_steps"], total["electronic_steps"], total["core_hours"]) == (155, 900, 45.0)
+    assert total["median_ionic_steps"] == 20
+    assert [told["by"][n]["relaxations"] for n in ("1", "2")] == [5, 2]
+    assert "v_S+W_Mo" in call("records", "--store", campaign, "--by", "name").stdout
+
+
+def test_any_field_filters(campaign):
+    for arguments in (["--where", "n_defects=2"], ["--name", "v_S+W_Mo"], ["--where", "name=v_S+W_Mo"]):
+        told = json.loads(call("records", "--store", campaign, *arguments, "--json").stdout)
+        assert told["total"]["relaxations"] == 2
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.extxyz", "o.db", "o.json", "o"])
+def test_export_by_ending(campaign, name):
+    assert name in call("export", name, "--store", campaign, "--name", "v_S+W_Mo").stdout
+    assert Path(name).exists()
+
+
+# ------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_empty_store(command):
+    with open_store("empty.jsonl"):
+        pass
+    refused(*command, "--store", "empty.jsonl", saying="'empty.jsonl' holds no relaxations")
+    refused(*command, "--store", "absent.jsonl", saying="cannot be read")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_filters_that_exclude_everything_name_what_there_is(campaign, command):
+    refused(*command, "--store", campaign, "--host", "BN", saying="no relaxation has host BN: record store 'c.jsonl'")
+    refused(*command, "--store", campaign, "--where", "n_defects=9", saying="has 1, 2")
+    refused(*command, "--store", campaign, "--name", "v_S", "--where", "n_defects=2", saying="all filters at once")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_field(campaign, command):
+    refused(*command, "--store", campaign, "--where", "colour=red", saying="no field 'colour'")
+    refused(*command, "--store", campaign, "--where", "n_defects=many", saying="n_defects=many")
+    refused(*command, "--store", campaign, "--where", "n_defects", saying="n_defects")
+    refused(*command, "--store", campaign, "--colour", "red", saying="--colour")
+
+
+@pytest.mark.parametrize("command", COMMANDS[:2])
+def test_unknown_grouping(campaign, command):
+    assert "n_defects" in refused(*command, "--store", campaign, "--by", "colour", saying="'colour'")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_newer_records_among_others(campaign, command):
+    with open_store(campaign) as records:
+        records.store.update({**dump(record(configuration_id="newer")), "schema_version": 99})
+    refused(*command, "--store", campaign, saying="schema version 99")
+
+
+def test_export_to_nowhere(campaign):
+    refused("export", "o.docx", "--store", campaign, saying="o.docx")
+    refused("export", "no/such/o.csv", "--store", campaign, saying="no/such/o.csv")
+    Path("there").mkdir()
+    refused("export", "there", "--store", campaign, saying="there")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unreachable_server_tells_no_password(command):
+    gone = {
+        "@module": "maggma.stores",
+        "@class": "MongoStore",
+        "uri": "mongodb://me:s3cret@127.0.0.1:1/db",
+        "database": "db",
+        "collection_name": "c",
+        "mongoclient_kwargs": {"serverSelectionTimeoutMS": 100},
+    }
+    Path("settings.yaml").write_text(json.dumps({"record_stores": {"gone": gone}}))
+    assert "s3cret" not in refused(*command, "--store", "gone", saying="'gone' is not reachable")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_journal(campaign):
+    Path(campaign).chmod(0o400)
+    refused("records", "build", "--store", campaign, saying="cannot be written")
+
+
+@pytest.mark.mongo
+class TestMongo:
+    @pytest.fixture(autouse=True)
+    def _server(self, mongo_server):
+        if not mongo_server.users:
+            pytest.skip("MONGODB_URI brings its own user")
+        self.server = mongo_server
+        self.collection = mongo_server.spec()["collection_name"]
+        self.configure()
+        with open_store("m") as records:
+            records.put(record(), record("predicted", steps=5))
+            update_pairs(records, record().configuration_id, SETTINGS)
+
+    def configure(self, **login):
+        spec = self.server.spec(collection=self.collection, **login)
+        Path("settings.yaml").write_text(json.dumps({"record_stores": {"m": spec}}))
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_wrong_credentials(self, command):
+        self.configure(password="wr0ng")  # noqa: S106 - wrong on purpose
+        assert "wr0ng" not in refused(*command, "--store", "m", saying="refuses this user: check credentials")
+
+    def test_a_reader_reads_and_cannot_write(self):
+        self.configure(user="reader")
+        assert json.loads(call("savings", "--store", "m", "--json").stdout)["saving"] == pytest.approx(0.75)
+        with open_store("m") as records, pytest.raises(ValueError, match="refuses this user|check permissions"):
+            records.put(record(configuration_id="more"))
+        assert json.loads(call("records", "--store", "m", "--json").stdout)["total"]["relaxations"] == 2
+
+    def test_no_password_in_the_store(self):
+        with open_store("m") as records:
+            assert "pa55word" not in str(list(records.store.query()))

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from definet_flows.defects import Choices
     from definet_flows.errors import InputError
     from definet_flows.stores import open_store
-    from definet_flows.workflows import DefectFlowMaker, PotentialRelaxMaker, VaspDefectRelaxMaker, defect_flow
+    from definet_flows.workflows import (
+        DefectFlowMaker,
+        PotentialRelaxMaker,
+        RetrainConfig,
+        RetrainMaker,
+        VaspDefectRelaxMaker,
+        defect_flow,
+    )
 
 __version__ = "0.1.0"
 
@@ -21,6 +28,8 @@ __all__ = [
     "DefectFlowMaker",
     "InputError",
     "PotentialRelaxMaker",
+    "RetrainConfig",
+    "RetrainMaker",
     "VaspDefectRelaxMaker",
     "__version__",
     "defect_flow",
@@ -32,6 +41,8 @@ _HOMES = {
     "DefectFlowMaker": "definet_flows.workflows",
     "InputError": "definet_flows.errors",
     "PotentialRelaxMaker": "definet_flows.workflows",
+    "RetrainConfig": "definet_flows.workflows",
+    "RetrainMaker": "definet_flows.workflows",
     "VaspDefectRelaxMaker": "definet_flows.workflows",
     "defect_flow": "definet_flows.workflows",
     "open_store": "definet_flows.stores",

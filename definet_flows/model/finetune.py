@@ -25,8 +25,8 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.model.archive import PairSet
 from definet_flows.model.checkpoint import Card, Checkpoint, UnitCell, save_checkpoint
+from definet_flows.model.evaluate import calibrate
 from definet_flows.model.gate import knows_host, unit_cell
-from definet_flows.model.network import DefiNet
 from definet_flows.model.predict import displacements
 from definet_flows.model.training import TrainConfig, card_of, read_weights, train
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Host, content_hash
@@ -92,7 +92,7 @@ def fine_tune(
     labelled = [framed(parent, pairs) for pairs in sets]
     replayed = list(anchors(parent, [pairs.host for pairs in sets])) if parent is not None else []
     folder.mkdir(parents=True, exist_ok=True)
-    network = None if parent is None else _trainable(parent)
+    network = None if parent is None else parent.trainable()
     _drop_torn(folder)
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -100,7 +100,9 @@ def fine_tune(
         )  # gone on with
         best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
     card = _card(name, parent, config, [pairs for pairs in sets if len(pairs.split("train"))], claims)
-    return save_checkpoint(folder / "model.safetensors", read_weights(best, config.network), card)
+    tuned = read_weights(best, config.network)
+    card = card.model_copy(update={"calibration": calibrate(tuned.eval(), labelled)})
+    return save_checkpoint(folder / "model.safetensors", tuned, card)
 
 
 def framed(parent: Checkpoint | None, pairs: PairSet) -> PairSet:
@@ -181,13 +183,6 @@ def _drop_torn(folder: Path) -> None:
             for each in folder.glob("*.ckpt"):
                 each.unlink()
             return
-
-
-def _trainable(parent: Checkpoint) -> DefiNet:
-    """Return a copy of the parent's network whose weights may change."""
-    network = DefiNet(parent.card.config)
-    network.load_state_dict(parent.network.state_dict())
-    return network
 
 
 def _card(

@@ -6,15 +6,16 @@ import numpy as np
 
 from definet_flows.defects import nodes
 from definet_flows.model.archive import PairSet
-from definet_flows.model.network import DefiNet
+from definet_flows.model.network import Network
 from definet_flows.model.predict import displacements
+from definet_flows.model.uncertainty import defect_motion
 from definet_flows.schemas import VACANCY, Configuration, FloatArray
 
 NOT_FINITE = 100.0
 """Å; stands for the error of an output that is no number."""
 
 
-def local_errors(network: DefiNet | None, pairs: PairSet, split: str) -> FloatArray:
+def local_errors(network: Network | None, pairs: PairSet, split: str) -> FloatArray:
     """Return the mean |component| error of each entry of a split, over its atoms, Å, [n].
 
     Parameters
@@ -41,10 +42,8 @@ def local_errors(network: DefiNet | None, pairs: PairSet, split: str) -> FloatAr
             for one, many in zip(pristine, (numbers, markers), strict=True)
         ]
         moved = displacements(network, pairs.host, *rows)
-        predicted = moved[1:] - moved[0]
+        predicted = defect_motion(moved[1:], moved[0], markers)
     atoms = (markers != VACANCY)[..., None]
-    count = atoms.sum(1, keepdims=True)
-    predicted = predicted - (predicted * atoms).sum(1, keepdims=True) / count
-    errors = (np.abs(predicted - truth) * atoms).sum((1, 2)) / (3 * count[:, 0, 0])
+    errors = (np.abs(predicted - truth) * atoms).sum((1, 2)) / (3 * atoms.sum((1, 2)))
     found: FloatArray = np.where(np.isfinite(errors), errors, NOT_FINITE)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from definet_flows.workflows.engines import ENGINES, Engine, resolve_engine
 from definet_flows.workflows.flow import DEFAULT_SUPERCELL, Campaign, DefectFlowMaker, defect_flow
 from definet_flows.workflows.forcefield import PotentialRelaxMaker
+from definet_flows.workflows.retrain import RetrainConfig, RetrainMaker
 from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "DefectFlowMaker",
     "Engine",
     "PotentialRelaxMaker",
+    "RetrainConfig",
+    "RetrainMaker",
     "VaspDefectRelaxMaker",
     "VaspDefectSetGenerator",
     "defect_flow",

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
-from definet_flows.workflows import jobs, retry
+from definet_flows.workflows import jobs, retrain, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["predict", "relax", "light"]
 
-_PREDICT: tuple[Callable[..., Job], ...] = (jobs.predict_batch,)
+_PREDICT: tuple[Callable[..., Job], ...] = (jobs.predict_batch, retrain.retrain_network)
 _LIGHT: tuple[Callable[..., Job], ...] = (
     jobs.prepare_host,
     jobs.relax_configuration,

@@ -7,12 +7,14 @@ import pytest
 import torch
 from archive_data import write_lists, write_pair, write_unit_cell
 from rich.console import Console
+from typer.testing import CliRunner
 
+from definet_flows.cli import app
 from definet_flows.defects import place
 from definet_flows.errors import InputError
 from definet_flows.model import archive
 from definet_flows.model.archive import SETS, pristine
-from definet_flows.model.checkpoint import Card, save_checkpoint
+from definet_flows.model.checkpoint import Card, load_checkpoint, save_checkpoint
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.evaluate import draw, evaluate, table
 from definet_flows.model.network import DefiNet
@@ -92,3 +94,25 @@ def test_table_and_figure(root, checkpoint, tmp_path):
     assert f"{evaluation.overall.mae:.4f}" in printed
     draw(evaluation, tmp_path / "errors.png")
     assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_that_combines_writes_one_model_with_its_errors(root, checkpoint, tmp_path):
+    torch.manual_seed(1)
+    config = checkpoint.card.config
+    other = save_checkpoint(tmp_path / "other.safetensors", DefiNet(config), Card(name="other", config=config))
+    out = tmp_path / "both.safetensors"
+    command = ["combine", str(checkpoint.path), str(other.path), "--data", str(root), "-o", str(out), "--name", "both"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    card = load_checkpoint(out).card
+    assert (card.name, card.members) == ("both", 2)
+    assert card.metrics[NAME]["mae"] > 0
+    assert f"other {other.sha256[:12]}" in card.recipe["mean of"]
+
+
+@pytest.mark.parametrize("out", ["both.pt", "nowhere/both.safetensors"])
+def test_combining_into_nowhere_is_refused_before_the_work(root, checkpoint, tmp_path, out):
+    command = ["combine", str(checkpoint.path), str(checkpoint.path), "--data", str(root), "-o", str(tmp_path / out)]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, InputError) or done.exit_code == 2
+    assert not (tmp_path / out).exists()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 from definet_flows.errors import InputError
+
+if TYPE_CHECKING:
+    from definet_flows.model.archive import PairSet
+    from definet_flows.model.checkpoint import Card
+    from definet_flows.model.network import Network
 
 Data = Annotated[
     Path, typer.Option("--data", help="Folder in the layout of the 2DMD archive (doi:10.5281/zenodo.14027373).")
@@ -42,9 +47,7 @@ def train(
     import torch
 
     from definet_flows.model.archive import read_archive
-    from definet_flows.model.checkpoint import load_checkpoint, save_checkpoint
-    from definet_flows.model.evaluate import calibrate, table
-    from definet_flows.model.evaluate import evaluate as measure
+    from definet_flows.model.checkpoint import load_checkpoint
     from definet_flows.model.recipes import read_recipe
     from definet_flows.model.training import card_of, read_weights
     from definet_flows.model.training import train as fit
@@ -67,9 +70,41 @@ def train(
     if parent is not None:
         recipe = recipe.model_copy(update={"network": parent.card.config})
     best = fit(recipe, sets, output, resume=resume, network=parent.trainable() if parent is not None else None)
-    network = read_weights(best, recipe.network)
-    card = card_of(name, recipe, sets).model_copy(update={"calibration": calibrate(network.eval(), sets)})
-    path = output / "model.safetensors"
+    _finish(output / "model.safetensors", read_weights(best, recipe.network), card_of(name, recipe, sets), data, sets)
+
+
+@app.command()
+def combine(
+    weights: Annotated[list[str], typer.Argument(help="Registry ids or .safetensors files of one recipe's shape.")],
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
+) -> None:
+    """Make one model of several trained apart: it predicts the mean of their positions.
+
+    Its uncertainty and the errors on its card (Å) are those on the `val` splits of DATA.
+    """
+    from definet_flows.model.archive import read_archive
+    from definet_flows.model.checkpoint import combine as mean_of
+    from definet_flows.model.checkpoint import load_checkpoint
+
+    if output.suffix != ".safetensors":
+        raise InputError(f"--output {output}: give a name that ends in .safetensors")
+    options.check_writable(output)
+    checkpoints = [load_checkpoint(ref) for ref in weights]
+    network = mean_of(checkpoints)
+    recipes = {f"{one.name} {one.sha256[:12]}": one.card.recipe for one in checkpoints}
+    card = checkpoints[0].card.model_copy(update={"name": name, "recipe": {"mean of": recipes}})
+    _finish(output, network, card, data, read_archive(data))
+
+
+def _finish(path: Path, network: Network, card: Card, data: Path, sets: list[PairSet]) -> None:
+    """Write weights with the uncertainty and the errors of the validation split on their card, and show these."""
+    from definet_flows.model.checkpoint import save_checkpoint
+    from definet_flows.model.evaluate import calibrate, table
+    from definet_flows.model.evaluate import evaluate as measure
+
+    card = card.model_copy(update={"calibration": calibrate(network.eval(), sets)})
     evaluation = measure(data, "val", save_checkpoint(path, network, card), tuple(s.name for s in sets))
     metrics = {n: {"mae": result.mae, "dummy": result.dummy or 0.0} for n, result in evaluation.sets.items()}
     save_checkpoint(path, network, card.model_copy(update={"metrics": metrics}))

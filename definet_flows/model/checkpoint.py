@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import cast
 
 import torch
 from pydantic import Field, ValidationError
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 
 from definet_flows.errors import InputError
 from definet_flows.model.config import NetworkConfig
-from definet_flows.model.network import DefiNet
+from definet_flows.model.network import DefiNet, Ensemble, Network
 from definet_flows.model.uncertainty import Calibration
 from definet_flows.schemas import Frozen, Matrix, Vector
 
@@ -43,6 +45,7 @@ class Card(Frozen):
     name: str = Field(description="registry id")
     version: str = "1"
     config: NetworkConfig
+    members: int = Field(default=1, ge=1, description="networks of this shape, whose mean is the prediction")
     hosts: tuple[UnitCell, ...] = Field(default=(), description="hosts trained on; empty: unknown")
     elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
     data: str = Field(default="", description="training data and its licence, in words")
@@ -79,9 +82,9 @@ class Checkpoint:
         return self.card.name
 
     @cached_property
-    def network(self) -> DefiNet:
+    def network(self) -> Network:
         """The network in float32, ready for inference, loaded once."""
-        network = DefiNet(self.card.config)
+        network = DefiNet(self.card.config) if self.card.members == 1 else Ensemble(self.card.config, self.card.members)
         with safe_open(self.path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         try:
@@ -92,20 +95,50 @@ class Checkpoint:
             raise InputError(msg) from None
         return network.eval().requires_grad_(requires_grad=False)
 
+    @property
+    def members(self) -> tuple[DefiNet, ...]:
+        """The single networks."""
+        network = self.network
+        return (network,) if isinstance(network, DefiNet) else tuple(cast("Iterable[DefiNet]", network.members))
+
     def trainable(self) -> DefiNet:
-        """Return a copy of the network whose weights may change."""
+        """Return a copy of the network, of several the first, whose weights may change."""
         network = DefiNet(self.card.config)
-        network.load_state_dict(self.network.state_dict())
+        network.load_state_dict(self.members[0].state_dict())
         return network
 
 
-def save_checkpoint(path: Path, network: DefiNet, card: Card) -> Checkpoint:
+def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
     """Write weights (float32) and card to one safetensors file, whole or not at all."""
+    members = 1 if isinstance(network, DefiNet) else len(network.members)
+    card = card.model_copy(update={"members": members})
     state = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in network.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     save_file(state, partial, metadata={_HEADER: card.model_dump_json()})
     partial.replace(path)
     return load_checkpoint(path)
+
+
+def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
+    """Return one network that predicts the mean of these.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two, or they differ in shape.
+    """
+    if len(checkpoints) < 2:  # noqa: PLR2004 - a mean of one is none
+        raise InputError(f"{len(checkpoints)} weights given: a mean needs two or more")
+    first = checkpoints[0].card.config
+    for checkpoint in checkpoints:
+        if checkpoint.card.config != first:
+            msg = f"{checkpoint.path} has another shape than {checkpoints[0].path}: combine weights of one recipe"
+            raise InputError(msg)
+    members = [member for checkpoint in checkpoints for member in checkpoint.members]
+    ensemble = Ensemble(first, len(members))
+    for mine, theirs in zip(ensemble.members, members, strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    return ensemble.eval().requires_grad_(requires_grad=False)
 
 
 def load_checkpoint(ref: str | Path) -> Checkpoint:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from definet_flows.model.archive import PairSet
     from definet_flows.model.baselines import Predictor
     from definet_flows.model.checkpoint import Checkpoint
-    from definet_flows.model.network import DefiNet
+    from definet_flows.model.network import Network
 
 BASELINES = ("dummy", "dummy_host", "additive")
 """No motion; the host's own motion; the sum of single-defect fields."""
@@ -125,7 +125,7 @@ def _score_set(pairs: PairSet, split: str, checkpoint: Checkpoint) -> _SetScores
     return _SetScores(scores, baselines, seconds, len(pairs.malformed), stated)
 
 
-def calibrate(network: DefiNet, sets: Iterable[PairSet], split: str = "val") -> Calibration | None:
+def calibrate(network: Network, sets: Iterable[PairSet], split: str = "val") -> Calibration | None:
     """Fit the uncertainty on every second structure of a split; None if there are too few to fit."""
     samples = {}
     for pairs in sets:
@@ -140,7 +140,7 @@ def calibrate(network: DefiNet, sets: Iterable[PairSet], split: str = "val") -> 
 
 
 def _sample(
-    network: DefiNet, pairs: PairSet, markers: npt.NDArray[np.integer], predicted: FloatArray, errors: FloatArray
+    network: Network, pairs: PairSet, markers: npt.NDArray[np.integer], predicted: FloatArray, errors: FloatArray
 ) -> Sample:
     numbers = np.array(pairs.host.numbers)[None]
     pristine = displacements(network, pairs.host, numbers, np.zeros_like(numbers))[0]

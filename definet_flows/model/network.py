@@ -114,3 +114,20 @@ class DefiNet(nn.Module):
             x_global = scalar.aggregate(x, x_global, edges)
             v_global = vector.aggregate(v, v_global, edges)
         return r
+
+
+class Ensemble(nn.Module):
+    """Networks of one shape, trained apart; it predicts the mean of their positions."""
+
+    def __init__(self, config: NetworkConfig, members: int) -> None:
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(DefiNet(config) for _ in range(members))
+
+    def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
+        """See `DefiNet.forward`."""
+        return torch.stack([member(numbers, markers, positions, edges) for member in self.members]).mean(0)
+
+
+Network = DefiNet | Ensemble
+"""What predicts."""

@@ -16,7 +16,7 @@ from definet_flows.defects import nodes
 from definet_flows.model.batches import lattice_of
 from definet_flows.model.checkpoint import Checkpoint
 from definet_flows.model.graph import crystal, find_neighbours, list_edges
-from definet_flows.model.network import DefiNet
+from definet_flows.model.network import Network
 from definet_flows.model.uncertainty import defect_motion
 from definet_flows.schemas import INSERTED, Configuration, FloatArray, Host
 
@@ -46,7 +46,7 @@ class RawPrediction:
 
 
 def displacements(
-    network: DefiNet, host: Host, numbers: IntArray, markers: IntArray, *, batch_size: int = 32
+    network: Network, host: Host, numbers: IntArray, markers: IntArray, *, batch_size: int = 32
 ) -> FloatArray:
     """Return the network's relaxed minus pristine positions, as it was trained to give them.
 
@@ -76,7 +76,7 @@ def displacements(
     return np.concatenate(out) if out else np.zeros((0, host.n_sites, 3))
 
 
-def mixed_displacements(network: DefiNet, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
+def mixed_displacements(network: Network, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
     """Return the same for any mixture of hosts, in one torch-geometric batch: [(host, numbers, markers)]."""
     parameter = next(network.parameters())
     data = []

@@ -16,7 +16,7 @@ from definet_flows.workflows.retraining import pair_sets, read_training_set
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from definet_flows.model.network import DefiNet
+    from definet_flows.model.network import Network
     from definet_flows.schemas import Configuration
     from definet_flows.stores import Records
     from definet_flows.stores.trainingset import TrainingSet
@@ -130,7 +130,7 @@ def read_standing(records: Records, campaign: Campaign, settings_hash: str, lear
     )
 
 
-def held_out_error(network: DefiNet, training: TrainingSet, ids: Sequence[str]) -> tuple[float | None, int]:
+def held_out_error(network: Network, training: TrainingSet, ids: Sequence[str]) -> tuple[float | None, int]:
     """Return the mean |component| error on held-out configurations among `ids`, Å, and their number."""
     from definet_flows.model.local import local_errors  # noqa: PLC0415 - torch
 

@@ -34,7 +34,7 @@ STAGES = {
 
 
 def pool(**changes):
-    weights = Path("small.safetensors").absolute()
+    weights = Path("small.safetensors")
     if not weights.exists():
         write_weights(weights)
     fields = {
@@ -44,7 +44,7 @@ def pool(**changes):
         "engine": engine(),
         "control_fraction": 0,
         "model": str(weights),
-        "store": str(Path("records.jsonl").absolute()),
+        "store": "records.jsonl",
     }
     return DefectFlowMaker(**{**fields, **changes})
 

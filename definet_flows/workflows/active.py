@@ -10,6 +10,7 @@ import numpy as np
 from jobflow import Flow, Job, Maker, Response, job
 
 from definet_flows.errors import InputError
+from definet_flows.hosts import load_structure
 from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
 from definet_flows.stores import Filter, open_store
@@ -26,7 +27,7 @@ from definet_flows.workflows.active_state import (
 )
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import resolve_engine
-from definet_flows.workflows.flow import Campaign, DefectFlowMaker
+from definet_flows.workflows.flow import Campaign, DefectFlowMaker, _portable
 from definet_flows.workflows.jobs import survive_parents
 from definet_flows.workflows.provenance import now
 from definet_flows.workflows.retrain import RetrainConfig, RetrainMaker
@@ -43,12 +44,18 @@ if TYPE_CHECKING:
     from definet_flows.model.checkpoint import Checkpoint
     from definet_flows.schemas import Configuration
     from definet_flows.stores import Records
+    from definet_flows.stores.splits import Split
     from definet_flows.stores.trainingset import TrainingSet
 
 logger = logging.getLogger(f"jobflow.{__name__}")
 
 VALIDATION_SHARE = 0.5
 """Configurations that choose the epoch of a training, for each one that is held out."""
+
+
+def validation(held_out: int) -> int:
+    """Return how many configurations choose the epochs by."""
+    return round(VALIDATION_SHARE * held_out)
 
 
 @dataclass
@@ -142,6 +149,10 @@ class ActiveLearningMaker(Maker):
                 f"a pool of {len(pool.ids)} configurations is too small ({found}): allow more defects, or a larger cell"
             )
             raise InputError(msg)
+        first = self.held_out + validation(self.held_out)
+        if self.budget <= first:
+            msg = f"budget={self.budget}: {first} are relaxed before any that is learned from, give more"
+            raise InputError(msg)
         self._check_uncertainty()
         return pool
 
@@ -162,7 +173,9 @@ class ActiveLearningMaker(Maker):
 
     def assemble(self, pool: Campaign, host: Structure | str | Path) -> Flow:
         """Return the flow of a pool that `campaign` has returned."""
-        first = learn_round(self, host, number=None)
+        model, store = self.defects.model, self.defects.store  # jobs run in folders of their own, elsewhere
+        defects = replace(self.defects, model=_portable(model), store=None if store is None else _portable(store))
+        first = learn_round(replace(self, defects=defects), load_structure(host), number=None)
         return Flow([first], output=first.output, name=f"{self.name} {pool.host.formula} ({len(pool.ids)})")
 
     @property
@@ -178,7 +191,7 @@ class ActiveLearningMaker(Maker):
 
 @job
 def learn_round(
-    maker: ActiveLearningMaker, host: Structure | str | Path, *, number: int | None, after: object = None
+    maker: ActiveLearningMaker, host: Structure, *, number: int | None, after: object = None
 ) -> Response[dict[str, Any]]:
     """Measure, choose, and grow the flow by one round; or say why learning ends.
 
@@ -226,6 +239,8 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, standing
     left = _candidates(pool, standing)
     stop = maker.limits.reached([*(one.error for one in earlier), error], len(standing.chosen), len(left))
     chosen = () if stop else _choose(maker, pool, records, standing, checkpoint, left, number)
+    if not stop and not chosen:
+        stop = "nothing left that the network could learn"
     learning = learning_id(pool, settings, maker.strategy)
     return Round(
         id=Round.identity(learning, number),
@@ -266,14 +281,15 @@ def _choose(
     missing = _missing(maker, pool, standing, random)
     count = min(maker.batch, maker.budget - len(standing.chosen) - len(missing))
     strategy = acquisition(maker.strategy)
-    configurations = [configuration for _, configuration in left]
+    asked = predict(calibrated(checkpoint, standing.training), pool.host, [configuration for _, configuration in left])
+    able = [(*one, raw) for one, raw in zip(left, asked, strict=True) if raw.displacements is not None]
+    configurations, predictions = [one[1] for one in able], [one[2] for one in able]
     steps = fit_steps(records.records(Filter(settings_hash=standing.training.settings_hash)))
     learned = standing.labelled("train")
     known = [one for identity, one in zip(pool.ids, pool.configurations, strict=True) if identity in learned]
-    predictions = predict(calibrated(checkpoint, standing.training), pool.host, configurations)
     candidates = make_pool(pool.host, configurations, predictions, steps, known)
     batch = strategy.select(candidates, max(count, 0), random)
-    return (*missing, *(left[k][0] for k in batch))
+    return (*missing, *(able[k][0] for k in batch))
 
 
 def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
@@ -294,18 +310,18 @@ def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
 def _missing(maker: ActiveLearningMaker, pool: Campaign, standing: Standing, random: np.random.Generator) -> list[str]:
     """Draw the held-out and the validation configurations that are still to be relaxed."""
     splits = by_split(pool)
-    wanted = {"test": maker.held_out, "val": round(VALIDATION_SHARE * maker.held_out)}
+    wanted: dict[Split, int] = {"test": maker.held_out, "val": validation(maker.held_out)}
     drawn: list[str] = []
-    for split in ("test", "val"):
+    for split, count in wanted.items():
         ids = [identity for identity, _ in splits[split]]
-        lacking = wanted[split] - len(standing.labelled(split) & set(ids))
+        lacking = count - len(standing.labelled(split) & set(ids))
         free = [identity for identity in ids if identity not in standing.ended | standing.chosen]
         drawn += [free[k] for k in random.permutation(len(free))[: max(lacking, 0)]]
     return drawn
 
 
 def _round_jobs(
-    maker: ActiveLearningMaker, pool: Campaign, host: Structure | str | Path, one: Round, settings: str
+    maker: ActiveLearningMaker, pool: Campaign, host: Structure, one: Round, settings: str
 ) -> list[Flow | Job]:
     """Return what a round does: relax the batch, retrain, and the next round."""
     chosen = dict(zip(pool.ids, pool.configurations, strict=True))

@@ -4,9 +4,9 @@
     python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
     python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
-Writes records of 192 sites and their pairs (the first 2,000 records one by one, the rest in batches), then starts a
-fresh process that opens the store and asks. Prints a table: wall and processor seconds of each, and the peak memory of
-the process that asks. SecantusDB is found as in the tests (SECANTUS_BIN).
+Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in batches;
+then starts a fresh process that opens the store and asks. Prints a table: wall and processor seconds of each, and the
+peak memory of the process that asks. SecantusDB is found as in the tests (SECANTUS_BIN).
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 
 SETTINGS = "5" * 32
 ONE_BY_ONE = 2000
-BATCH = 100
+BATCH = 1000
 TEMPLATES = 100
-HOSTS = (("MoS2", 8), ("WSe2", 8), ("BN", 8))
+HOSTS = ("MoS2", "WSe2", "BN")
 KINDS = {"MoS2": ("v_S", "v_Mo", "W_Mo"), "WSe2": ("v_Se", "v_W"), "BN": ("v_B", "v_N", "C_B")}
 
 
@@ -102,11 +102,11 @@ def make_record(host: Host, edits: Configuration, seed: int, start: Start) -> De
     )
 
 
-def templates() -> list[tuple[DefectRecord, DefectRecord, Pair]]:
+def templates(size: int) -> list[tuple[DefectRecord, DefectRecord, Pair]]:
     """Return pairs of records of all hosts and kinds, with their verdicts."""
     found = []
     for k in range(TEMPLATES):
-        formula, size = HOSTS[k % len(HOSTS)]
+        formula = HOSTS[k % len(HOSTS)]
         host, kinds = make_host(formula, (size, size, 1)), KINDS[formula]
         kind = kinds[k // len(HOSTS) % len(kinds)]
         site = host.numbers.index({"S": 16, "Mo": 42, "Se": 34, "W": 74, "B": 5, "N": 7}[kind.split("_")[1]])
@@ -116,9 +116,9 @@ def templates() -> list[tuple[DefectRecord, DefectRecord, Pair]]:
     return found
 
 
-def documents(count: int) -> Iterator[Document]:
+def documents(count: int, size: int = 8) -> Iterator[Document]:
     """Yield `count` records in pairs, each pair followed by its verdict; no two cost the same core-hours."""
-    known, random = templates(), np.random.default_rng(0)
+    known, random = templates(size), np.random.default_rng(0)
     for k in range(count // 2):
         configuration_id = content_hash("benchmark", k)
         unrelaxed, predicted, pair = known[k % TEMPLATES]
@@ -137,9 +137,9 @@ def documents(count: int) -> Iterator[Document]:
         yield pair.model_copy(update={"id": identity, "configuration_id": configuration_id, **told})
 
 
-def write(records: Records, count: int) -> None:
+def write(records: Records, count: int, size: int) -> None:
     """Write the first records one by one, as jobs do, the rest in batches."""
-    source = documents(count)
+    source = documents(count, size)
     single = min(count, ONE_BY_ONE)
     with timed(f"write {single} records and their pairs, one by one"):
         for document in islice(source, single * 3 // 2):
@@ -201,6 +201,7 @@ def main() -> None:
     """Write, then ask in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=5000)
+    parser.add_argument("--size", type=int, default=8, help="of the supercell, n x n x 1; 8 is 192 sites of MoS2")
     parser.add_argument("--secantus", action="store_true")
     parser.add_argument("--uri")
     parser.add_argument("--database", default="definet_benchmark")
@@ -215,7 +216,7 @@ def main() -> None:
         os.environ["DEFINET_FLOWS_CONFIG"] = str(folder / "settings.yaml")
         print(f"{'':52s} {'wall':>8s}   {'cpu':>8s}")
         with open_store("measured") as records:
-            write(records, options.records)
+            write(records, options.records, options.size)
         subprocess.run([sys.executable, *sys.argv, "--ask", str(folder)], check=True)  # noqa: S603
 
 

@@ -332,16 +332,6 @@ def test_serialisation(path):
     assert (again.key, again.last_updated_field, again.read_only) == ("uuid", "completed_at", False)
 
 
-def test_two_thousand_records_in_reasonable_time(path):
-    docs = [{"id": f"{k:032x}", "kind": "record", "table": list(range(1700))} for k in range(2000)]
-    begin = time.perf_counter()
-    with JournalStore(str(path)) as store:
-        store.ensure_index("id", unique=True)
-        for doc in docs:
-            store.update(doc)
-    assert time.perf_counter() - begin < 60
-
-
 # ------------------------------------------------------------------ jobflow
 
 

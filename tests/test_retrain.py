@@ -120,6 +120,7 @@ def test_a_challenger_that_is_not_better_is_kept_with_the_reason(store):
         assert kept.trials[-1].reason in result.message
 
 
+@pytest.mark.slow
 def test_the_job_does_the_same(tmp_path):
     fill(str(tmp_path / "mine.jsonl"))
     job = RetrainMaker(config=SMALL, store=str(tmp_path / "mine.jsonl")).make()
@@ -230,6 +231,7 @@ def test_two_at_once_one_leaves():
         assert models(records) == []
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_at_once_and_ends_the_same(trained, tmp_path):
     fill(str(tmp_path / "mine.jsonl"))
     command = [sys.executable, str(Path(retrain_helpers.__file__)), str(tmp_path / "mine.jsonl")]

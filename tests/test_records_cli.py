@@ -202,7 +202,7 @@ class TestMongo:
     def test_a_reader_reads_and_cannot_write(self):
         self.configure(user="reader")
         assert json.loads(call("savings", "--store", "m", "--json").stdout)["saving"] == pytest.approx(0.75)
-        with open_store("m") as records, pytest.raises(ValueError, match="refuses this user|check permissions"):
+        with open_store("m") as records, pytest.raises(ValueError, match=r"refuses this user|check permissions"):
             records.put(record(configuration_id="more"))
         assert json.loads(call("records", "--store", "m", "--json").stdout)["total"]["relaxations"] == 2
 

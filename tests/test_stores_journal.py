@@ -6,6 +6,7 @@ import datetime as dt
 import errno
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -53,12 +54,24 @@ def fill(path, count, start=0):
 # ------------------------------------------------------------------ crashes
 
 
-def test_killed_writer_loses_nothing_acknowledged(path):
+@pytest.fixture
+def writers():
+    """The process that makes writers."""
+    command = [sys.executable, str(ROOT / "tests" / "journal_writer.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    with subprocess.Popen(command, **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+def test_killed_writer_loses_nothing_acknowledged(path, writers):
     """SIGKILL at seeded random instants; each round goes on with the same file, so damage would add up."""
     instants = random.Random(7)  # noqa: S311 - seeded on purpose
     latest: dict[str, int] = {}
+    acknowledged = torn = 0
     for kill in range(KILLS):
-        _write_and_kill(path, kill, instants.uniform(0.0, 0.15), latest)
+        acknowledged += _write_and_kill(writers, path, kill, instants.uniform(0.0, 0.15), latest)
+        torn += not path.read_bytes().endswith(b"\n")
         found = contents(path)
         with JournalStore(str(path), read_only=True) as store:
             assert store.count() == len(found), "a record twice"
@@ -68,20 +81,23 @@ def test_killed_writer_loses_nothing_acknowledged(path):
         assert not stale, f"acknowledged change lost after kill {kill}: {stale}"
         assert all(doc["table"] == [doc["round"]] * len(doc["table"]) for doc in found.values())
     assert latest, "no writer ever got so far as to write"
+    print(f"{KILLS} kills, {acknowledged} acknowledged writes of {len(latest)} records, {torn} torn last lines")
 
 
-def _write_and_kill(path, kill, delay, latest):
-    """Run a writer, kill it `delay` s after it began, add what it acknowledged to `latest`."""
-    command = [sys.executable, str(ROOT / "tests" / "journal_writer.py"), str(path), str(kill), f"w{kill}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as writer:
-        assert writer.stdout.readline() == b"ready\n"
-        time.sleep(delay)
-        writer.kill()
-        said = writer.stdout.read()
-    complete = said[: said.rfind(b"\n") + 1].decode().splitlines()
-    for line in complete:
-        number, *names = line.split()
+def _write_and_kill(writers, path, kill, delay, latest):
+    """Have a writer killed `delay` s after it began, add what it acknowledged to `latest`; return how many writes."""
+    writers.stdin.write(f"{path} {kill} w{kill}\n".encode())
+    writers.stdin.flush()
+    ready, pid = writers.stdout.readline().split()
+    assert ready == b"ready"
+    time.sleep(delay)
+    os.kill(int(pid), signal.SIGKILL)
+    writes = 0
+    while (line := writers.stdout.readline()) != b"gone\n":
+        number, *names = line.decode().split()
         latest.update(dict.fromkeys(names, int(number)))
+        writes += 1
+    return writes
 
 
 @settings(max_examples=60, deadline=None)

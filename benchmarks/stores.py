@@ -4,7 +4,7 @@
     python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
     python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
-Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in batches;
+Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in bulk;
 then starts a fresh process that opens the store and asks. Prints a table: wall and processor seconds of each, and the
 peak memory of the process that asks. SecantusDB is found as in the tests (SECANTUS_BIN).
 """
@@ -32,7 +32,6 @@ from definet_flows.schemas import (
     VACANCY,
     Configuration,
     DefectRecord,
-    Document,
     Gate,
     Host,
     HostNote,
@@ -42,10 +41,12 @@ from definet_flows.schemas import (
     SiteMap,
     Start,
     content_hash,
+    dump,
 )
-from definet_flows.stores import counts_by, judge, open_store, savings, savings_by
+from definet_flows.stores import JournalStore, counts_by, judge, open_store, savings, savings_by
 from definet_flows.stores.export import write_csv, write_extxyz
 from definet_flows.stores.figures import GroupBy
+from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,38 +117,38 @@ def templates(size: int) -> list[tuple[DefectRecord, DefectRecord, Pair]]:
     return found
 
 
-def documents(count: int, size: int = 8) -> Iterator[Document]:
-    """Yield `count` records in pairs, each pair followed by its verdict; no two cost the same core-hours."""
-    known, random = templates(size), np.random.default_rng(0)
+def documents(count: int, size: int = 8) -> Iterator[dict[str, Any]]:
+    """Yield `count` stored records in pairs, each pair followed by its verdict; no two cost the same core-hours."""
+    known, random = [tuple(map(dump, one)) for one in templates(size)], np.random.default_rng(0)
     for k in range(count // 2):
         configuration_id = content_hash("benchmark", k)
-        unrelaxed, predicted, pair = known[k % TEMPLATES]
-        costs = [round(float(random.uniform(*span)), 4) for span in ((20, 60), (2, 8))]
-        arms = []
-        for arm, hours in zip((unrelaxed, predicted), costs, strict=True):
-            assert arm.ledger is not None
-            weights = arm.prediction.weights if arm.prediction else None
-            identity = DefectRecord.identity(configuration_id, SETTINGS, arm.start, weights)
-            ledger = arm.ledger.model_copy(update={"core_hours": hours})
-            own: dict[str, Any] = {"id": identity, "configuration_id": configuration_id, "ledger": ledger}
-            arms.append(arm.model_copy(update=own))
-        yield from arms
-        told: dict[str, Any] = {"core_hours_unrelaxed": costs[0], "core_hours_predicted": costs[1]}
-        identity = Pair.identity(arms[0].id, arms[1].id)
-        yield pair.model_copy(update={"id": identity, "configuration_id": configuration_id, **told})
+        hours = [round(float(random.uniform(*span)), 4) for span in ((20, 60), (2, 8))]
+        *arms, pair = known[k % TEMPLATES]
+        ids = [content_hash("benchmark", k, start) for start in ("unrelaxed", "predicted")]
+        for arm, identity, cost in zip(arms, ids, hours, strict=True):
+            ledger = {**arm["ledger"], "core_hours": cost}
+            yield {**arm, "id": identity, "configuration_id": configuration_id, "ledger": ledger}
+        told = {"core_hours_unrelaxed": hours[0], "core_hours_predicted": hours[1]}
+        yield {**pair, "id": Pair.identity(*ids), "configuration_id": configuration_id, **told}
 
 
 def write(records: Records, count: int, size: int) -> None:
-    """Write the first records one by one, as jobs do, the rest in batches."""
+    """Write the first records one by one, as jobs do; the rest in bulk, with the pages made at the end."""
     source = documents(count, size)
     single = min(count, ONE_BY_ONE)
+    first = [parse(raw, Pair if raw["kind"] == "pair" else DefectRecord) for raw in islice(source, single * 3 // 2)]
     with timed(f"write {single} records and their pairs, one by one"):
-        for document in islice(source, single * 3 // 2):
+        for document in first:
             records.put(document)
     if single < count:
-        with timed(f"write {count - single} more in batches of {BATCH}"):
+        with timed(f"write {count - single} more in bulk"):
             while batch := list(islice(source, BATCH)):
-                records.put(*batch)
+                if isinstance(records.store, JournalStore):
+                    records.store.update(batch)
+                else:
+                    records.store._collection.insert_many(batch)  # noqa: SLF001 - without looking for each id
+        with timed("make the pages (MongoDB)"):
+            records.rebuild_pages()
 
 
 @contextmanager

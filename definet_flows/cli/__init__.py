@@ -13,6 +13,7 @@ from definet_flows.cli import (  # noqa: F401 - each registers its commands
     enumerate,  # noqa: A004
     export,
     ingest,
+    launch,
     learn,
     models,
     prediction,

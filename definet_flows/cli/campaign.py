@@ -12,7 +12,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
-from definet_flows.cli.recipe import read_recipe
+from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
 
 if TYPE_CHECKING:
     from definet_flows.stores import ArmsRow
@@ -22,36 +22,9 @@ _FAILED = 1
 
 
 @app.command()
+@campaign_command
 def run(
-    host: options.Host,
-    supercell: options.Supercell = None,
-    min_image: options.MinImage = None,
-    vacuum: options.Vacuum = None,
-    defect: options.Defect = options.NONE,
-    min_defects: options.MinDefects = 1,
-    max_defects: options.MaxDefects = None,
-    max_on: options.MaxOn = options.NONE,
-    max_kind: options.MaxKind = options.NONE,
-    min_distance: options.MinDistance = None,
-    max_distance: options.MaxDistance = None,
-    charge: options.Charge = options.NONE,
-    concentration: options.Concentration = options.NO_SHARES,
-    per_concentration: options.PerConcentration = None,
-    seed: options.Seed = 0,
-    preset: options.Preset = None,
-    engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp",
-    control_fraction: Annotated[
-        float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
-    ] = 0.1,
-    batch_size: Annotated[int, typer.Option(help="Configurations in one prediction job.")] = 100,
-    model: options.Model = "definet-2dmd",
-    relax_host: Annotated[
-        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
-    ] = True,
-    allow_unseen_host: Annotated[
-        bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
-    ] = False,
-    store: options.Store = None,
+    campaign: CampaignOptions,
     folder: Annotated[
         Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
     ] = None,
@@ -61,38 +34,7 @@ def run(
 
     Relaxations stop at 0.01 eV/Å. What the record store has is reused: the same command goes on where it stopped.
     """
-    from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
-
-    recipe = read_recipe(
-        host,
-        supercell=supercell,
-        min_image=min_image,
-        defect=defect,
-        min_defects=min_defects,
-        max_defects=max_defects,
-        max_on=max_on,
-        max_kind=max_kind,
-        min_distance=min_distance,
-        max_distance=max_distance,
-        charge=charge,
-        concentration=concentration,
-        per_concentration=per_concentration,
-        seed=seed,
-        preset=preset,
-        default=DEFAULT_SUPERCELL,
-    )
-    maker = DefectFlowMaker(
-        defects=recipe,
-        vacuum=vacuum,
-        engine=engine,
-        control_fraction=control_fraction,
-        batch_size=batch_size,
-        model=model,
-        relax_host=relax_host,
-        store=store,
-        allow_unseen_host=allow_unseen_host,
-    )
-    _run(maker, host, folder, json_file)
+    _run(campaign.maker(), campaign.host, folder, json_file)
 
 
 @app.command()

@@ -77,6 +77,12 @@ Store = Annotated[
         help="Record store: a name from the settings, or a .jsonl file.  \\[default: the settings' record_store]",
     ),
 ]
+Placement = Annotated[
+    Path | None,
+    typer.Option(
+        "--placement", help="YAML: which worker runs which kind of job.  \\[default: categories gpu, cpu, light]"
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -288,6 +288,11 @@ class Records:
             return None
         return self._query(pages.criteria(of, where), ["id", "rows"])
 
+    def predicted(self, weights: str) -> set[str]:
+        """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
+        criteria = {"kind": "prediction", "weights": weights, "displacements": {"$ne": None}}
+        return {raw["configuration_id"] for raw in self._query(criteria, ["configuration_id"])}
+
     def host_ledgers(self, settings_hashes: set[str], host_hashes: set[str]) -> list[Ledger]:
         """Return what relaxing these pristine hosts with these settings took."""
         criteria = {

@@ -1,111 +1,38 @@
-"""A campaign into a queue: what is missing, as many small workflows; what is done or on its way is left alone."""
+"""A campaign into a LaunchPad: what is missing, as many small workflows; what is done or on its way is left alone."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fireworks import Workflow
+from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
+from jobflow import Flow
 from jobflow.managers.fireworks import flow_to_workflow
+from monty.json import MontyDecoder, jsanitize
+from pymatgen.core import Structure
 from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import content_hash
-from definet_flows.stores import Filter, open_store
-from definet_flows.workflows.arms import arms_hash
-from definet_flows.workflows.engines import resolve_engine
-from definet_flows.workflows.flow import CONFIGURATION
-from definet_flows.workflows.launch_lock import COLLECTION, DEAD_AFTER, sole_launch
+from definet_flows.workflows.launch_lock import sole_launch
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement, place
-from definet_flows.workflows.progress import Progress, progress_of
+from definet_flows.workflows.plan import KEY, Launched, Plan, enlist, make_plan, missing_flows, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from fireworks import LaunchPad
-    from jobflow import Flow
-    from pymatgen.core import Structure
 
-    from definet_flows.workflows.flow import Campaign, DefectFlowMaker
-
-WORKFLOW_SIZE = 100
-"""Most configurations in one workflow: each end of a job locks and reads its whole workflow."""
-
-KEY = "definet"
-"""Entry of a Firework's spec, and of a job's metadata, that names the configuration it works for."""
+__all__ = ["Launched", "Plan", "launch_fireworks", "make_plan"]
 
 ALIVE = ("WAITING", "READY", "RESERVED", "RUNNING", "PAUSED")
 """States of Fireworks that are yet to end."""
 
+_HOST, _CAMPAIGN = f"{KEY}_host", f"{KEY}_campaign"  # in the spec of what launches the rest
+
 
 def _quiet(_: int) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A campaign and how to run it.
-
-    Attributes
-    ----------
-    maker
-        Engine, control fraction, weights, store; `batch_size` is the number of configurations that one prediction
-        job serves, here hundreds.
-    campaign
-        What `maker.campaign` returned.
-    """
-
-    maker: DefectFlowMaker
-    campaign: Campaign
-
-    @cached_property
-    def settings_hash(self) -> str:
-        """Hash of what all relaxations of the plan share."""
-        return arms_hash(resolve_engine(self.maker.engine), relaxed_host=self.maker.relax_host)
-
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        """Of each configuration_id, what tells its work from any other in a queue."""
-        shared = (self.settings_hash, self.campaign.weights, self.maker.store)
-        controls = self.campaign.controls
-        return {one: content_hash("launch", one, one in controls, *shared) for one in self.campaign.ids}
-
-
-@dataclass(frozen=True)
-class Launched:
-    """What a launch did.
-
-    Attributes
-    ----------
-    workflows
-        Of each workflow that was added, an id to look it up by: the smallest fw_id, or the job's id in jobflow-remote.
-    added
-        Number of configurations in them.
-    waiting
-        Number that the queue had already, waiting or running.
-    done
-        Number whose relaxations are recorded.
-    failed
-        Number with a relaxation that failed; left to `definet retry`.
-    elsewhere
-        Number being relaxed according to the record store, but not from this queue: by another campaign, or lost.
-    """
-
-    workflows: tuple[str, ...]
-    added: int
-    waiting: int
-    done: int
-    failed: int
-    elsewhere: int
-
-
-def make_plan(maker: DefectFlowMaker, host: Structure | str | Path) -> Plan:
-    """Return the plan of a campaign; raises as `DefectFlowMaker.make`."""
-    return Plan(maker, maker.campaign(host))
 
 
 def launch_fireworks(
@@ -113,13 +40,12 @@ def launch_fireworks(
     launchpad: LaunchPad,
     placement: Placement = DEFAULT_PLACEMENT,
     tell: Callable[[int], None] = _quiet,
-    *,
-    dead_after: float = DEAD_AFTER,
 ) -> Launched:
     """Add what is missing of a campaign to a LaunchPad, in workflows of at most 100 configurations.
 
     Two launches at once, of the same campaign or of campaigns that share configurations, follow one another: the
-    second one finds what the first one added.
+    second one finds what the first one added. A host that is to be relaxed first is a workflow of its own, relaxed
+    once for all; its last Firework launches the rest.
 
     Parameters
     ----------
@@ -131,77 +57,38 @@ def launch_fireworks(
         Categories and queue resources per kind of job.
     tell
         Called with the number of configurations of each workflow that was added.
-    dead_after
-        Seconds without a sign of life after which another launch counts as dead.
 
     Raises
     ------
     InputError
-        If the LaunchPad cannot be used or was never initialised.
+        If the LaunchPad cannot be used or was never initialised, or the relaxation of the host failed in it.
     """
     try:
         _require_initialised(launchpad)
-        with sole_launch(launchpad.db[COLLECTION], dead_after) as beat:
-            waiting = _waiting(launchpad, plan)
-            state = progress_now(plan)
-            flows = missing_flows(plan, state, waiting)
+        with sole_launch(plan.maker.store) as still_alone:
+            standing, waiting = enlist(plan, "fireworks"), _waiting(launchpad, plan)
+            if not standing.has_host:
+                added = _add_host(launchpad, plan, placement)
+                return summary(plan, standing.progress, waiting, added, deferred=True)
             added = []
-            for part, flow in flows:
+            for part, flow in missing_flows(plan, standing.progress.begun | waiting):
                 place(flow, placement.fireworks)
-                added.append(str(_add(launchpad, flow)))
-                beat()
+                made = flow_to_workflow(flow)
+                still_alone()
+                added.append(_add(launchpad, made))
                 tell(len(part.ids))
     except PyMongoError as error:
         msg = f"the LaunchPad is not usable ({type(error).__name__}): check host, user and role in my_launchpad.yaml"
         raise InputError(msg) from None
-    return summary(plan, state, waiting, added)
-
-
-def progress_now(plan: Plan) -> Progress:
-    """Return where each configuration of a plan stands, by the record store."""
-    where = Filter(configuration_ids=plan.campaign.ids, settings_hash=plan.settings_hash)
-    with open_store(plan.maker.store) as records:  # for writing: what the jobs need is tried
-        return progress_of(records.ledgers(where), plan.campaign.ids, plan.campaign.controls, plan.campaign.weights)
-
-
-def missing_flows(plan: Plan, state: Progress, waiting: Collection[str]) -> Iterator[tuple[Campaign, Flow]]:
-    """Yield the parts of a campaign that are neither recorded nor waiting, and their flows, one made at a time.
-
-    Each prediction job may predict for all parts of its group, of `batch_size` configurations: the first to run does.
-    """
-    begun = state.begun | set(waiting)
-    campaign = plan.campaign
-    left = [one for one, identity in zip(campaign.configurations, campaign.ids, strict=True) if identity not in begun]
-    for group in replace(campaign, configurations=tuple(left)).parts(plan.maker.batch_size):
-        for part in group.parts(WORKFLOW_SIZE):
-            own = set(part.ids)
-            ahead = [one for one, name in zip(group.configurations, group.ids, strict=True) if name not in own]
-            flow = plan.maker.workflow(part, ahead)
-            _name_work(flow, plan)
-            yield part, flow
-
-
-def summary(plan: Plan, state: Progress, waiting: Collection[str], added: list[str]) -> Launched:
-    """Return the counts of a launch; each configuration counts once."""
-    there = set(waiting)
-    rest = [set(some) - there for some in (state.recorded, state.failed, state.relaxing)]
-    done, failed, elsewhere = map(len, rest)
-    new = len(plan.campaign.ids) - len(there) - done - failed - elsewhere
-    return Launched(tuple(added), new, len(there), done, failed, elsewhere)
-
-
-def _name_work(flow: Flow, plan: Plan) -> None:
-    """Put the key of its configuration on each relaxation and on whatever that will make."""
-    for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]
-        if CONFIGURATION in job.metadata:
-            job.update_metadata({KEY: plan.keys[job.metadata[CONFIGURATION]]})
+    return summary(plan, standing.progress, waiting, added)
 
 
 def _require_initialised(launchpad: LaunchPad) -> None:
     if launchpad.fw_id_assigner.find_one() is None:
         msg = f"the LaunchPad {launchpad.name!r} was never initialised: run `lpad reset` once"
         raise InputError(msg)
-    launchpad.fireworks.create_index(f"spec.{KEY}")
+    for field in (KEY, _HOST):
+        launchpad.fireworks.create_index(f"spec.{field}", sparse=True)
 
 
 def _waiting(launchpad: LaunchPad, plan: Plan) -> frozenset[str]:
@@ -212,14 +99,76 @@ def _waiting(launchpad: LaunchPad, plan: Plan) -> frozenset[str]:
     return frozenset(names[key] for key in found if key in names)
 
 
-def _add(launchpad: LaunchPad, flow: Flow) -> int:
-    """Add a flow to a LaunchPad so that no worker can meet half of it; return its smallest fw_id.
+def _add(launchpad: LaunchPad, made: Workflow) -> str:
+    """Add a workflow to a LaunchPad so that no worker can meet half of it; return its smallest fw_id.
 
     `add_wf` would offer the first job before the workflow exists. `bulk_add_wfs` writes the workflow first, then its
     Fireworks in their order: last first, so that the one which can run comes when all are there.
     """
-    made = flow_to_workflow(flow)
     workflow = Workflow(made.fws[::-1], made.links, name=made.name, metadata=made.metadata)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
         launchpad.bulk_add_wfs([workflow])
-    return min(map(int, workflow.id_fw))
+    return str(min(map(int, workflow.id_fw)))
+
+
+# ------------------------------------------------------------------ a host that is to be relaxed first
+
+
+def _add_host(launchpad: LaunchPad, plan: Plan, placement: Placement) -> list[str]:
+    """Add the relaxation of a host and what launches the rest; where it is under way already, the latter alone."""
+    fields = {"fw_id": 1, "spec": 1}
+    query = {f"spec.{_HOST}": plan.host_key, "state": {"$in": list(ALIVE)}}
+    known = sorted(launchpad.fireworks.find(query, fields), key=lambda raw: int(raw["fw_id"]))
+    if not known:
+        flow = Flow([plan.maker.prepared(plan.campaign)], name=f"host {plan.campaign.host.formula}")
+        place(flow, placement.fireworks)
+        made = flow_to_workflow(flow)
+        last = _rest(plan, placement, parents=made.fws)
+        return [_add(launchpad, Workflow([*made.fws, last], name=made.name))]
+    _require_sound(launchpad, known[0]["fw_id"])
+    if all(raw["spec"][_CAMPAIGN] != plan.id for raw in known):
+        launchpad.append_wf(Workflow([_rest(plan, placement, parents=[])]), [known[-1]["fw_id"]])
+    return []
+
+
+def _require_sound(launchpad: LaunchPad, fw_id: int) -> None:
+    nodes = launchpad.workflows.find_one({"nodes": fw_id}, {"nodes": 1})["nodes"]
+    broken = launchpad.fireworks.find_one({"fw_id": {"$in": nodes}, "state": "FIZZLED"}, {"fw_id": 1})
+    if broken is not None:
+        msg = f"the relaxation of the host failed: look at its folder, then `lpad rerun_fws -i {broken['fw_id']}`"
+        raise InputError(msg)
+
+
+def _rest(plan: Plan, placement: Placement, parents: list[Firework]) -> Firework:
+    maker, unit_cell = (jsanitize(one.as_dict(), strict=True, enum_values=True) for one in (plan.maker, plan.unit_cell))
+    task = LaunchRest(maker=maker, unit_cell=unit_cell, campaign=plan.id, placement=placement.model_dump(mode="json"))
+    spec = {"_add_launchpad_and_fw_id": True, _HOST: plan.host_key, _CAMPAIGN: plan.id, **placement.light.fireworks}
+    name = f"launch {len(plan.campaign.ids)} of {plan.campaign.host.formula}"
+    return Firework([task], spec=spec, name=name, parents=parents or None)
+
+
+@explicit_serialize
+class LaunchRest(FiretaskBase):  # type: ignore[misc]  # fireworks has no types
+    """Launch a campaign into the LaunchPad that this runs from, now that its host is relaxed."""
+
+    required_params = ("maker", "unit_cell", "campaign", "placement")
+
+    def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction:
+        """Make the campaign again, and add what is missing of it.
+
+        Raises
+        ------
+        InputError
+            If this machine's definet_flows makes another campaign of the same choices, or the host is not recorded.
+        """
+        del fw_spec
+        maker = MontyDecoder().process_decoded(self["maker"])
+        plan = make_plan(maker, Structure.from_dict(self["unit_cell"]))
+        if plan.id != self["campaign"]:
+            msg = "this worker's definet_flows enumerates another campaign than the one launched: use one version"
+            raise InputError(msg)
+        launched = launch_fireworks(plan, self.launchpad, Placement.model_validate(self["placement"]))
+        if launched.deferred:
+            msg = f"the host is not in record store {maker.store!r}: do all workers' settings name the same one?"
+            raise InputError(msg)
+        return FWAction(stored_data={"workflows": list(launched.workflows), "added": launched.added})

@@ -1,83 +1,60 @@
-"""One launch at a time into one database: a lock document that outlives no dead holder."""
+"""One launch at a time of what goes to one record store, into whichever queue."""
 
 from __future__ import annotations
 
 import time
-import uuid
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
+from definet_flows.stores import open_store
+from definet_flows.stores.lease import HeldError, sole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pymongo.collection import Collection
+PATIENCE = 900.0
+"""Seconds to wait for another launch to end; longer than it takes to know that one is dead."""
 
-COLLECTION = "definet_locks"
-DEAD_AFTER = 60.0
-"""Seconds without a beat after which a holder counts as dead; it beats after every workflow, of a second or two."""
-
-_POLL = 0.5
-_NAME = "launch"
+_POLL = 1.0  # s
 
 
 @contextmanager
-def sole_launch(locks: Collection[dict[str, Any]], dead_after: float = DEAD_AFTER) -> Iterator[Callable[[], None]]:
-    """Hold the lock; waits for another launch to end, or for `dead_after` seconds without a sign of life.
-
-    A beat is a number that grows, watched by the clock of the one who waits: the clocks of two machines are never
-    compared.
+def sole_launch(store: str | None, patience: float = PATIENCE) -> Iterator[Callable[[], None]]:
+    """Be the only one that launches into a record store, once whoever does so now has ended.
 
     Parameters
     ----------
-    locks
-        Collection of the lock document, in the database that is launched into.
-    dead_after
+    store
+        Name of the record store.
+    patience
         Seconds.
 
     Yields
     ------
     callable
-        To be called between steps. Raises InputError if another launch took the lock meanwhile, because this process
-        slept for longer than `dead_after`.
+        To be called before anything is added: raises InputError if this process stood still for so long that another
+        launch took over.
+
+    Raises
+    ------
+    InputError
+        If another launch still runs after `patience`.
     """
-    owner = uuid.uuid4().hex
-    _take(locks, owner, dead_after)
+    end = time.monotonic() + patience
+    with ExitStack() as stack:
+        while True:
+            try:
+                check = stack.enter_context(sole("launching", store))
+            except HeldError as error:
+                if time.monotonic() > end:
+                    raise InputError(f"{error}; launch again later") from None
+                time.sleep(_POLL)
+            else:
+                break
 
-    def beat() -> None:
-        mine = {"_id": _NAME, "owner": owner}
-        if locks.find_one_and_update(mine, {"$inc": {"beat": 1}}) is None:
-            msg = f"this launch stood still for more than {dead_after:g} s and another one took over: launch again"
-            raise InputError(msg)
+        def alone() -> None:
+            with open_store(store) as records:
+                check(records)
 
-    try:
-        yield beat
-    finally:
-        locks.delete_one({"_id": _NAME, "owner": owner})
-
-
-def _take(locks: Collection[dict[str, Any]], owner: str, dead_after: float) -> None:
-    """Insert the lock document, or take over one whose beat stands still."""
-    seen, since = None, time.monotonic()
-    while True:
-        try:
-            locks.insert_one({"_id": _NAME, "owner": owner, "beat": 0})
-        except DuplicateKeyError:
-            held = locks.find_one({"_id": _NAME})
-        else:
-            return
-        sign = None if held is None else (held["owner"], held["beat"])
-        if sign is None or sign != seen:
-            seen, since = sign, time.monotonic()
-        elif time.monotonic() - since > dead_after:
-            stale = {"_id": _NAME, "owner": sign[0], "beat": sign[1]}
-            taken = locks.find_one_and_update(
-                stale, {"$set": {"owner": owner, "beat": 0}}, return_document=ReturnDocument.AFTER
-            )
-            if taken is not None:
-                return
-        time.sleep(_POLL)
+        yield alone

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from definet_flows.stores import LedgerRow
+    from definet_flows.stores.table import Arm
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Progress:
         return self.recorded | self.relaxing | self.failed
 
 
-def progress_of(rows: Iterable[LedgerRow], ids: Collection[str], controls: Collection[str], weights: str) -> Progress:
+def progress_of(rows: Iterable[Arm], ids: Collection[str], controls: Collection[str], weights: str) -> Progress:
     """Sort the configurations of a campaign.
 
     Parameters
@@ -46,7 +46,7 @@ def progress_of(rows: Iterable[LedgerRow], ids: Collection[str], controls: Colle
     ids, controls, weights
         Of the campaign: configuration ids, those that are relaxed from both starts, sha256 of the weights.
     """
-    arms: dict[str, list[LedgerRow]] = defaultdict(list)
+    arms: dict[str, list[Arm]] = defaultdict(list)
     for row in rows:
         if row.start == "unrelaxed" or row.weights == weights:
             arms[row.configuration_id].append(row)
@@ -58,7 +58,7 @@ def progress_of(rows: Iterable[LedgerRow], ids: Collection[str], controls: Colle
     return Progress(**{name: frozenset(found) for name, found in sets.items()})
 
 
-def _standing(rows: list[LedgerRow], weights: str, *, control: bool) -> str | None:
+def _standing(rows: list[Arm], weights: str, *, control: bool) -> str | None:
     """Return the set of a configuration; None if something is missing that nobody has begun."""
     statuses = {row.status for row in rows}
     if "running" in statuses:
@@ -66,8 +66,6 @@ def _standing(rows: list[LedgerRow], weights: str, *, control: bool) -> str | No
     if "failed" in statuses:
         return "failed"
     starts = {row.start for row in rows}
-    refused = any(
-        row.weights == weights and row.prediction and row.prediction.gate.verdict == "rejected" for row in rows
-    )
+    refused = any(row.weights == weights and row.gate == "rejected" for row in rows)
     wanted = {"unrelaxed"} if refused else {"unrelaxed", "predicted"} if control else {"predicted"}
     return "recorded" if wanted <= starts else None

@@ -1,0 +1,28 @@
+"""What a launch leaves in the record store, so that its progress can be told without enumerating again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from definet_flows.schemas.base import Document, content_hash
+
+
+class LaunchedCampaign(Document):
+    """A campaign that was launched; some 70 bytes for each configuration."""
+
+    kind: Literal["campaign"] = "campaign"
+    name: str = Field(description="host, its number of sites, and the number of configurations")
+    engine: str
+    settings_hash: str
+    weights: str = Field(description="sha256")
+    configuration_ids: tuple[str, ...]
+    controls: tuple[str, ...] = Field(description="ids of those that are relaxed from both starts")
+    launched: str = Field(description="first launch: UTC, ISO 8601")
+    queue: str = Field(description="fireworks or jobflow-remote")
+
+    @staticmethod
+    def identity(ids: tuple[str, ...], controls: tuple[str, ...], settings_hash: str, weights: str) -> str:
+        """Return the id of a campaign."""
+        return content_hash("campaign", sorted(ids), sorted(controls), settings_hash, weights)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
 from jobflow import Flow
 from jobflow.managers.fireworks import flow_to_workflow
 from monty.json import MontyDecoder, jsanitize
-from pymatgen.core import Structure
 from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
@@ -140,7 +140,8 @@ def _require_sound(launchpad: LaunchPad, fw_id: int) -> None:
 
 
 def _rest(plan: Plan, placement: Placement, parents: list[Firework]) -> Firework:
-    maker, unit_cell = (jsanitize(one.as_dict(), strict=True, enum_values=True) for one in (plan.maker, plan.unit_cell))
+    # As text: FireWorks would turn dicts of jobflow's and pymatgen's objects into those, and not all of them back.
+    maker, unit_cell = (json.dumps(jsanitize(one.as_dict(), strict=True)) for one in (plan.maker, plan.unit_cell))
     task = LaunchRest(maker=maker, unit_cell=unit_cell, campaign=plan.id, placement=placement.model_dump(mode="json"))
     spec = {"_add_launchpad_and_fw_id": True, _HOST: plan.host_key, _CAMPAIGN: plan.id, **placement.light.fireworks}
     name = f"launch {len(plan.campaign.ids)} of {plan.campaign.host.formula}"
@@ -162,8 +163,8 @@ class LaunchRest(FiretaskBase):  # type: ignore[misc]  # fireworks has no types
             If this machine's definet_flows makes another campaign of the same choices, or the host is not recorded.
         """
         del fw_spec
-        maker = MontyDecoder().process_decoded(self["maker"])
-        plan = make_plan(maker, Structure.from_dict(self["unit_cell"]))
+        maker, unit_cell = (MontyDecoder().decode(self[name]) for name in ("maker", "unit_cell"))
+        plan = make_plan(maker, unit_cell)
         if plan.id != self["campaign"]:
             msg = "this worker's definet_flows enumerates another campaign than the one launched: use one version"
             raise InputError(msg)

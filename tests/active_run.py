@@ -26,7 +26,7 @@ STAGES = {
     "chosen": (active, "_round_jobs", 1),
     "relaxing": (EmtRelaxMaker, "run_ase", 9),
     "last relaxation": (EmtRelaxMaker, "run_ase", 19),
-    "trained": (retrain, "_register", 1),
+    "trained": (retrain, "register", 1),
     "registered": (retrain, "hold_trial", 1),
     "retrained": (active, "next_round", 2),
 }

@@ -15,7 +15,7 @@ import torch
 from training_run import pairs, recipe
 
 from definet_flows.errors import InputError
-from definet_flows.model import kernels
+from definet_flows.model import kernels, training
 from definet_flows.model.batches import HostSampler, PairBatches
 from definet_flows.model.checkpoint import save_checkpoint
 from definet_flows.model.edges import FusedTableEdges
@@ -70,6 +70,15 @@ def test_killed_and_resumed_it_follows_the_same_curve(whole: Path, tmp_path: Pat
         [*command, "resume"], check=True, capture_output=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}
     )
     assert curve(tmp_path)[-1] == pytest.approx(curve(whole)[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("torn", [("last",), ("last", "best")])
+def test_a_torn_checkpoint_is_not_gone_on_from(whole: Path, tmp_path: Path, torn: tuple[str, ...]) -> None:
+    for name in ("last", "best"):
+        content = (whole / f"{name}.ckpt").read_bytes()
+        (tmp_path / f"{name}.ckpt").write_bytes(content[: len(content) // 2] if name in torn else content)
+    found = training._readable(tmp_path)
+    assert found == (None if "best" in torn else tmp_path / "best.ckpt")
 
 
 def _epochs(folder: Path) -> list[float]:

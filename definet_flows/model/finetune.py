@@ -9,7 +9,6 @@ structures.
 
 from __future__ import annotations
 
-import pickle
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from pymatgen.core import Element, Structure
 
 from definet_flows.defects import Choices, enumerate_configurations, nodes
@@ -93,12 +91,7 @@ def fine_tune(
     replayed = list(anchors(parent, [pairs.host for pairs in sets])) if parent is not None else []
     folder.mkdir(parents=True, exist_ok=True)
     network = None if parent is None else parent.trainable()
-    _drop_torn(folder)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Experiment logs directory .* exists and is not empty"
-        )  # gone on with
-        best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
+    best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
     card = _card(name, parent, config, [pairs for pairs in sets if len(pairs.split("train"))], claims)
     tuned = read_weights(best, config.network)
     card = card.model_copy(update={"calibration": calibrate(tuned.eval(), labelled)})
@@ -172,17 +165,6 @@ def _supercell(unit: UnitCell) -> Host:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)  # as it was learned
         return make_host(cell, _ANCHOR_CELL)
-
-
-def _drop_torn(folder: Path) -> None:
-    """Remove checkpoints of a training that was killed while it wrote one: it starts over then."""
-    for path in folder.glob("*.ckpt"):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
-            for each in folder.glob("*.ckpt"):
-                each.unlink()
-            return
 
 
 def _card(

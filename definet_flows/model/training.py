@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle  # its errors: what `torch.load` raises on a torn file
 import warnings
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -33,7 +34,7 @@ from definet_flows.schemas import Frozen, content_hash
 
 _TINY = 1e-8
 _EXPECTED = (
-    "Checkpoint directory .* exists and is not empty",  # logs are there already
+    "(Checkpoint|Experiment logs) directory .* exists and is not empty",  # it is gone on with
     "The '.*_dataloader' does not have many workers",  # arrays in memory: a worker would only copy them
     "The number of training batches",  # small sets
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
@@ -214,6 +215,17 @@ def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
     )
 
 
+def _readable(folder: Path) -> Path | None:
+    """Return the newest checkpoint that can be read: a process may be killed while it writes `last.ckpt`."""
+    for path in (folder / "last.ckpt", folder / "best.ckpt"):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            continue
+        return path
+    return None
+
+
 def train(
     config: TrainConfig,
     sets: list[PairSet],
@@ -270,8 +282,7 @@ def train(
     seeded = {"batch": config.batch, "per_epoch": config.per_epoch, "seed": config.seed, "rank": rank, "world": world}
     training = HostSampler(sets, "train", **seeded)
     validation = HostSampler(sets, "val", batch=config.batch, per_epoch=60)
-    last = folder / "last.ckpt"
-    resumed = last if resume and last.exists() else None
+    resumed = _readable(folder) if resume else None
     with warnings.catch_warnings():
         for expected in _EXPECTED:
             warnings.filterwarnings("ignore", message=expected)

@@ -44,8 +44,8 @@ def launch_fireworks(
     """Add what is missing of a campaign to a LaunchPad, in workflows of at most 100 configurations.
 
     Two launches at once, of the same campaign or of campaigns that share configurations, follow one another: the
-    second one finds what the first one added. A host that is to be relaxed first is a workflow of its own, relaxed
-    once for all; its last Firework launches the rest.
+    second one finds what the first one added. A host that is to be relaxed first is a workflow of its own, whose last
+    Firework launches the rest.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def launch_fireworks(
     Raises
     ------
     InputError
-        If the LaunchPad cannot be used or was never initialised, or the relaxation of the host failed in it.
+        If the LaunchPad cannot be used or was never initialised, or the relaxation of the host failed in it or is
+        another campaign's.
     """
     try:
         _require_initialised(launchpad)
@@ -115,19 +116,21 @@ def _add(launchpad: LaunchPad, made: Workflow) -> str:
 
 
 def _add_host(launchpad: LaunchPad, plan: Plan, placement: Placement) -> list[str]:
-    """Add the relaxation of a host and what launches the rest; where it is under way already, the latter alone."""
-    fields = {"fw_id": 1, "spec": 1}
+    """Add the relaxation of a host and what launches the rest after it, unless that is under way."""
     query = {f"spec.{_HOST}": plan.host_key, "state": {"$in": list(ALIVE)}}
-    known = sorted(launchpad.fireworks.find(query, fields), key=lambda raw: int(raw["fw_id"]))
-    if not known:
+    known = launchpad.fireworks.find_one(query, {"fw_id": 1, f"spec.{_CAMPAIGN}": 1})
+    if known is None:
         flow = Flow([plan.maker.prepared(plan.campaign)], name=f"host {plan.campaign.host.formula}")
         place(flow, placement.fireworks)
         made = flow_to_workflow(flow)
         last = _rest(plan, placement, parents=made.fws)
         return [_add(launchpad, Workflow([*made.fws, last], name=made.name))]
-    _require_sound(launchpad, known[0]["fw_id"])
-    if all(raw["spec"][_CAMPAIGN] != plan.id for raw in known):
-        launchpad.append_wf(Workflow([_rest(plan, placement, parents=[])]), [known[-1]["fw_id"]])
+    _require_sound(launchpad, known["fw_id"])
+    if known["spec"][_CAMPAIGN] != plan.id:
+        msg = (
+            f"another campaign has this host relaxed before Firework {known['fw_id']}: launch again when that has ended"
+        )
+        raise InputError(msg)
     return []
 
 
@@ -145,7 +148,7 @@ def _rest(plan: Plan, placement: Placement, parents: list[Firework]) -> Firework
     task = LaunchRest(maker=maker, unit_cell=unit_cell, campaign=plan.id, placement=placement.model_dump(mode="json"))
     spec = {"_add_launchpad_and_fw_id": True, _HOST: plan.host_key, _CAMPAIGN: plan.id, **placement.light.fireworks}
     name = f"launch {len(plan.campaign.ids)} of {plan.campaign.host.formula}"
-    return Firework([task], spec=spec, name=name, parents=parents or None)
+    return Firework([task], spec=spec, name=name, parents=parents)
 
 
 @explicit_serialize

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from flow_fixtures import *  # noqa: F403 - fixtures
 from flow_helpers import CU, FailsWithNickel, documents, engine, run, stored
 from jobflow import JobStore
 from typer.testing import CliRunner
@@ -15,6 +14,7 @@ from definet_flows.stores import Filter, JournalStore
 from definet_flows.workflows.builder import RecordBuilder
 from definet_flows.workflows.local import run_here
 
+pytest_plugins = ["flow_fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")
 
 

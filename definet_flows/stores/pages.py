@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
 from pymongo import UpdateOne
 
 from definet_flows.errors import InputError
@@ -37,11 +38,11 @@ MARK = {"id": content_hash("pages", FORMAT), "kind": "pages"}
 
 def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
     """Return what sets the rows of stored records and pairs; other documents have none."""
-    rows: dict[tuple[str, int], dict[str, list[Any]]] = defaultdict(dict)
+    rows: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for raw in documents:
         if raw["kind"] in ("record", "pair"):
             row = arm_of(raw) if raw["kind"] == "record" else ends_of(raw)
-            rows[raw["kind"], _number(raw["configuration_id"])][f"rows.{raw['id']}"] = [FORMAT, *row]
+            rows[raw["kind"], _number(raw["configuration_id"])][f"rows.{raw['id']}"] = encode(row)
     return [
         UpdateOne(
             {"id": page_id(of, number)},
@@ -50,6 +51,11 @@ def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
         )
         for (of, number), changed in rows.items()
     ]
+
+
+def encode(row: Arm | Ends) -> str:
+    """Return a row as JSON: one value to a server, whatever number of fields it has."""
+    return orjson.dumps([FORMAT, *row]).decode()
 
 
 def criteria(of: Of, where: Filter) -> Raw:
@@ -71,7 +77,8 @@ def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
 
 def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
     for page in pages:
-        for identity, (version, *values) in page["rows"].items():
+        for identity, text in page["rows"].items():
+            version, *values = orjson.loads(text)
             if version != FORMAT:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"

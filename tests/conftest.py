@@ -1,4 +1,4 @@
-"""Modules of fixtures whose helpers other tests import too: their assertions are to be rewritten whoever comes first."""
+"""Assertions in modules of fixtures are rewritten, whoever imports them first."""
 
 import pytest
 

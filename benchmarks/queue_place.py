@@ -1,0 +1,136 @@
+"""A queue in a folder: a SecantusDB on a socket, and the files that name it, made from those in `examples/cluster`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import yaml
+from fireworks import LaunchPad
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+EXAMPLES = HERE.parent / "examples" / "cluster"
+DATABASE = "definet"
+EVERYTHING = ["gpu", "cpu", "light"]
+"""Categories of a worker that takes all jobs."""
+
+_LOGIN = ("username", "password", "auth_source", "authsource", "mongoclient_kwargs")
+
+
+class Server:
+    """SecantusDB on a port of its own; can be stopped and started again on the same files."""
+
+    def __init__(self, folder: Path, port: int | None = None, *options: str) -> None:
+        from mongo_server import _free_port, find_executable  # noqa: PLC0415 - pytest, only for this
+
+        self.executable = find_executable() or sys.exit("SecantusDB is not here: see tests/mongo_server.py")
+        self.folder, self.port, self.options = folder, port or _free_port(), options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [self.executable, "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--storage-path", str(self.folder / "data"), "--log-level", "WARNING", *self.options]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
+        end = time.monotonic() + 120
+        with MongoClient[dict[str, Any]]("127.0.0.1", self.port, serverSelectionTimeoutMS=500) as client:
+            while True:
+                try:
+                    client.admin.command("ping")
+                except PyMongoError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
+                else:
+                    return
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=60)
+            self.process = None
+
+
+def addressed(node: Any, port: int) -> Any:  # noqa: ANN401 - any YAML
+    """Return an example's content with the server's address instead of its own, without login and TLS."""
+    if isinstance(node, list):
+        return [addressed(one, port) for one in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: addressed(value, port) for key, value in node.items() if key not in _LOGIN}
+    return {**kept, "host": "127.0.0.1", "port": port} if "host" in kept else kept
+
+
+@dataclass
+class Place:
+    """A folder with the files of a queue.
+
+    Attributes
+    ----------
+    folder
+        Where they are, and where the jobs run.
+    port
+        Of the server.
+    """
+
+    folder: Path
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Write the files and name them in the environment of this process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("my_launchpad.yaml", "jobflow.yaml", "definet_flows.yaml"):
+            self.write(name, addressed(yaml.safe_load((EXAMPLES / name).read_text()), self.port))
+        self.write("my_fworker.yaml", {"name": "all", "category": EVERYTHING, "query": "{}"})
+        self.environment = {
+            "JOBFLOW_CONFIG_FILE": str(self.folder / "jobflow.yaml"),
+            "DEFINET_FLOWS_CONFIG": str(self.folder / "definet_flows.yaml"),
+            "DEFINET_FLOWS_DATA_DIR": str(self.folder / "data_dir"),
+            "SPRING_LOG": str(self.folder / "engine.jsonl"),
+            "PYTHONPATH": str(HERE),
+            "OMP_NUM_THREADS": "1",
+        }
+        os.environ.update(self.environment)
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a YAML file."""
+        (self.folder / name).write_text(yaml.safe_dump(dict(content)))
+
+    @property
+    def log(self) -> Path:
+        """The engine's log."""
+        return self.folder / "engine.jsonl"
+
+    def launchpad(self) -> LaunchPad:
+        """Return the LaunchPad, initialised if it never was."""
+        launchpad = LaunchPad.from_file(str(self.folder / "my_launchpad.yaml"))
+        if launchpad.fw_id_assigner.find_one() is None:
+            launchpad.reset(None, require_password=False, max_reset_wo_password=10**6)
+        return launchpad
+
+    def rapidfire(self, number: int) -> psutil.Popen:
+        """Start `rlaunch rapidfire` as a user would, in a folder of its own."""
+        place = self.folder / f"worker_{number}"
+        place.mkdir(exist_ok=True)
+        command = [Path(sys.executable).with_name("rlaunch"), "-l", self.folder / "my_launchpad.yaml"]
+        command += ["-w", self.folder / "my_fworker.yaml", "-s", "rapidfire"]
+        command += ["--nlaunches", "infinite", "--sleep", "1"]
+        with (place / "log").open("ab") as log:
+            return psutil.Popen(list(map(str, command)), cwd=place, stdout=log, stderr=log)

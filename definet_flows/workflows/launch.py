@@ -8,8 +8,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
-from jobflow import Flow
+from jobflow import SETTINGS, Flow
 from jobflow.managers.fireworks import flow_to_workflow
+from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder, jsanitize
 from pymongo.errors import PyMongoError
 
@@ -90,6 +91,16 @@ def _require_initialised(launchpad: LaunchPad) -> None:
         raise InputError(msg)
     for field in (KEY, _HOST):
         launchpad.fireworks.create_index(f"spec.{field}", sparse=True)
+    _index_outputs()
+
+
+def _index_outputs() -> None:
+    """Index the outputs of jobs: jobflow looks them up by uuid in every job, and makes no index itself."""
+    outputs = SETTINGS.JOB_STORE
+    if isinstance(outputs.docs_store, MongoStore) and not isinstance(outputs.docs_store, MemoryStore):
+        outputs.docs_store.connect()
+        outputs.docs_store.ensure_index("uuid")
+        outputs.docs_store.close()
 
 
 def _waiting(launchpad: LaunchPad, plan: Plan) -> frozenset[str]:

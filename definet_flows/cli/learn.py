@@ -11,7 +11,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
-from definet_flows.cli.recipe import read_recipe
+from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
 
 if TYPE_CHECKING:
     from definet_flows.schemas.learning import Round
@@ -22,23 +22,9 @@ _FAILED = 1
 
 
 @app.command()
+@campaign_command
 def learn(
-    host: options.Host,
-    supercell: options.Supercell = None,
-    min_image: options.MinImage = None,
-    vacuum: options.Vacuum = None,
-    defect: options.Defect = options.NONE,
-    min_defects: options.MinDefects = 1,
-    max_defects: options.MaxDefects = None,
-    max_on: options.MaxOn = options.NONE,
-    max_kind: options.MaxKind = options.NONE,
-    min_distance: options.MinDistance = None,
-    max_distance: options.MaxDistance = None,
-    concentration: options.Concentration = options.NO_SHARES,
-    per_concentration: options.PerConcentration = None,
-    seed: options.Seed = 0,
-    preset: options.Preset = None,
-    engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp",
+    campaign: CampaignOptions,
     strategy: Annotated[
         str,
         typer.Option(
@@ -56,17 +42,6 @@ def learn(
         typer.Option(help="Stop at this mean |component| error on the held-out ones, Å.  \\[default: none]"),
     ] = None,
     patience: Annotated[int, typer.Option(help="Stop after so many rounds without a gain of 2 %.")] = 3,
-    control_fraction: Annotated[
-        float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
-    ] = 0.1,
-    model: options.Model = "definet-2dmd",
-    relax_host: Annotated[
-        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
-    ] = True,
-    allow_unseen_host: Annotated[
-        bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
-    ] = False,
-    store: options.Store = None,
     folder: Annotated[
         Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
     ] = None,
@@ -79,47 +54,18 @@ def learn(
     goes on; with a larger --budget, too.
     """
     from definet_flows.workflows.active import ActiveLearningMaker
-    from definet_flows.workflows.flow import DEFAULT_SUPERCELL, DefectFlowMaker
 
-    recipe = read_recipe(
-        host,
-        supercell=supercell,
-        min_image=min_image,
-        defect=defect,
-        min_defects=min_defects,
-        max_defects=max_defects,
-        max_on=max_on,
-        max_kind=max_kind,
-        min_distance=min_distance,
-        max_distance=max_distance,
-        charge=options.NONE,
-        concentration=concentration,
-        per_concentration=per_concentration,
-        seed=seed,
-        preset=preset,
-        default=DEFAULT_SUPERCELL,
-    )
-    defects = DefectFlowMaker(
-        defects=recipe,
-        vacuum=vacuum,
-        engine=engine,
-        control_fraction=control_fraction,
-        model=model,
-        relax_host=relax_host,
-        store=store,
-        allow_unseen_host=allow_unseen_host,
-    )
     maker = ActiveLearningMaker(
-        defects=defects,
+        defects=campaign.maker(),
         strategy=strategy,
         batch=batch,
         held_out=held_out,
         budget=budget,
         target=target,
         patience=patience,
-        seed=seed,
+        seed=campaign.seed,
     )
-    _run(maker, host, folder, json_file)
+    _run(maker, campaign.host, folder, json_file)
 
 
 def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: Path | None) -> None:

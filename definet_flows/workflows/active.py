@@ -27,13 +27,13 @@ from definet_flows.workflows.active_state import (
 )
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import resolve_engine
-from definet_flows.workflows.flow import Campaign, DefectFlowMaker, _portable
+from definet_flows.workflows.flow import Campaign, DefectFlowMaker
 from definet_flows.workflows.jobs import survive_parents
 from definet_flows.workflows.provenance import now
 from definet_flows.workflows.retrain import RetrainConfig, RetrainMaker
 from definet_flows.workflows.retraining import pair_sets
 from definet_flows.workflows.trial import LEAST_HELD_OUT
-from definet_flows.workflows.weights import checkpoint_of
+from definet_flows.workflows.weights import CHAMPION, checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,15 +167,23 @@ class ActiveLearningMaker(Maker):
             raise InputError(msg)
 
     def predictor(self, records: Records) -> str:
-        """Return the registry id of the champion; of the maker's own model where there is none."""
+        """Return the registry id of the champion; of the maker's own model where there is none.
+
+        Raises
+        ------
+        InputError
+            If the maker's own model is the champion, and there is none.
+        """
         found = champion(records, self.settings_hash)
+        if found is None and self.defects.model == CHAMPION:
+            msg = f"record store {records.name!r} has no champion for these settings: name the model to begin with"
+            raise InputError(msg)
         return self.defects.model if found is None else found.id
 
     def assemble(self, pool: Campaign, host: Structure | str | Path) -> Flow:
         """Return the flow of a pool that `campaign` has returned."""
-        model, store = self.defects.model, self.defects.store  # jobs run in folders of their own, elsewhere
-        defects = replace(self.defects, model=_portable(model), store=None if store is None else _portable(store))
-        first = learn_round(replace(self, defects=defects), load_structure(host), number=None)
+        maker = replace(self, defects=self.defects.portable())
+        first = learn_round(maker, load_structure(host), number=None)
         return Flow([first], output=first.output, name=f"{self.name} {pool.host.formula} ({len(pool.ids)})")
 
     @property
@@ -325,8 +333,9 @@ def _round_jobs(
 ) -> list[Flow | Job]:
     """Return what a round does: relax the batch, retrain, and the next round."""
     chosen = dict(zip(pool.ids, pool.configurations, strict=True))
-    batch = replace(pool, configurations=tuple(chosen[identity] for identity in one.chosen), weights=one.weights.sha256)
-    relaxing = replace(maker.defects, model=one.weights.name).workflow(batch)
+    configurations = tuple(chosen[identity] for identity in one.chosen)
+    batch = replace(pool, configurations=configurations, weights=one.weights.sha256, model=one.weights.name)
+    relaxing = maker.defects.workflow(batch)
     relaxing.name = f"round {one.number}: {len(batch.configurations)} relaxations"
     retraining = RetrainMaker(settings=settings, config=maker.retraining, store=maker.defects.store)
     retrained = survive_parents(retraining.make(after=relaxing.output))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from definet_flows.stores.figures import GroupBy, Quantity, Savings, Spending, c
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from definet_flows.schemas import Ledger
     from definet_flows.stores.access import Records
@@ -26,7 +27,6 @@ _SEED = 20250501
 _EVERYTHING = Filter()
 
 _T = TypeVar("_T", "Arm", "Ends")
-_Cost = int | float | None
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class Evidence:
     def total(self) -> Savings:
         """Return what all of it saved."""
         same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
-        gated = _gated(self.rows)
+        parts = _parts(self.rows)
         verdicts = [pair.verdict for pair in self.pairs]
         statuses = [row.status for row in self.rows]
         return Savings(
-            ionic=_quantity(_IONIC, same, gated, self),
-            electronic=_quantity(_ELECTRONIC, same, gated, self),
-            core_hours=_quantity(_CORE_HOURS, same, gated, self),
+            ionic=_quantity(_IONIC, same, parts, self.hosts),
+            electronic=_quantity(_ELECTRONIC, same, parts, self.hosts),
+            core_hours=_quantity(_CORE_HOURS, same, parts, self.hosts),
             same_minimum=len(same),
             better_minimum=verdicts.count("better minimum"),
             other_minimum=verdicts.count("other minimum"),
             unconverged=verdicts.count("unconverged"),
             not_comparable=verdicts.count("not comparable"),
             ceiling=_ceiling(same),
-            gated=len(gated),
+            gated=len(parts.gated),
             failed=statuses.count("failed"),
             running=statuses.count("running"),
         )
@@ -135,8 +135,41 @@ def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
     return groups
 
 
-def _quantity(measure: _Measure, same: Sequence[Ends], gated: Sequence[Arm], evidence: Evidence) -> Quantity:
-    costs = [(getattr(pair, measure.unrelaxed), getattr(pair, measure.predicted)) for pair in same]
+@dataclass(frozen=True)
+class _Parts:
+    """Relaxations by what they were for; found once for all costs."""
+
+    predicted: list[Arm]
+    controls: list[Arm]
+    alone: list[Arm]
+    """Unrelaxed arms of configurations without a predicted one."""
+    unmeasured: list[Arm]
+    """Predicted arms without a control, one for each configuration."""
+    unfinished: list[Arm]
+    gated: list[Arm]
+    """Unrelaxed arms that stand alone because their prediction was rejected."""
+    accepted: int
+    """Configurations with a finished predicted arm."""
+
+
+def _parts(rows: Sequence[Arm]) -> _Parts:
+    done = [row for row in rows if row.status == "done"]
+    predicted = {row.arm: row for row in done if row.start == "predicted"}
+    unrelaxed = {row.arm: row for row in done if row.start == "unrelaxed"}
+    asked = {row.arm for row in rows if row.start == "predicted"}
+    return _Parts(
+        predicted=[row for row in done if row.start == "predicted"],
+        controls=[row for arm, row in unrelaxed.items() if arm in predicted],
+        alone=[row for arm, row in unrelaxed.items() if arm not in predicted],
+        unmeasured=[row for arm, row in predicted.items() if arm not in unrelaxed],
+        unfinished=[row for row in rows if row.status != "done"],
+        gated=[row for row in rows if row.gate == "rejected" and row.start == "unrelaxed" and row.arm not in asked],
+        accepted=len(predicted),
+    )
+
+
+def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
+    costs = map(attrgetter(measure.unrelaxed, measure.predicted), same)
     known = np.array([cost for cost in costs if None not in cost], dtype=float).reshape(-1, 2)
     unrelaxed, predicted = known.T
     sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
@@ -150,8 +183,8 @@ def _quantity(measure: _Measure, same: Sequence[Ends], gated: Sequence[Arm], evi
         median_unrelaxed=float(np.median(unrelaxed)) if count else None,
         median_predicted=float(np.median(predicted)) if count else None,
         median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
-        campaign=_campaign(measure, sums, count, evidence.rows, gated),
-        spending=_spending(measure, sums, evidence),
+        campaign=_campaign(measure, sums, count, parts),
+        spending=_spending(measure, sums, parts, hosts),
     )
 
 
@@ -176,15 +209,7 @@ def _ceiling(pairs: Sequence[Ends]) -> float | None:
     return 1 - sum(min(steps, floor) for steps, floor in known) / total if total else None
 
 
-def _gated(rows: Sequence[Arm]) -> list[Arm]:
-    """Return the unrelaxed arms that stand alone because their prediction was rejected."""
-    predicted = {row.arm for row in rows if row.start == "predicted"}
-    return [row for row in rows if row.start == "unrelaxed" and row.gate == "rejected" and row.arm not in predicted]
-
-
-def _campaign(
-    measure: _Measure, sums: tuple[float, float], pairs: int, rows: Iterable[Arm], gated: Sequence[Arm]
-) -> float | None:
+def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _Parts) -> float | None:
     """Return the saving if the pairs stand for all accepted predictions, gated configurations saving nothing.
 
     Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as
@@ -193,32 +218,26 @@ def _campaign(
     unrelaxed, predicted = sums
     if not unrelaxed:
         return None
-    accepted = len({row.arm for row in rows if row.start == "predicted" and row.status == "done"})
-    weight = max(accepted, pairs) / pairs
-    unchanged = _sum(getattr(row, measure.ledger) for row in gated)
+    weight = max(parts.accepted, pairs) / pairs
+    unchanged = _sum(measure, parts.gated)
     return 1 - (weight * predicted + unchanged) / (weight * unrelaxed + unchanged)
 
 
-def _sum(costs: Iterable[_Cost]) -> int | float:
+def _sum(measure: _Measure, rows: Iterable[Arm | Ledger]) -> int | float:
+    costs: list[int | float | None] = list(map(attrgetter(measure.ledger), rows))
     return sum(cost for cost in costs if cost is not None)
 
 
-def _spending(measure: _Measure, sums: tuple[float, float], evidence: Evidence) -> Spending:
-    cost: Callable[[object], _Cost] = lambda row: getattr(row, measure.ledger)  # noqa: E731 - one name for five uses
-    done = [row for row in evidence.rows if row.status == "done"]
-    predicted = [row for row in done if row.start == "predicted"]
-    unrelaxed = {row.arm: cost(row) for row in done if row.start == "unrelaxed"}
-    arms = {row.arm for row in predicted}
-    baseline = None
-    if all(sums):
-        unmeasured = {row.arm: cost(row) for row in predicted if row.arm not in unrelaxed}
-        baseline = _sum(unrelaxed.values()) + _sum(unmeasured.values()) * sums[0] / sums[1]
+def _spending(measure: _Measure, sums: tuple[float, float], parts: _Parts, hosts: Sequence[Ledger]) -> Spending:
+    controls, alone = _sum(measure, parts.controls), _sum(measure, parts.alone)
+    unmeasured = _sum(measure, parts.unmeasured)
+    done = (*parts.predicted, *parts.controls, *parts.alone)
     return Spending(
-        predicted=_sum(map(cost, predicted)),
-        controls=_sum(spent for arm, spent in unrelaxed.items() if arm in arms),
-        without_prediction=_sum(spent for arm, spent in unrelaxed.items() if arm not in arms),
-        hosts=_sum(map(cost, evidence.hosts)),
-        failed=_sum(cost(row) for row in evidence.rows if row.status != "done"),
-        unknown=sum(cost(row) is None for row in done),
-        baseline=baseline,
+        predicted=_sum(measure, parts.predicted),
+        controls=controls,
+        without_prediction=alone,
+        hosts=_sum(measure, hosts),
+        failed=_sum(measure, parts.unfinished),
+        unknown=sum(cost is None for cost in map(attrgetter(measure.ledger), done)),
+        baseline=controls + alone + unmeasured * sums[0] / sums[1] if all(sums) else None,
     )

@@ -18,7 +18,6 @@ from jobflow import run_locally
 from retrain_helpers import SMALL, configurations, field, fill, host, new_cache, record
 from store_fixtures import SETTINGS
 
-from definet_flows.model import finetune
 from definet_flows.model.predict import predict
 from definet_flows.schemas import VACANCY
 from definet_flows.stores import open_store
@@ -247,17 +246,6 @@ def test_killed_it_goes_on_at_once_and_ends_the_same(trained, tmp_path):
     assert result.outcome == "promoted"
     assert result.model == trained[1].model
     assert result.trial.hosts[0].challenger == pytest.approx(trained[1].trial.hosts[0].challenger, rel=1e-3)
-
-
-def test_a_checkpoint_that_was_being_written_when_it_was_killed_is_dropped(tmp_path):
-    for name in ("best", "last"):
-        torch.save({"state_dict": {}}, tmp_path / f"{name}.ckpt")
-    finetune._drop_torn(tmp_path)
-    assert len(list(tmp_path.glob("*.ckpt"))) == 2
-    whole = (tmp_path / "last.ckpt").read_bytes()
-    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    finetune._drop_torn(tmp_path)
-    assert not list(tmp_path.glob("*.ckpt"))
 
 
 @pytest.mark.parametrize("where", ["register", "add_trial", "promote"])

@@ -37,6 +37,7 @@ _EXPECTED = (
     "(Checkpoint|Experiment logs) directory .* exists and is not empty",  # it is gone on with
     "The '.*_dataloader' does not have many workers",  # arrays in memory: a worker would only copy them
     "The number of training batches",  # small sets
+    "The `srun` command is available",  # one process trains, wherever it was started
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
 )
 _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
@@ -264,27 +265,33 @@ def train(
     callbacks: list[lightning.Callback] = [best, every, EMAWeightAveraging(decay=config.ema)]
     if config.patience:
         callbacks.append(EarlyStopping("score", patience=config.patience))
-    trainer = lightning.Trainer(
-        max_epochs=config.epochs,
-        accelerator="auto",
-        devices=world if cuda else 1,
-        strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if cuda else "32-true",
-        use_distributed_sampler=False,
-        gradient_clip_val=config.clip,
-        callbacks=callbacks,
-        logger=[CSVLogger(folder, name="log", version=0), TensorBoardLogger(folder, name="tensorboard", version=0)],
-        log_every_n_steps=50,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-    )
-    rank = trainer.global_rank
-    seeded = {"batch": config.batch, "per_epoch": config.per_epoch, "seed": config.seed, "rank": rank, "world": world}
-    training = HostSampler(sets, "train", **seeded)
-    validation = HostSampler(sets, "val", batch=config.batch, per_epoch=60)
-    resumed = _readable(folder) if resume else None
     with warnings.catch_warnings():
         for expected in _EXPECTED:
             warnings.filterwarnings("ignore", message=expected)
+        trainer = lightning.Trainer(
+            max_epochs=config.epochs,
+            accelerator="auto",
+            devices=world if cuda else 1,
+            strategy="ddp" if world > 1 else "auto",
+            precision="bf16-mixed" if cuda else "32-true",
+            use_distributed_sampler=False,
+            gradient_clip_val=config.clip,
+            callbacks=callbacks,
+            logger=[CSVLogger(folder, name="log", version=0), TensorBoardLogger(folder, name="tensorboard", version=0)],
+            log_every_n_steps=50,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+        )
+        rank = trainer.global_rank
+        seeded = {
+            "batch": config.batch,
+            "per_epoch": config.per_epoch,
+            "seed": config.seed,
+            "rank": rank,
+            "world": world,
+        }
+        training = HostSampler(sets, "train", **seeded)
+        validation = HostSampler(sets, "val", batch=config.batch, per_epoch=60)
+        resumed = _readable(folder) if resume else None
         trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)
     return Path(best.best_model_path)

@@ -15,7 +15,7 @@ from definet_flows.stores import update_pairs
 from definet_flows.stores.versions import parse
 from definet_flows.workflows.arms import finished
 from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost
-from definet_flows.workflows.local import configured_store, journal_store, run_folders
+from definet_flows.workflows.local import JOBS, configured_store, journal_store, run_folders
 from definet_flows.workflows.provenance import from_local
 
 if TYPE_CHECKING:
@@ -161,6 +161,9 @@ def job_stores(folder: Path | None) -> list[JobStore]:
         If there is none.
     """
     if folder is not None:
+        if not (folder / JOBS).is_file():
+            msg = f"{folder} is no folder of a run, it holds no {JOBS}: name the one that `definet run` has printed"
+            raise InputError(msg)
         return [journal_store(folder, read_only=True)]
     configured = configured_store()
     if configured is not None:

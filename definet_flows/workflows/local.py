@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from jobflow import Flow
 
 _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
-_RUNS, _JOBS = "runs", "jobs.jsonl"
+_RUNS = "runs"
+JOBS = "jobs.jsonl"
+"""File in a run's folder that holds jobflow's outputs."""
+
 _CONFIGURED = ("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")
 
 
@@ -77,14 +80,14 @@ def configured_store() -> JobStore | None:
 
 def journal_store(folder: Path, *, read_only: bool = False) -> JobStore:
     """Return a JobStore of journals in a run's folder, not connected yet."""
-    docs = JournalStore(str(folder / _JOBS), key="uuid", read_only=read_only)
+    docs = JournalStore(str(folder / JOBS), key="uuid", read_only=read_only)
     data = JournalStore(str(folder / "data.jsonl"), key="blob_uuid", read_only=read_only)
     return JobStore(docs, additional_stores={"data": data})
 
 
 def run_folders() -> list[Path]:
     """Return the folders of the runs in the data folder, oldest first."""
-    return sorted(path.parent for path in (load_settings().data_dir / _RUNS).glob(f"*/{_JOBS}"))
+    return sorted(path.parent for path in (load_settings().data_dir / _RUNS).glob(f"*/{JOBS}"))
 
 
 @contextmanager

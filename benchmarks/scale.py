@@ -98,8 +98,13 @@ def run_campaign(size: int, folder: Path) -> Cost:
     server.start()
     try:
         place = Place(folder, server.port)
+        from jobflow import SETTINGS  # noqa: PLC0415 - jobflow reads its settings when it is imported
+
+        from definet_flows.workflows.lost import mend  # noqa: PLC0415
+
         plan, enumeration = make_campaign(size)
         launchpad = place.launchpad()
+        mend(launchpad, SETTINGS.JOB_STORE, dead_after=0, lock_patience=0)  # what an interrupted session left
         insertion = _insert(plan, launchpad, folder)
         _work(place, launchpad, server, len(plan.campaign.ids))
         return _cost(place, plan, server.port, enumeration, insertion)

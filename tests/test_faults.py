@@ -1,0 +1,118 @@
+"""Faults in a campaign: nothing is lost, nothing finished is done again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flow_helpers import CU
+from jobflow import JobStore
+from maggma.stores import MemoryStore
+from mongo_server import find_executable
+
+from definet_flows.workflows.launch import launch_fireworks, make_plan
+from definet_flows.workflows.lost import Mended, mend
+
+pytest_plugins = ["mongo_server", "queue_helpers"]
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "faults.py"
+FAULTS = ("kill-relax", "kill-predict", "kill-record", "database", "raise", "nan", "disk", "launches")
+
+
+@pytest.mark.slow
+@pytest.mark.mongo
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see tests/mongo_server.py)")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_is_lost_and_nothing_doubled(fault, tmp_path):
+    subprocess.run([sys.executable, SCRIPT, tmp_path, "--tries", "2", "--fault", fault], check=True)
+    verdicts = [json.loads(line) for line in (tmp_path / f"{fault}.jsonl").read_text().splitlines()]
+    assert sum(one["tries"] for one in verdicts) >= 2
+    assert [(one["lost"], one["doubled"]) for one in verdicts] == [(0, 0)] * len(verdicts)
+
+
+def told(*events):
+    return [{"event": event, "record": "one"} for event in events]
+
+
+def test_the_judge_tells_what_was_done_twice(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from faults import count_repeats  # noqa: PLC0415
+
+    assert count_repeats(told("begin", "end", "stored")) == (0, 0)
+    assert count_repeats(told("begin", "begin", "end", "stored")) == (0, 0)
+    assert count_repeats(told("begin", "end", "begin", "end", "stored")) == (0, 1)
+    assert count_repeats(told("begin", "end", "stored", "begin", "end", "stored")) == (1, 0)
+
+
+@pytest.fixture
+def outputs():
+    return JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+
+
+@pytest.fixture
+def launched(queue, cluster_maker):
+    cluster_maker.relax_host = False
+    launch_fireworks(make_plan(cluster_maker, CU), queue.launchpad)
+    yield queue.launchpad
+    queue.launchpad.connection.close()
+
+
+def checked_out(launchpad):
+    from fireworks import FWorker  # noqa: PLC0415
+
+    return launchpad.checkout_fw(FWorker("all", ["gpu", "cpu", "light"]), "/nowhere")
+
+
+@pytest.mark.mongo
+def test_a_run_whose_worker_died_runs_again(launched, outputs):
+    firework, _ = checked_out(launched)
+    assert mend(launched, outputs, dead_after=3600, lock_patience=0) == Mended(0, 0, 0)
+    assert mend(launched, outputs, dead_after=0, lock_patience=0) == Mended(1, 0, 0)
+    assert launched.get_fw_by_id(firework.fw_id).state == "READY"
+
+
+@pytest.mark.mongo
+def test_a_relaxation_whose_output_was_stored_is_not_run_again(launched, outputs):
+    firework, _ = checked_out(launched)
+    job = firework.tasks[0]["job"]
+    outputs.connect()
+    outputs.update({"uuid": job.uuid, "index": job.index, "output": 1})
+    query, task = {"fw_id": firework.fw_id}, "spec._tasks.0.job.metadata"
+    launched.fireworks.update_one(query, {"$set": {f"{task}.definet_record": {"id": "one"}}})
+    assert mend(launched, outputs, dead_after=0, lock_patience=0) == Mended(0, 1, 0)
+    assert launched.get_fw_by_id(firework.fw_id).state == "COMPLETED"
+
+
+@pytest.mark.mongo
+def test_a_relaxation_whose_output_was_stored_by_half_is_run_again(launched, outputs):
+    firework, _ = checked_out(launched)
+    job = firework.tasks[0]["job"]
+    outputs.connect()
+    blob = {"@module": "jobflow.core.store", "@class": "JobStore", "store": "data", "blob_uuid": "never written"}
+    outputs.docs_store.update({"uuid": job.uuid, "index": job.index, "output": {"trajectory": blob}})
+    query, task = {"fw_id": firework.fw_id}, "spec._tasks.0.job.metadata"
+    launched.fireworks.update_one(query, {"$set": {f"{task}.definet_record": {"id": "one"}}})
+    assert mend(launched, outputs, dead_after=0, lock_patience=0) == Mended(1, 0, 0)
+
+
+@pytest.mark.mongo
+def test_bookkeeping_that_failed_runs_again_and_relaxations_that_failed_do_not(launched, outputs):
+    light, _ = checked_out(launched)
+    launched.fireworks.update_one({"fw_id": light.fw_id}, {"$set": {"state": "FIZZLED"}})
+    assert mend(launched, outputs, dead_after=3600, lock_patience=0).rerun == 1
+    module = "spec._tasks.0.job.function.@module"
+    launched.fireworks.update_one({"fw_id": light.fw_id}, {"$set": {"state": "FIZZLED", module: "atomate2.ase.jobs"}})
+    assert mend(launched, outputs, dead_after=3600, lock_patience=0).rerun == 0
+
+
+@pytest.mark.mongo
+def test_what_was_written_by_half_is_dropped_and_its_lock_too(launched, outputs):
+    known = launched.fireworks.find_one({"state": "WAITING"}, {"_id": 0})
+    launched.fireworks.insert_one({**known, "fw_id": 10**6})
+    launched.workflows.update_many({}, {"$set": {"locked": True}})
+    assert mend(launched, outputs, lock_patience=0) == Mended(0, 0, 1)
+    assert launched.fireworks.count_documents({"fw_id": 10**6}) == 0
+    assert launched.workflows.count_documents({"locked": {"$exists": True}}) == 0

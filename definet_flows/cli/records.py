@@ -110,6 +110,8 @@ def build(
     from definet_flows.workflows.builder import RecordBuilder, job_stores
 
     sources = job_stores(folder)
+    for source in sources:  # before the record store, which opening makes
+        source.connect()
     made = 0
     with open_store(store) as found:
         place = found.location

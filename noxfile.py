@@ -25,3 +25,9 @@ def tests(session: nox.Session) -> None:
 def kills(session: nox.Session) -> None:
     """Kill a writer of the journal 200 times at random instants (ten minutes)."""
     session.run("pytest", "tests/test_stores_journal.py", "-k", "kill", env={"DEFINET_KILLS": "200"})
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Run a campaign of 200 configurations with two workers, and every fault twice (half an hour)."""
+    session.run("pytest", "tests/test_scale.py", "tests/test_faults.py", env={"DEFINET_CLUSTER": "1"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ FAULTS = ("kill-relax", "kill-predict", "kill-record", "database", "raise", "nan
 @pytest.mark.mongo
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see tests/mongo_server.py)")
+@pytest.mark.skipif("DEFINET_CLUSTER" not in os.environ, reason="takes minutes: `nox -s cluster` runs it")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_is_lost_and_nothing_doubled(fault, tmp_path):
     subprocess.run([sys.executable, SCRIPT, tmp_path, "--tries", "2", "--fault", fault], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ pytestmark = [
     pytest.mark.mongo,
     pytest.mark.slow,
     pytest.mark.timeout(3 * 3600),
+    pytest.mark.skipif("DEFINET_CLUSTER" not in os.environ, reason="takes minutes: `nox -s cluster` runs it"),
     pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see tests/mongo_server.py)"),
 ]
 

@@ -100,7 +100,7 @@ def _index_outputs() -> None:
     if isinstance(outputs.docs_store, MongoStore) and not isinstance(outputs.docs_store, MemoryStore):
         outputs.docs_store.connect()
         outputs.docs_store.ensure_index("uuid")
-        outputs.docs_store.close()
+        outputs.docs_store.close()  # type: ignore[no-untyped-call]
 
 
 def _waiting(launchpad: LaunchPad, plan: Plan) -> frozenset[str]:

@@ -111,7 +111,7 @@ class Round:
 
         from definet_flows.workflows.lost import mend  # noqa: PLC0415
 
-        mend(self.launchpad, SETTINGS.JOB_STORE, dead_after=0, lock_patience=0)
+        mend(self.launchpad, SETTINGS.JOB_STORE, dead_after=0, patience=0)
 
     def _retry(self) -> bool:
         from definet_flows import open_store  # noqa: PLC0415
@@ -225,8 +225,7 @@ def kill(this: Round, most: int) -> int:
             hits += 1
             process.kill()
             process.join()
-            if hits == most or kind == "predict":
-                this.mend()  # else nothing could go on
+            this.mend()  # else others would wait for the dead worker's lock, five minutes
             process = this.worker()
         elif not process.is_alive():
             break

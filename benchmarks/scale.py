@@ -104,7 +104,7 @@ def run_campaign(size: int, folder: Path) -> Cost:
 
         plan, enumeration = make_campaign(size)
         launchpad = place.launchpad()
-        mend(launchpad, SETTINGS.JOB_STORE, dead_after=0, lock_patience=0)  # what an interrupted session left
+        mend(launchpad, SETTINGS.JOB_STORE, dead_after=0, patience=0)  # what an interrupted session left
         insertion = _insert(plan, launchpad, folder)
         _work(place, launchpad, server, len(plan.campaign.ids))
         return _cost(place, plan, server.port, enumeration, insertion)

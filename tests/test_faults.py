@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fireworks import FWAction, FWorker
 from flow_helpers import CU
 from jobflow import JobStore
 from maggma.stores import MemoryStore
@@ -63,16 +64,14 @@ def launched(queue, cluster_maker):
 
 
 def checked_out(launchpad):
-    from fireworks import FWorker  # noqa: PLC0415
-
     return launchpad.checkout_fw(FWorker("all", ["gpu", "cpu", "light"]), "/nowhere")
 
 
 @pytest.mark.mongo
 def test_a_run_whose_worker_died_runs_again(launched, outputs):
     firework, _ = checked_out(launched)
-    assert mend(launched, outputs, dead_after=3600, lock_patience=0) == Mended(0, 0, 0)
-    assert mend(launched, outputs, dead_after=0, lock_patience=0) == Mended(1, 0, 0)
+    assert mend(launched, outputs, dead_after=3600, patience=0) == Mended(0, 0, 0)
+    assert mend(launched, outputs, dead_after=0, patience=0) == Mended(1, 0, 0)
     assert launched.get_fw_by_id(firework.fw_id).state == "READY"
 
 
@@ -84,7 +83,7 @@ def test_a_relaxation_whose_output_was_stored_is_not_run_again(launched, outputs
     outputs.update({"uuid": job.uuid, "index": job.index, "output": 1})
     query, task = {"fw_id": firework.fw_id}, "spec._tasks.0.job.metadata"
     launched.fireworks.update_one(query, {"$set": {f"{task}.definet_record": {"id": "one"}}})
-    assert mend(launched, outputs, dead_after=0, lock_patience=0) == Mended(0, 1, 0)
+    assert mend(launched, outputs, dead_after=0, patience=0) == Mended(0, 1, 0)
     assert launched.get_fw_by_id(firework.fw_id).state == "COMPLETED"
 
 
@@ -97,24 +96,42 @@ def test_a_relaxation_whose_output_was_stored_by_half_is_run_again(launched, out
     outputs.docs_store.update({"uuid": job.uuid, "index": job.index, "output": {"trajectory": blob}})
     query, task = {"fw_id": firework.fw_id}, "spec._tasks.0.job.metadata"
     launched.fireworks.update_one(query, {"$set": {f"{task}.definet_record": {"id": "one"}}})
-    assert mend(launched, outputs, dead_after=0, lock_patience=0) == Mended(1, 0, 0)
+    assert mend(launched, outputs, dead_after=0, patience=0) == Mended(1, 0, 0)
 
 
 @pytest.mark.mongo
 def test_bookkeeping_that_failed_runs_again_and_relaxations_that_failed_do_not(launched, outputs):
-    light, _ = checked_out(launched)
-    launched.fireworks.update_one({"fw_id": light.fw_id}, {"$set": {"state": "FIZZLED"}})
-    assert mend(launched, outputs, dead_after=3600, lock_patience=0).rerun == 1
-    module = "spec._tasks.0.job.function.@module"
-    launched.fireworks.update_one({"fw_id": light.fw_id}, {"$set": {"state": "FIZZLED", module: "atomate2.ase.jobs"}})
-    assert mend(launched, outputs, dead_after=3600, lock_patience=0).rerun == 0
+    light, launch_id = checked_out(launched)
+    launched.complete_launch(launch_id, FWAction(), "FIZZLED")
+    module, query = "spec._tasks.0.job.function.@module", {"fw_id": light.fw_id}
+    ours = launched.fireworks.find_one(query)["spec"]["_tasks"][0]["job"]["function"]["@module"]
+    launched.fireworks.update_one(query, {"$set": {module: "atomate2.ase.jobs"}})
+    assert mend(launched, outputs, dead_after=3600, patience=0).rerun == 0
+    launched.fireworks.update_one(query, {"$set": {module: ours}})
+    assert mend(launched, outputs, dead_after=3600, patience=0).rerun == 1
+    assert launched.get_fw_by_id(light.fw_id).state == "READY"
 
 
 @pytest.mark.mongo
 def test_what_was_written_by_half_is_dropped_and_its_lock_too(launched, outputs):
     known = launched.fireworks.find_one({"state": "WAITING"}, {"_id": 0})
+    assert mend(launched, outputs, patience=0) == Mended(0, 0, 0)
     launched.fireworks.insert_one({**known, "fw_id": 10**6})
     launched.workflows.update_many({}, {"$set": {"locked": True}})
-    assert mend(launched, outputs, lock_patience=0) == Mended(0, 0, 1)
+    assert mend(launched, outputs, patience=0) == Mended(0, 0, 1)
     assert launched.fireworks.count_documents({"fw_id": 10**6}) == 0
     assert launched.workflows.count_documents({"locked": {"$exists": True}}) == 0
+
+
+@pytest.mark.mongo
+def test_an_end_that_the_workflow_was_not_told_is_told(launched, outputs):
+    firework, launch_id = checked_out(launched)
+    launched.complete_launch(launch_id, FWAction(), "COMPLETED")
+    children = launched.get_wf_by_fw_id(firework.fw_id).links[firework.fw_id]
+    ready = set(launched.get_fw_ids({"state": "READY"}))
+    assert ready <= set(children)
+    launched.workflows.update_one({}, {"$set": {f"fw_states.{firework.fw_id}": "RUNNING"}})
+    launched.fireworks.update_many({"fw_id": {"$in": list(ready)}}, {"$set": {"state": "WAITING"}})
+    mend(launched, outputs, patience=0)
+    assert set(launched.get_fw_ids({"state": "READY"})) == ready
+    assert launched.workflows.find_one()["fw_states"][str(firework.fw_id)] == "COMPLETED"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 DEAD_AFTER = 4 * 3600.0
 """Seconds without a sign of life after which FireWorks takes a run for lost; its workers give one each hour."""
 
-_LOCK_PATIENCE = 30.0  # s; a living worker holds the lock of a workflow for less
+_PATIENCE = 30.0  # s; a living worker writes the end of a job, and locks its workflow, for less
+_ENDED = ("COMPLETED", "FIZZLED")
 _OURS = ("definet_flows.workflows.jobs", "definet_flows.workflows.retry", "jobflow.core.job")
 _TASK = "spec._tasks.0.job"
 
@@ -46,7 +47,7 @@ class Mended:
 
 
 def mend(
-    launchpad: LaunchPad, outputs: JobStore, dead_after: float = DEAD_AFTER, lock_patience: float = _LOCK_PATIENCE
+    launchpad: LaunchPad, outputs: JobStore, dead_after: float = DEAD_AFTER, patience: float = _PATIENCE
 ) -> Mended:
     """Put right what killed workers left in a LaunchPad.
 
@@ -58,10 +59,10 @@ def mend(
         jobflow's JobStore, a shared one.
     dead_after
         Seconds without a sign of life after which a run counts as lost; 0 if it is known that no worker lives.
-    lock_patience
-        Seconds after which a workflow that is still locked counts as left locked.
+    patience
+        Seconds after which what is still written by half counts as left so.
     """
-    dropped = _unlock(launchpad, lock_patience)
+    dropped = _mend_writes(launchpad, patience)
     _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after)
     kept = [one for one in lost if _finish(launchpad, outputs, one)]
     for one in torn:
@@ -80,30 +81,58 @@ def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT
     return min(map(int, workflow.id_fw))
 
 
-def _unlock(launchpad: LaunchPad, patience: float) -> int:
-    """Unlock workflows whose worker died while it wrote to them, drop half-written jobs; return how many."""
-    locked, loose = _locked(launchpad), _loose(launchpad)
-    if not locked and not loose:
+@dataclass(frozen=True)
+class _Left:
+    """What a worker leaves that dies while it writes the end of a job; for a moment, what a living one has there too.
+
+    Attributes
+    ----------
+    locked
+        (_id, updated_on) of locked workflows.
+    loose
+        Fireworks that no workflow knows yet.
+    torn
+        (_id and updated_on of the workflow, Firework) where the Firework has ended and its workflow does not say so:
+        whatever waits for it would wait for ever.
+    """
+
+    locked: frozenset[tuple[Any, Any]]
+    loose: frozenset[int]
+    torn: frozenset[tuple[Any, Any, int]]
+
+    def __and__(self, other: _Left) -> _Left:
+        return _Left(self.locked & other.locked, self.loose & other.loose, self.torn & other.torn)
+
+
+def _mend_writes(launchpad: LaunchPad, patience: float) -> int:
+    """Complete what dead workers wrote by half; return how many half-written jobs were dropped."""
+    left = _left(launchpad)
+    if left == _Left(frozenset(), frozenset(), frozenset()):
         return 0
     time.sleep(patience)
-    left = sorted(loose & _loose(launchpad))
-    for identity, updated in locked & _locked(launchpad):
+    left &= _left(launchpad)
+    for identity, updated in left.locked:
         launchpad.workflows.update_one({"_id": identity, "updated_on": updated}, {"$unset": {"locked": True}})
-    launchpad.fireworks.delete_many({"fw_id": {"$in": left}})
-    return len(left)
+    launchpad.fireworks.delete_many({"fw_id": {"$in": sorted(left.loose)}})
+    for _, _, fw_id in left.torn:  # so that its end is taken note of again, with the children that it brought
+        launchpad.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "RUNNING"}})
+        launchpad._refresh_wf(fw_id)  # noqa: SLF001 - as `lpad detect_lostruns --refresh`
+    return len(left.loose)
 
 
-def _locked(launchpad: LaunchPad) -> set[tuple[Any, Any]]:
-    found = launchpad.workflows.find({"locked": {"$exists": True}}, {"updated_on": 1})
-    return {(raw["_id"], raw["updated_on"]) for raw in found}
-
-
-def _loose(launchpad: LaunchPad) -> set[int]:
-    """Return the Fireworks that no workflow knows: their parent's worker was killed between writing them and it."""
-    waiting = {"state": {"$in": ["READY", "WAITING"]}}
-    ids = {int(raw["fw_id"]) for raw in launchpad.fireworks.find(waiting, {"fw_id": 1})}
-    known = launchpad.workflows.find({"nodes": {"$in": sorted(ids)}}, {"nodes": 1})
-    return ids - {node for raw in known for node in raw["nodes"]}
+def _left(launchpad: LaunchPad) -> _Left:
+    locked, known, torn = set(), set(), set()
+    fields = {"nodes": 1, "fw_states": 1, "updated_on": 1, "locked": 1}
+    states = {int(raw["fw_id"]): raw["state"] for raw in launchpad.fireworks.find({}, {"fw_id": 1, "state": 1})}
+    for raw in launchpad.workflows.find({}, fields):
+        at = (raw["_id"], raw["updated_on"])
+        known.update(raw["nodes"])
+        if "locked" in raw:
+            locked.add(at)
+        told = {int(name): state for name, state in raw["fw_states"].items()}
+        ended = [one for one in raw["nodes"] if states.get(one) in _ENDED]
+        torn |= {(*at, one) for one in ended if told.get(one) != states[one]}
+    return _Left(frozenset(locked), frozenset(set(states) - known), frozenset(torn))
 
 
 def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:

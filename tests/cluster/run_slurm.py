@@ -83,21 +83,21 @@ def submit(place: Place, category: str) -> None:
         print(done.stderr[-500:])
 
 
-def tell(folder: Path, launchpad) -> None:
+def tell(launchpad) -> None:
     """Print Slurm's list of jobs, without the machine's names and paths, and which worker ran what."""
     wanted = (
         "JobId",
-        "Name",
+        "JobName",
         "JobState",
         "Partition",
+        "TimeLimit",
         "StartTime",
         "EndTime",
         "NodeList",
-        "NodeCnt",
-        "ProcCnt",
-        "Gres",
+        "TresPerNode",
     )
-    for line in (folder / "jobs.txt").read_text().splitlines():
+    shown = subprocess.run(["scontrol", "-o", "show", "job"], capture_output=True, text=True, check=True)
+    for line in shown.stdout.splitlines():
         said = dict(re.findall(r"(\w+)=(\S*)", line))
         print(" ".join(f"{key}={said[key]}" for key in wanted if said.get(key)))
     ran = Counter()
@@ -143,7 +143,7 @@ def main() -> None:
                 time.sleep(5)
         finally:
             worker.kill()
-        tell(folder, launchpad)
+        tell(launchpad)
         from definet_flows import open_store  # noqa: PLC0415
 
         with open_store("campaign", read_only=True) as records:

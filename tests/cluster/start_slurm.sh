@@ -39,10 +39,8 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-JobCompType=jobcomp/filetxt
-JobCompLoc=$folder/jobs.txt
 AccountingStorageType=accounting_storage/none
-AccountingStorageTRES=gres/gpu
+MinJobAge=86400
 GresTypes=gpu
 ReturnToService=2
 SlurmdTimeout=3600
@@ -59,7 +57,7 @@ cp /run/munge/munged.pid "$folder/munged.pid"
 slurmctld -c # nothing of an earlier one
 slurmd
 for _ in $(seq 60); do
-    [ "$(sinfo -h -p gpu -o %t)" != idle ] || { sinfo; exit 0; }
+    [ "$(sinfo -h -p gpu -o %t 2>/dev/null)" != idle ] || { sinfo; exit 0; }
     sleep 1
 done
 sinfo

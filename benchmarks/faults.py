@@ -191,11 +191,12 @@ def make_campaign(folder: Path, fault: str, seed: int) -> Plan:
 
     number = 1000 * sorted([*KILLS, *OTHERS]).index(fault) + seed
     weights = write_weights(folder / f"{fault}_{seed}.safetensors", seed=number)
+    engine = SpringRelaxMaker(seconds=RELAXATION + 1e-6 * number)
     maker = DefectFlowMaker(
         supercell=(2, 2, 2),
         defects=("v_Cu", "Ni_Cu"),
         max_defects=2,
-        engine=SpringRelaxMaker(seconds=RELAXATION + 1e-6 * number),
+        engine=engine,
         control_fraction=0.3,
         model=str(weights.path),
         relax_host=False,
@@ -204,8 +205,8 @@ def make_campaign(folder: Path, fault: str, seed: int) -> Plan:
     plan = make_plan(maker, CU)
     few = replace(plan.campaign, configurations=plan.campaign.configurations[:4])
     if fault == "nan":
-        maker.engine.nan_in = few.ids[seed % 4]
-    return replace(plan, campaign=few, maker=replace(plan.maker, engine=maker.engine))
+        engine = replace(engine, nan_in=few.ids[seed % 4])
+    return replace(plan, campaign=few, maker=replace(plan.maker, engine=engine))
 
 
 # ------------------------------------------------------------------ the faults; each returns how often it was made

@@ -135,3 +135,16 @@ def test_an_end_that_the_workflow_was_not_told_is_told(launched, outputs):
     mend(launched, outputs, patience=0)
     assert set(launched.get_fw_ids({"state": "READY"})) == ready
     assert launched.workflows.find_one()["fw_states"][str(firework.fw_id)] == "COMPLETED"
+
+
+@pytest.mark.slow
+@pytest.mark.mongo
+def test_retry_mends_the_queue(queue, launched):
+    firework, _ = checked_out(launched)
+    file = queue.folder / "my_launchpad.yaml"
+    command = [Path(sys.executable).with_name("definet"), "retry", "--store", "campaign", "--engine", "sevennet"]
+    command += ["--launchpad", file, "--dead-after", "0"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 lost or failed jobs run again, 0 had stored their output")
+    assert launched.get_fw_by_id(firework.fw_id).state == "READY"

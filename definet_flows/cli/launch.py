@@ -83,13 +83,13 @@ def _launch(
     if to == "fireworks":
         from definet_flows.workflows.launch import launch_fireworks
 
-        return launch_fireworks(plan, _open_launchpad(launchpad), placed, tell)
+        return launch_fireworks(plan, open_launchpad(launchpad), placed, tell)
     from definet_flows.workflows.launch_remote import launch_remote
 
     return launch_remote(plan, project, placed, tell)
 
 
-def _open_launchpad(path: Path | None) -> LaunchPad:
+def open_launchpad(path: Path | None) -> LaunchPad:
     """Return the LaunchPad of a file, or of the one that FireWorks finds."""
     from fireworks import LaunchPad
     from fireworks.fw_config import LAUNCHPAD_LOC

@@ -11,7 +11,7 @@ from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 
 if TYPE_CHECKING:
-    from definet_flows.stores import Records
+    from definet_flows.stores import Filter, Records
 
 _FAILED = 1
 
@@ -32,13 +32,28 @@ def retry(
     folder: Annotated[
         Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
     ] = None,
+    launchpad: Annotated[
+        Path | None,
+        typer.Option(help="my_launchpad.yaml: find lost runs in FireWorks and mend them, add retries there."),
+    ] = None,
+    dead_after: Annotated[
+        float, typer.Option(help="With --launchpad: seconds without a sign of life after which a run is lost.")
+    ] = 14400.0,
+    placement: options.Placement = None,
 ) -> None:
-    """Go on with relaxations that failed, from their last positions; what they took so far stays counted."""
+    """Go on with relaxations that failed, from their last positions; what they took so far stays counted.
+
+    With --launchpad lost runs are found too, and whatever is to run goes to the queue.
+    """
     from definet_flows.stores import Filter, open_store
     from definet_flows.workflows.engines import require_executables, resolve_engine
     from definet_flows.workflows.local import new_folder, run_here
     from definet_flows.workflows.retry import collect_killed, retry_flow, unfinished
 
+    if launchpad is not None:
+        where = Filter(host=host, name=name)
+        _queue(launchpad, dead_after, placement, store, engine, where, unconverged=unconverged)
+        return
     resolved = resolve_engine(engine)
     require_executables(resolved)
     with open_store(store) as records:
@@ -50,6 +65,36 @@ def retry(
     with open_store(store, read_only=True) as records:
         if _report(records, ids):
             raise typer.Exit(_FAILED)
+
+
+def _queue(
+    launchpad: Path,
+    dead_after: float,
+    placement: Path | None,
+    store: str | None,
+    engine: str,
+    where: Filter,
+    *,
+    unconverged: bool,
+) -> None:
+    """Put the queue right, then add what failed."""
+    from jobflow import SETTINGS
+
+    from definet_flows.cli.launch import open_launchpad
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.lost import add_retries, mend
+    from definet_flows.workflows.placement import read_placement
+    from definet_flows.workflows.retry import retry_flow, unfinished
+
+    queue, placed = open_launchpad(launchpad), read_placement(placement)
+    mended = mend(queue, SETTINGS.JOB_STORE, dead_after)
+    told = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
+    console.print(f"{told}, {mended.dropped} half-written ones dropped", highlight=False)
+    with open_store(store) as records:
+        ids = unfinished(records, engine, where, unconverged=unconverged)
+    if ids:
+        first = add_retries(queue, retry_flow(ids, engine, store), placed)
+        console.print(f"{len(ids)} relaxations to go on with: workflow {first}", highlight=False)
 
 
 def _report(records: Records, ids: list[str]) -> int:

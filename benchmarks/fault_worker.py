@@ -20,10 +20,11 @@ from spring_engine import SpringRelaxMaker
 
 import definet_flows.model.predict  # noqa: F401 - torch, before anything is forked
 import definet_flows.workflows.jobs as jobs_module
+from definet_flows.workflows.prediction import complete
 
 __all__ = ["SpringRelaxMaker", "launch", "work"]
 
-_run_task, _complete = JobFiretask.run_task, jobs_module.complete
+_run_task, _complete = JobFiretask.run_task, complete
 
 
 def _told(self: JobFiretask, spec: dict[str, Any]) -> Any:  # noqa: ANN401 - as in FireWorks
@@ -31,7 +32,7 @@ def _told(self: JobFiretask, spec: dict[str, Any]) -> Any:  # noqa: ANN401 - as 
     job = self["job"]
     record = job.metadata.get("definet_record", {}).get("id", "")
     log("task", name=job.name, record=record)
-    action = _run_task(self, spec)
+    action = _run_task(self, spec)  # type: ignore[no-untyped-call]
     log("stored", name=job.name, record=record)
     return action
 
@@ -57,9 +58,9 @@ def work(folder: str, launchpad: str, raising: int | None = None) -> None:
     with Path(f"{launchpad}.worker.log").open("a") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
-    JobFiretask.run_task = _told
+    setattr(JobFiretask, "run_task", _told)  # noqa: B010 - mypy
     if raising is not None:
-        jobs_module.complete = _raising(raising)
+        vars(jobs_module)["complete"] = _raising(raising)
     rapidfire(LaunchPad.from_file(launchpad), FWorker("all", EVERYTHING), sleep_time=1, strm_lvl="WARNING")
     sys.exit(0)
 

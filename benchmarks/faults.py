@@ -144,9 +144,8 @@ class Round:
         with open_store("campaign", read_only=True) as records:
             progress = look_up(self.plan, records).progress
             rows = [row for row in records.ledgers() if row.settings_hash == self.plan.settings_hash]
-            silent = {
-                row.configuration_id for row in rows if row.status == "failed" and not records.record(row.id).error
-            }
+            found = [records.record(row.id) for row in rows if row.status == "failed"]
+        silent = {one.configuration_id for one in found if one is not None and not one.error}
         doubled, redone = count_repeats(self.log())
         twice = sum(count > 1 for count in Counter((row.configuration_id, row.start) for row in rows).values())
         known = len(progress.recorded) + len(progress.failed - silent)

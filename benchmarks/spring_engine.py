@@ -78,15 +78,15 @@ class SpringRelaxMaker(AseRelaxMaker):
         return GridSprings(float("nan") if named else _STIFFNESS)
 
 
-class GridSprings(SpringCalculator):  # type: ignore[misc]  # ase has no types here
+class GridSprings(SpringCalculator):
     """Springs from each atom to the grid point that is nearest to where it is first seen."""
 
     def __init__(self, stiffness: float) -> None:
-        super().__init__(np.zeros((0, 3)), stiffness)
+        super().__init__(np.zeros((0, 3)), stiffness)  # type: ignore[no-untyped-call]
 
     def compute_energy_and_forces(self, atoms: Atoms) -> tuple[float, npt.NDArray[np.float64]]:
         """Return the energy, eV, and the forces, eV/Å, [n_atoms, 3]."""
         if not len(self.ideal_positions):
             self.ideal_positions = np.rint(atoms.positions / _GRID) * _GRID
-        energy, forces = super().compute_energy_and_forces(atoms)
+        energy, forces = super().compute_energy_and_forces(atoms)  # type: ignore[no-untyped-call]
         return float(energy), forces

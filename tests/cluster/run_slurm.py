@@ -83,23 +83,18 @@ def submit(place: Place, category: str) -> None:
         print(done.stderr[-500:])
 
 
-def tell(launchpad) -> None:
+def tell(folder: Path, place: Place, launchpad) -> None:
     """Print Slurm's list of jobs, without the machine's names and paths, and which worker ran what."""
-    wanted = (
-        "JobId",
-        "JobName",
-        "JobState",
-        "Partition",
-        "TimeLimit",
-        "StartTime",
-        "EndTime",
-        "NodeList",
-        "TresPerNode",
-    )
-    shown = subprocess.run(["scontrol", "-o", "show", "job"], capture_output=True, text=True, check=True)
-    for line in shown.stdout.splitlines():
+    wanted = ("JobId", "Name", "JobState", "Partition", "TimeLimit", "StartTime", "EndTime", "NodeList")
+    for line in (folder / "jobs.txt").read_text().splitlines():
         said = dict(re.findall(r"(\w+)=(\S*)", line))
         print(" ".join(f"{key}={said[key]}" for key in wanted if said.get(key)))
+    for category in ("gpu", "cpu"):
+        script = next((place.folder / f"queue_{category}").rglob("FW_submit.script"))
+        print(
+            f"{category}:",
+            *(line.split("#SBATCH ")[1] for line in script.read_text().splitlines() if "#SBATCH" in line),
+        )
     ran = Counter()
     for raw in launchpad.fireworks.find({}, {"name": 1, "fw_id": 1, "state": 1, "spec._category": 1}):
         launch = launchpad.launches.find_one({"fw_id": raw["fw_id"]}, {"fworker.name": 1, "state_history": 1})
@@ -114,10 +109,12 @@ def tell(launchpad) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1]).absolute()
-    server = Server(folder)
+    own = folder / f"campaign_{int(time.time())}"
+    own.mkdir()
+    server = Server(own)
     server.start()
     try:
-        place = Place(folder / f"campaign_{int(time.time())}", server.port)
+        place = Place(own, server.port)
         os.environ["PYTHONPATH"] = f"{ROOT / 'benchmarks'}:{ROOT / 'tests'}"
         write_adapters(place)
         plan, launchpad = start_campaign(place)
@@ -143,7 +140,7 @@ def main() -> None:
                 time.sleep(5)
         finally:
             worker.kill()
-        tell(launchpad)
+        tell(folder, place, launchpad)
         from definet_flows import open_store  # noqa: PLC0415
 
         with open_store("campaign", read_only=True) as records:

@@ -189,7 +189,7 @@ def test_the_cache_is_used_until_a_file_or_list_changes(small, cache, monkeypatc
     write_lists(small.set, val=[small.ids["c"]], test=[])
     assert len(small.read().ids) == 3
     assert len(list(cache.glob("*.npz"))) == 3
-    assert not list(cache.glob("*.partial*"))
+    assert not list(cache.glob("*.part"))
 
 
 def test_wrong_folders_names_and_lists_are_refused(small, tmp_path):

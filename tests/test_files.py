@@ -414,7 +414,7 @@ def test_an_interrupted_run_goes_on(checkpoint, finder, tmp_path, monkeypatch):
     entries = predict_files(checkpoint, [tmp_path / f"{k}.cif" for k in range(3)], tmp_path / "out", finder)
     assert len(entries) == 3
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in written.items())
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_published_structures(checkpoint, tmp_path, data):  # noqa: F811

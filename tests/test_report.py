@@ -17,10 +17,8 @@ from store_fixtures import WEIGHTS
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
-from definet_flows.errors import InputError
 from definet_flows.report.charts import Boxes, Chart, Points
 from definet_flows.report.deviations import deviation
-from definet_flows.report.files import replacing
 from definet_flows.report.overlays import overlay
 from definet_flows.report.page import all_charts, render
 from definet_flows.report.reading import Contents, read_contents
@@ -330,18 +328,3 @@ def test_mixed_versions_are_read_if_there_is_an_upgrade_and_refused_if_not(monke
     refused("report", "--store", store, saying="too old to read")
     monkeypatch.setitem(versions.UPGRADES, 0, lambda raw: raw)
     assert runner.invoke(app, ["report", "--store", store]).exit_code == 0
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    path.write_text("before")
-
-    def write_half() -> None:
-        with replacing(path) as part:
-            part.write_text("half")
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(InputError, match=r"page\.html cannot be written \(No space left on device\)"):
-        write_half()
-    assert path.read_text() == "before"
-    assert sorted(tmp_path.iterdir()) == [path]

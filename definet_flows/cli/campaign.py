@@ -13,6 +13,7 @@ from rich.table import Table
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
+from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
     from definet_flows.stores import ArmsRow
@@ -169,4 +170,4 @@ def _write(path: Path, rows: list[ArmsRow], totals: dict[str, Any], store: str) 
         "store": store,
         "records": records,
     }
-    options.write_whole(path, json.dumps(result, indent=2) + "\n")
+    write_whole(path, json.dumps(result, indent=2) + "\n")

@@ -12,6 +12,7 @@ from rich.table import Table
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
+from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
     from definet_flows.schemas.learning import Round
@@ -87,7 +88,7 @@ def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: 
     rounds = read_rounds(maker, pool)
     console.print(_table(rounds))
     if json_file is not None:
-        options.write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
+        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
     if last is None or not rounds or rounds[-1].stop is None:
         console.print("[bold red]the flow did not finish[/]: see the jobs' folder; the same command goes on from here")
         raise typer.Exit(_FAILED)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
     from definet_flows.schemas.models import Champion, Model, Trial
@@ -55,7 +56,7 @@ def retrain(
     for one in found:
         _tell(one)
     if json_file is not None:
-        options.write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in found], indent=1) + "\n")
+        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in found], indent=1) + "\n")
 
 
 def _tell(one: Retrained) -> None:

@@ -172,10 +172,3 @@ def check_writable(path: Path | None) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         msg = f"{path} cannot be written: is there a folder {path.parent} that you may write to?"
         raise InputError(msg)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

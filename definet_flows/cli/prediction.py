@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
+from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,7 +122,7 @@ def prerelax(
     )
     _list(f"{one.action}: {one.path}: {one.reason}" for one in report if one.action != "moved")
     if json_file is not None:
-        options.write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in report], indent=1) + "\n")
+        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in report], indent=1) + "\n")
 
 
 def _hosts(found: Iterable[tuple[str | None, str]]) -> None:

@@ -10,6 +10,7 @@ import typer
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 from definet_flows.errors import InputError
+from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
     from definet_flows.model.archive import PairSet
@@ -136,6 +137,6 @@ def evaluate(
     evaluation = measure(data, split, load_checkpoint(model))
     console.print(table(evaluation))
     if json_file is not None:
-        options.write_whole(json_file, evaluation.model_dump_json(indent=2) + "\n")
+        write_whole(json_file, evaluation.model_dump_json(indent=2) + "\n")
     if figure is not None:
         draw(evaluation, figure)

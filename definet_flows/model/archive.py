@@ -24,6 +24,7 @@ from definet_flows.hosts import make_host
 from definet_flows.model.crystals import parse_cif
 from definet_flows.schemas import SUBSTITUTION, VACANCY, FloatArray, Host, content_hash
 from definet_flows.settings import load_settings
+from definet_flows.whole import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -324,15 +325,14 @@ def _save(
         )
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".partial.npz")
-    np.savez(
-        partial_path,
-        ids=np.array([e for (e, _), _ in good], dtype=str),
-        splits=np.array([s for (_, s), _ in good], dtype=str),
-        malformed=np.array(bad, dtype=str).reshape(-1, 2),
-        **arrays,
-    )
-    partial_path.replace(path)
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(
+            file,
+            ids=np.array([e for (e, _), _ in good], dtype=str),
+            splits=np.array([s for (_, s), _ in good], dtype=str),
+            malformed=np.array(bad, dtype=str).reshape(-1, 2),
+            **arrays,
+        )
 
 
 def _load(path: Path, name: str, host: Host) -> PairSet:

@@ -19,6 +19,7 @@ from definet_flows.model.config import NetworkConfig
 from definet_flows.model.network import DefiNet, Ensemble, Network
 from definet_flows.model.uncertainty import Calibration
 from definet_flows.schemas import Frozen, Matrix, Vector
+from definet_flows.whole import replacing
 
 DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the weights in the package."""
@@ -113,9 +114,8 @@ def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
     members = 1 if isinstance(network, DefiNet) else len(network.members)
     card = card.model_copy(update={"members": members})
     state = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in network.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, metadata={_HEADER: card.model_dump_json()})
-    partial.replace(path)
+    with replacing(path) as part:
+        save_file(state, part, metadata={_HEADER: card.model_dump_json()})
     return load_checkpoint(path)
 
 

@@ -114,13 +114,6 @@ def is_known(path: Path) -> bool:
     return _kind(path) is not None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def _kind(path: Path) -> Callable[[str], CrystalFile] | None:
     if path.name.startswith(("POSCAR", "CONTCAR")):
         return PoscarFile

@@ -16,10 +16,11 @@ from pydantic import Field, ValidationError
 
 from definet_flows.errors import InputError
 from definet_flows.model.checkpoint import Checkpoint
-from definet_flows.model.crystals import Crystal, CrystalFile, extxyz_text, is_known, read_crystals, write_whole
+from definet_flows.model.crystals import Crystal, CrystalFile, extxyz_text, is_known, read_crystals
 from definet_flows.model.match import HostFinder
 from definet_flows.model.placing import Predicted, predict_crystals
 from definet_flows.schemas import Frozen, content_hash
+from definet_flows.whole import write_whole
 
 REPORT = "predictions.json"
 """Name of the report in a folder of predictions."""

@@ -13,11 +13,12 @@ from pydantic import Field
 
 from definet_flows.errors import InputError
 from definet_flows.model.checkpoint import Checkpoint
-from definet_flows.model.crystals import Crystal, CrystalFile, read_crystals, write_whole
+from definet_flows.model.crystals import Crystal, CrystalFile, read_crystals
 from definet_flows.model.files import Tell
 from definet_flows.model.match import HostFinder
 from definet_flows.model.placing import Predicted, predict_crystals
 from definet_flows.schemas import Frozen
+from definet_flows.whole import write_whole
 
 ORIGINAL = "POSCAR.unrelaxed"
 """Name of the original beside a pre-relaxed POSCAR."""

@@ -15,9 +15,9 @@ import definet_flows
 from definet_flows.report import summary
 from definet_flows.report.accuracy import accuracy_charts
 from definet_flows.report.costs import SHORT, cost_charts
-from definet_flows.report.files import replacing
 from definet_flows.report.interactive import figure_json
 from definet_flows.report.overlays import arrow_scale
+from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,10 +61,9 @@ def write_page(contents: Contents, path: Path) -> int:
     InputError
         If the file cannot be written.
     """
-    html = render(contents).encode()
-    with replacing(path) as part:
-        part.write_bytes(html)
-    return len(html)
+    html = render(contents)
+    write_whole(path, html)
+    return len(html.encode())
 
 
 def render(contents: Contents) -> str:

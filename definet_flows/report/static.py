@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from definet_flows.report.charts import COLORS, Boxes, Chart, Points
-from definet_flows.report.files import replacing
+from definet_flows.whole import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from definet_flows.defects.convert import doped_name, to_pymatgen
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, RelaxedHost
-from definet_flows.stores.export import finished
-from definet_flows.stores.files import refuse_nothing, replacing
+from definet_flows.stores.export import finished, refuse_nothing
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.pristine import pristine_of
+from definet_flows.whole import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import ase.db
@@ -13,9 +14,9 @@ from ase.io import write
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord
-from definet_flows.stores.files import refuse_nothing, replacing
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.table import Arm, Ends
+from definet_flows.whole import replacing, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,19 +97,40 @@ def write_ase_db(records: Records, path: Path, where: Filter = _EVERYTHING) -> i
     InputError
         As `write_extxyz`.
     """
-    count = 0
     with replacing(path) as part:
         part.write_bytes(b"")  # an empty file is an empty database, and it says at once where none can be
-        with ase.db.connect(part, type="db") as database:  # type: ignore[no-untyped-call]
-            for record in finished(records, where):
-                atoms = relaxed_atoms(record)
-                data: dict[str, Any] = {
-                    name: atoms.arrays[name] for name in ("unrelaxed", "predicted") if name in atoms.arrays
-                }
-                database.write(atoms, key_value_pairs=_keys(record), data=data | _facts(record))
-                count += 1
+        try:
+            count = _fill_database(records, part, where)
+        except sqlite3.Error as error:
+            raise unwritable(path, error) from None
         refuse_nothing(count)
     return count
+
+
+def _fill_database(records: Records, part: Path, where: Filter) -> int:
+    count = 0
+    with ase.db.connect(part, type="db") as database:  # type: ignore[no-untyped-call]
+        for record in finished(records, where):
+            atoms = relaxed_atoms(record)
+            data: dict[str, Any] = {
+                name: atoms.arrays[name] for name in ("unrelaxed", "predicted") if name in atoms.arrays
+            }
+            database.write(atoms, key_value_pairs=_keys(record), data=data | _facts(record))
+            count += 1
+    return count
+
+
+def refuse_nothing(count: int) -> None:
+    """Refuse an export of nothing.
+
+    Raises
+    ------
+    InputError
+        If the count is zero.
+    """
+    if not count:
+        msg = "no record matches: nothing written; the store is empty or the filters exclude everything in it"
+        raise InputError(msg)
 
 
 def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:

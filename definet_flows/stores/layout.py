@@ -20,11 +20,11 @@ from pymatgen.core import Composition
 
 from definet_flows.hosts import to_structure
 from definet_flows.schemas import INSERTED, VACANCY, DefectRecord, FloatArray
-from definet_flows.stores.export import finished
-from definet_flows.stores.files import new_folder, refuse_nothing
+from definet_flows.stores.export import finished, refuse_nothing
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.pristine import pristine_of
 from definet_flows.stores.splits import SHARES, Motifs
+from definet_flows.whole import new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

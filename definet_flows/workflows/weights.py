@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
 from definet_flows.stores.registry import champion, find_model
 from definet_flows.stores.weights import get_weights
+from definet_flows.whole import replacing
 
 if TYPE_CHECKING:
     from definet_flows.model.checkpoint import Checkpoint
@@ -64,9 +64,8 @@ def stored_checkpoint(records: Records, model: Model) -> Checkpoint:
     path = _place(model.sha256)
     if not _whole(path, model.sha256):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(get_weights(records, model.sha256))
-        partial.replace(path)
+        with replacing(path) as part:
+            part.write_bytes(get_weights(records, model.sha256))
     return load_checkpoint(path)
 
 

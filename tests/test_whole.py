@@ -1,0 +1,121 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from definet_flows.errors import InputError
+from definet_flows.whole import new_folder, replacing, write_whole
+
+_SMALL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from definet_flows.whole import write_whole
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    write_whole(Path(sys.argv[1]), "x" * 1_000_000)
+except ValueError as error:
+    print(error)
+"""
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from definet_flows.whole import replacing
+with replacing(Path(sys.argv[1])) as part, part.open("w") as file:
+    file.write("half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run(code, path):
+    return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text("before")
+    return path
+
+
+def test_a_file_is_replaced_with_the_mode_of_the_umask(path):
+    before = os.umask(0o027)
+    try:
+        write_whole(path, "Å")
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == "Å".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_killed_while_writing(path):
+    assert run(_KILLED, path).returncode == -signal.SIGKILL
+    assert path.read_text() == "before"
+    write_whole(path, "after")  # what the killed process left is in nobody's way
+    assert path.read_text() == "after"
+    with new_folder(path.with_name("set.part")) as part:
+        (part / "one").touch()
+
+
+def test_a_disk_that_is_full(path):
+    """The system refuses to write more; a limit of the process is what a test can set without a disk of its own."""
+    told = run(_SMALL_DISK, path)
+    assert told.stdout == f"{path} cannot be written (File too large): name another place\n", told.stderr
+    assert path.read_text() == "before"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_whatever_goes_wrong_in_the_block_leaves_what_was_there(path):
+    def write_half(error):
+        with replacing(path) as part:
+            part.write_text("half")
+            raise error
+
+    with pytest.raises(InputError, match=r"page\.html cannot be written \(No space left on device\)"):
+        write_half(OSError(28, "No space left on device"))
+    with pytest.raises(KeyboardInterrupt):
+        write_half(KeyboardInterrupt())
+    assert path.read_text() == "before"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_writers_do_not_mix(path, monkeypatch):
+    with replacing(path) as first:
+        first.write_text("first")
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        write_whole(path, "second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+
+
+@pytest.mark.parametrize("place", ["no/such/page.html", "page.html/page.html", "folder"])
+def test_places_that_take_no_file(path, place):
+    (path.parent / "folder").mkdir()
+    with pytest.raises(InputError, match=r"name (a file|another place)"):
+        write_whole(path.parent / place, "text")
+
+
+def test_a_folder_is_whole_and_new(tmp_path):
+    def fill(error=None):
+        with new_folder(tmp_path / "set") as part:
+            (part / "one").touch()
+            if error:
+                raise error
+
+    with pytest.raises(InputError, match="No space left"):
+        fill(OSError(28, "No space left on device"))
+    assert not list(tmp_path.iterdir())
+    fill()
+    assert [one.name for one in (tmp_path / "set").iterdir()] == ["one"]
+    with pytest.raises(InputError, match="is there already"):
+        fill()

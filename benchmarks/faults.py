@@ -204,7 +204,7 @@ def make_campaign(folder: Path, fault: str, seed: int) -> Plan:
     plan = make_plan(maker, CU)
     few = replace(plan.campaign, configurations=plan.campaign.configurations[:4])
     if fault == "nan":
-        engine = replace(engine, nan_in=few.ids[seed % 4])
+        engine = replace(engine, nan_in=few.ids[seed // 2 % 4], guarded=seed % 2 == 0)
     return replace(plan, campaign=few, maker=replace(plan.maker, engine=engine))
 
 

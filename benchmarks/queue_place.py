@@ -104,7 +104,7 @@ class Place:
             "DEFINET_FLOWS_CONFIG": str(self.folder / "definet_flows.yaml"),
             "DEFINET_FLOWS_DATA_DIR": str(self.folder / "data_dir"),
             "SPRING_LOG": str(self.folder / "engine.jsonl"),
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
             "OMP_NUM_THREADS": "1",
         }
         os.environ.update(self.environment)

@@ -21,6 +21,7 @@ from engine_log import log
 from jobflow import CURRENT_JOB
 
 from definet_flows.workflows.begun import RECORD_METADATA
+from definet_flows.workflows.forcefield import require_finite
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,11 +53,16 @@ class SpringRelaxMaker(AseRelaxMaker):
         Time to spend on each relaxation, as an engine that computes would.
     nan_in
         configuration_id whose forces are no numbers; for tests of what becomes of it.
+    guarded
+        Notice that, as the package's own Makers do; otherwise it ends the process: atomate2 hands the positions to
+        spglib, which cannot take them.
     """
 
     name: str = "spring relax"
     seconds: float = 0.0
     nan_in: str = ""
+    guarded: bool = True
+    steps: int = 60
     relax_cell: bool = False
     relax_kwargs: dict[str, Any] = field(default_factory=lambda: {"fmax": 0.02, "final_atoms_object_file": None})
     optimizer_kwargs: dict[str, Any] = field(default_factory=lambda: {"optimizer": "LBFGS"})
@@ -70,6 +76,8 @@ class SpringRelaxMaker(AseRelaxMaker):
         Path("WORK").write_bytes(os.urandom(1 << 18))  # what an engine leaves in its folder
         time.sleep(self.seconds)
         result = super().run_ase(mol_or_struct, prev_dir=prev_dir)
+        if self.guarded:
+            require_finite(result)
         log("end", record=record, seconds=time.perf_counter() - began)
         return result
 

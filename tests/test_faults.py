@@ -15,8 +15,10 @@ from jobflow import JobStore
 from maggma.stores import MemoryStore
 from mongo_server import find_executable
 
+from definet_flows.errors import InputError
+from definet_flows.workflows.forcefield import PotentialRelaxMaker
 from definet_flows.workflows.launch import launch_fireworks, make_plan
-from definet_flows.workflows.lost import Mended, mend
+from definet_flows.workflows.lost import LOST_AT_MOST, Mended, mend
 
 pytest_plugins = ["mongo_server", "queue_helpers"]
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "faults.py"
@@ -33,7 +35,8 @@ def test_nothing_is_lost_and_nothing_doubled(fault, tmp_path):
     subprocess.run([sys.executable, SCRIPT, tmp_path, "--tries", "2", "--fault", fault], check=True)
     verdicts = [json.loads(line) for line in (tmp_path / f"{fault}.jsonl").read_text().splitlines()]
     assert sum(one["tries"] for one in verdicts) >= 2
-    assert [(one["lost"], one["doubled"]) for one in verdicts] == [(0, 0)] * len(verdicts)
+    wanted = (0, 0, 1 if fault == "nan" else 0)
+    assert [(one["lost"], one["doubled"], one["failed"]) for one in verdicts] == [wanted] * len(verdicts)
 
 
 def told(*events):
@@ -97,6 +100,49 @@ def test_a_relaxation_whose_output_was_stored_by_half_is_run_again(launched, out
     query, task = {"fw_id": firework.fw_id}, "spec._tasks.0.job.metadata"
     launched.fireworks.update_one(query, {"$set": {f"{task}.definet_record": {"id": "one"}}})
     assert mend(launched, outputs, dead_after=0, patience=0) == Mended(1, 0, 0)
+
+
+def lose(launchpad, times):
+    for _ in range(times - 1):
+        firework, _ = checked_out(launchpad)
+        launchpad.rerun_fw(firework.fw_id)
+    return checked_out(launchpad)[0]
+
+
+@pytest.mark.mongo
+def test_what_ends_its_worker_each_time_counts_as_failed(launched, outputs):
+    firework = lose(launched, LOST_AT_MOST)
+    module = "spec._tasks.0.job.function.@module"
+    launched.fireworks.update_one({"fw_id": firework.fw_id}, {"$set": {module: "atomate2.ase.jobs"}})
+    assert mend(launched, outputs, dead_after=0, patience=0) == Mended(0, 0, 0, given_up=1)
+    failed = launched.get_fw_by_id(firework.fw_id)
+    assert failed.state == "FIZZLED"
+    assert "without a word" in failed.launches[-1].action.stored_data["_exception"]
+
+
+@pytest.mark.mongo
+def test_bookkeeping_is_run_again_however_often_it_was_lost(launched, outputs):
+    firework = lose(launched, LOST_AT_MOST)
+    assert mend(launched, outputs, dead_after=0, patience=0) == Mended(1, 0, 0)
+    assert launched.get_fw_by_id(firework.fw_id).state == "READY"
+
+
+@pytest.mark.mongo
+def test_a_reservation_that_nothing_knows_of_is_undone(launched, outputs):
+    launched._get_a_fw_to_run({})  # where a worker may die in `checkout_fw`
+    assert launched.get_fw_ids({"state": "RESERVED"})
+    mend(launched, outputs, patience=0)
+    assert not launched.get_fw_ids({"state": "RESERVED"})
+
+
+def test_forces_that_are_no_numbers_are_an_error_and_do_not_end_the_process(monkeypatch, tmp_path):
+    from ase.calculators.harmonic import SpringCalculator  # noqa: PLC0415
+
+    springs = SpringCalculator(CU.cart_coords, float("nan"))
+    monkeypatch.setattr("definet_flows.workflows.forcefield.load_potential", lambda *_: springs)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no numbers"):
+        PotentialRelaxMaker(steps=2, optimizer_kwargs={"optimizer": "LBFGS"}).run_ase(CU)  # BFGS raises by itself
 
 
 @pytest.mark.mongo

@@ -89,6 +89,7 @@ def _queue(
     queue, placed = open_launchpad(launchpad), read_placement(placement)
     mended = mend(queue, SETTINGS.JOB_STORE, dead_after)
     told = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
+    told = f"{told}, {mended.given_up} were lost too often and count as failed"
     console.print(f"{told}, {mended.dropped} half-written ones dropped", highlight=False)
     with open_store(store) as records:
         ids = unfinished(records, engine, where, unconverged=unconverged)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from atomate2.forcefields import MLFF
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker
 from atomate2.forcefields.utils import ase_calculator
@@ -98,6 +99,7 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
         atomate2's observer writes the last frame a second time after the optimiser has stopped.
         """
         result = super().run_ase(mol_or_struct, prev_dir=prev_dir)
+        require_finite(result)
         trajectory = result.trajectory
         if isinstance(trajectory, AtomTrajectory) and repeats_last_frame(trajectory.energy, trajectory.forces):
             result.trajectory = cast("AtomTrajectory", trajectory[:-1])
@@ -108,6 +110,23 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
         calculator = load_potential(self.mlff.value, json.dumps(self.calculator_kwargs, sort_keys=True))
         calculator.reset()  # type: ignore[no-untyped-call]
         return calculator
+
+
+def require_finite(result: AseResult) -> None:
+    """Refuse a relaxation whose forces were no numbers; for Makers of ASE relaxations, at the end of `run_ase`.
+
+    atomate2 would hand such positions to spglib, which ends the process: no error is left to tell why.
+
+    Raises
+    ------
+    InputError
+        If a position at the end is not finite.
+    """
+    structure = result.final_mol_or_struct
+    assert structure is not None  # noqa: S101 - what was relaxed has an end
+    if not np.isfinite(structure.cart_coords).all():
+        msg = "the potential's forces are no numbers: it does not know such a structure, use another engine"
+        raise InputError(msg)
 
 
 @cache

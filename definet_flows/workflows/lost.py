@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 DEAD_AFTER = 4 * 3600.0
 """Seconds without a sign of life after which FireWorks takes a run for lost; its workers give one each hour."""
 
+LOST_AT_MOST = 3
+"""Runs of one job that may be lost before it counts as failed: whatever ends its worker would do so each time."""
+
 _PATIENCE = 30.0  # s; a living worker writes the end of a job, and locks its workflow, for less
 _ENDED = ("COMPLETED", "FIZZLED")
 _OURS = ("definet_flows.workflows.jobs", "definet_flows.workflows.retry", "jobflow.core.job")
 _TASK = "spec._tasks.0.job"
+_BOOKKEEPING = {
+    f"{_TASK}.function.@module": {"$in": list(_OURS)},
+    f"{_TASK}.function.@callable": {"$ne": predict_batch.__name__},
+}
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,14 @@ class Mended:
         Lost after their output was stored: taken as ended.
     dropped
         Half-written children of a worker that was killed; its job makes them again.
+    given_up
+        Relaxations and predictions lost too often: taken as failed, and recorded so by what waits for them.
     """
 
     rerun: int
     kept: int
     dropped: int
+    given_up: int = 0
 
 
 def mend(
@@ -67,10 +77,11 @@ def mend(
     kept = [one for one in lost if _finish(launchpad, outputs, one)]
     for one in torn:
         launchpad._refresh_wf(one)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
-    rerun = [one for one in lost if one not in kept] + _failed_bookkeeping(launchpad)
+    given_up = [one for one in lost if one not in kept and _give_up(launchpad, one)]
+    rerun = [one for one in lost if one not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
     for one in rerun:
         launchpad.rerun_fw(one)
-    return Mended(len(rerun), len(kept), dropped)
+    return Mended(len(rerun), len(kept), dropped, len(given_up))
 
 
 def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT_PLACEMENT) -> int:
@@ -89,6 +100,8 @@ class _Left:
     ----------
     locked
         (_id, updated_on) of locked workflows.
+    reserved
+        (_id, updated_on) of Fireworks that were about to be given to a worker, or a queue, which knows nothing of it.
     loose
         Fireworks that no workflow knows yet.
     torn
@@ -97,22 +110,30 @@ class _Left:
     """
 
     locked: frozenset[tuple[Any, Any]]
+    reserved: frozenset[tuple[Any, Any]]
     loose: frozenset[int]
     torn: frozenset[tuple[Any, Any, int]]
 
     def __and__(self, other: _Left) -> _Left:
-        return _Left(self.locked & other.locked, self.loose & other.loose, self.torn & other.torn)
+        reserved = self.reserved & other.reserved
+        return _Left(self.locked & other.locked, reserved, self.loose & other.loose, self.torn & other.torn)
+
+    def __bool__(self) -> bool:
+        return bool(self.locked or self.reserved or self.loose or self.torn)
 
 
 def _mend_writes(launchpad: LaunchPad, patience: float) -> int:
     """Complete what dead workers wrote by half; return how many half-written jobs were dropped."""
     left = _left(launchpad)
-    if left == _Left(frozenset(), frozenset(), frozenset()):
+    if not left:
         return 0
     time.sleep(patience)
     left &= _left(launchpad)
     for identity, updated in left.locked:
         launchpad.workflows.update_one({"_id": identity, "updated_on": updated}, {"$unset": {"locked": True}})
+    for identity, updated in left.reserved:
+        query = {"_id": identity, "updated_on": updated, "state": "RESERVED"}
+        launchpad.fireworks.update_one(query, {"$set": {"state": "READY"}})
     launchpad.fireworks.delete_many({"fw_id": {"$in": sorted(left.loose)}})
     for _, _, fw_id in left.torn:  # so that its end is taken note of again, with the children that it brought
         launchpad.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "RUNNING"}})
@@ -132,16 +153,32 @@ def _left(launchpad: LaunchPad) -> _Left:
         told = {int(name): state for name, state in raw["fw_states"].items()}
         ended = [one for one in raw["nodes"] if states.get(one) in _ENDED]
         torn |= {(*at, one) for one in ended if told.get(one) != states[one]}
-    return _Left(frozenset(locked), frozenset(set(states) - known), frozenset(torn))
+    # what is reserved properly has its launch written a moment later
+    taken = launchpad.fireworks.find({"state": "RESERVED", "launches": []}, {"updated_on": 1})
+    reserved = frozenset((raw["_id"], raw["updated_on"]) for raw in taken)
+    return _Left(frozenset(locked), reserved, frozenset(set(states) - known), frozenset(torn))
 
 
 def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:
     """Take a relaxation as ended whose output was stored before its worker died; say whether it was."""
     raw = launchpad.fireworks.find_one({"fw_id": fw_id}, {"spec._tasks": 1, "launches": 1})
-    job = raw["spec"]["_tasks"][0]["job"]
+    job = raw["spec"]["_tasks"][0].get("job", {"metadata": {}})
     if not {RECORD_METADATA, HOST_METADATA} & set(job["metadata"]) or not _has(outputs, job["uuid"], job["index"]):
         return False
     launchpad.complete_launch(raw["launches"][-1], FWAction(), "COMPLETED")
+    return True
+
+
+def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
+    """Take a relaxation or a prediction as failed that was lost too often; say whether it was."""
+    query = {"fw_id": fw_id, _TASK: {"$exists": True}, "$nor": [_BOOKKEEPING]}
+    raw = launchpad.fireworks.find_one(query, {"launches": 1, "archived_launches": 1})
+    if raw is None or len(raw["launches"]) + len(raw.get("archived_launches", ())) < LOST_AT_MOST:
+        return False
+    reason = (
+        f"its process ended {LOST_AT_MOST} times without a word, killed or crashed: see the folders of its launches"
+    )
+    launchpad.complete_launch(raw["launches"][-1], FWAction(stored_data={"_exception": reason}), "FIZZLED")
     return True
 
 
@@ -157,9 +194,5 @@ def _has(outputs: JobStore, uuid: str, index: int) -> bool:
 
 def _failed_bookkeeping(launchpad: LaunchPad) -> list[int]:
     """Return the failed Fireworks that only write down; a failed prediction was answered for by its children."""
-    query = {
-        "state": "FIZZLED",
-        f"{_TASK}.function.@module": {"$in": list(_OURS)},
-        f"{_TASK}.function.@callable": {"$ne": predict_batch.__name__},
-    }
+    query = {"state": "FIZZLED", **_BOOKKEEPING}
     return [int(raw["fw_id"]) for raw in launchpad.fireworks.find(query, {"fw_id": 1})]

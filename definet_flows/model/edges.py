@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -60,6 +61,11 @@ class Edges(ABC):
         out: Tensor = basis(distance, active)
         return out
 
+    def filters(self, distance: Tensor, basis: RadialBasis, linears: Sequence[nn.Linear]) -> list[Tensor]:
+        """Map the radial features of [*e] distances, Å, by linear layers [K, w] -> a tensor [*e, w] for each."""
+        radial = self.radial(distance, basis, basis.active(distance))
+        return [_active_linear(radial, linear) for linear in linears]
+
     def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the vector and scalar messages of eqs. 1 and 2 over neighbours.
 
@@ -79,6 +85,11 @@ class Edges(ABC):
     def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
         """Return w . ScaledSiLU(y) + b, [*e, F] -> [*e, 1]."""
         return functional.linear(scaled_silu(y), linear.weight, linear.bias)
+
+
+def _active_linear(radial: Tensor, linear: nn.Linear) -> Tensor:
+    """Apply a linear map of K Gaussians to the first k of them, [*e, k] -> [*e, w]."""
+    return functional.linear(radial, linear.weight[:, : radial.shape[-1]], linear.bias)
 
 
 class _GatherNeighbours(torch.autograd.Function):
@@ -164,9 +175,18 @@ class FusedTableEdges(TableEdges):
         table, reverse, markers = (t.to(torch.int32).contiguous() for t in (self.table, self.reverse, gate.markers))
         return kernels.TableGraph(table, reverse, mask, markers)
 
-    def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
-        """See `Edges.radial`."""
-        out: Tensor = kernels.Radial.apply(distance, active, basis.extent, basis.spacing)  # type: ignore[no-untyped-call]
+    def filters(self, distance: Tensor, basis: RadialBasis, linears: Sequence[nn.Linear]) -> list[Tensor]:
+        """See `Edges.filters`: functions of the distance alone, hence tabulated and interpolated (quintic)."""
+        longest = float(distance.detach().max()) if distance.numel() else math.nan
+        if not math.isfinite(longest):
+            return super().filters(distance, basis, linears)
+        features, step = basis.table(longest)
+        features = features.to(distance)
+        out: list[Tensor] = []
+        for linear in linears:
+            bias = functional.pad(linear.bias.unsqueeze(0), (0, 0, 0, 2))  # of the values, not of the derivatives
+            table = functional.linear(features, linear.weight[:, : features.shape[-1]]) + bias  # [rows, 3, w]
+            out.append(kernels.Interpolation.apply(distance, table, step))  # type: ignore[no-untyped-call]
         return out
 
     def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:

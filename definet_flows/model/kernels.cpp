@@ -6,6 +6,7 @@
 // Shapes: B structures, N sites, M slots per site, F features, K Gaussians. table, reverse [N, M]; mask [N, M] or null;
 // markers [B, N] in 0..2. `shared` is 1 where an edge array has no batch axis (layer 0: all start from one lattice).
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -229,42 +230,74 @@ void readout_backward(int64_t E, int64_t F, const T *y, const T *weight, const T
   }
 }
 
-// A Gaussian more than kReach widths away (below 2e-11) is zero: it would only feed denormal numbers to the matrix
-// products that follow, which slows them down badly.
-constexpr int kReach = 7;
+// Where a distance lies between two rows of a table, and the quintic Hermite weights (or their slopes, by rows) of
+// value, first and second derivative of the row below, then of the row above.
+template <class T> struct Place {
+  int64_t row;
+  T weight[6], slope[6];
 
-// exp(-x^2 / 2) times the envelope, x = (u - k spacing) / spacing, u = d / extent
+  Place(T distance, T step, int64_t rows) {
+    const T s = distance / step;
+    row = std::min(std::max(int64_t(s), int64_t(0)), rows - 2);
+    const T t = s - T(row), t2 = t * t, t3 = t2 * t, t4 = t2 * t2, t5 = t4 * t;
+    const T w[6] = {1 - 10 * t3 + 15 * t4 - 6 * t5,          t - 6 * t3 + 8 * t4 - 3 * t5,
+                    T(0.5) * (t2 - 3 * t3 + 3 * t4 - t5),    10 * t3 - 15 * t4 + 6 * t5,
+                    -4 * t3 + 7 * t4 - 3 * t5,               T(0.5) * (t3 - 2 * t4 + t5)};
+    const T d[6] = {-30 * t2 + 60 * t3 - 30 * t4,                      1 - 18 * t2 + 32 * t3 - 15 * t4,
+                    T(0.5) * (2 * t - 9 * t2 + 12 * t3 - 5 * t4),      30 * t2 - 60 * t3 + 30 * t4,
+                    -12 * t2 + 28 * t3 - 15 * t4,                      T(0.5) * (3 * t2 - 8 * t3 + 5 * t4)};
+    std::copy(w, w + 6, weight);
+    std::copy(d, d + 6, slope);
+  }
+};
+
 template <class T>
-void radial_forward(int64_t E, int64_t K, T extent, T spacing, const T *distance, T *out) {
+void interpolation_forward(int64_t E, int64_t rows, int64_t W, T step, const T *distance, const T *table, T *out) {
 #pragma omp parallel for schedule(static)
   for (int64_t e = 0; e < E; ++e) {
-    const T u = distance[e] / extent, u5 = u * u * u * u * u;
-    const T envelope = u < T(1) ? T(1) + u5 * (T(-21) + u * (T(35) - T(15) * u)) : T(0);
-    T *__restrict row = out + e * K;
+    const Place<T> at(distance[e], step, rows);
+    const T *__restrict r = table + at.row * 3 * W;
+    T *__restrict o = out + e * W;
+    const T w0 = at.weight[0], w1 = at.weight[1], w2 = at.weight[2], w3 = at.weight[3], w4 = at.weight[4],
+            w5 = at.weight[5];
 #pragma omp simd
-    for (int64_t k = 0; k < K; ++k) {
-      const T x = u / spacing - T(k);
-      row[k] = x * x < T(kReach * kReach) ? envelope * std::exp(T(-0.5) * x * x) : T(0);
-    }
+    for (int64_t f = 0; f < W; ++f)
+      o[f] = w0 * r[f] + w1 * r[W + f] + w2 * r[2 * W + f] + w3 * r[3 * W + f] + w4 * r[4 * W + f] + w5 * r[5 * W + f];
   }
 }
 
 template <class T>
-void radial_backward(int64_t E, int64_t K, T extent, T spacing, const T *distance, const T *d_out, T *d_distance) {
-#pragma omp parallel for schedule(static)
-  for (int64_t e = 0; e < E; ++e) {
-    const T u = distance[e] / extent, u4 = u * u * u * u;
-    const T envelope = u < T(1) ? T(1) + u4 * u * (T(-21) + u * (T(35) - T(15) * u)) : T(0);
-    const T slope = u < T(1) ? T(-105) * u4 * (T(1) - u) * (T(1) - u) : T(0);
-    const T *__restrict d = d_out + e * K;
-    T sum = 0;
+void interpolation_backward(int64_t E, int64_t rows, int64_t W, T step, const T *distance, const T *table,
+                            const T *d_out, T *d_distance, T *d_table) {
+#pragma omp parallel
+  {
+    std::vector<T> local(rows * 3 * W, T(0));
+#pragma omp for schedule(static)
+    for (int64_t e = 0; e < E; ++e) {
+      const Place<T> at(distance[e], step, rows);
+      const T *__restrict r = table + at.row * 3 * W, *__restrict d = d_out + e * W;
+      T *__restrict g = local.data() + at.row * 3 * W;
+      const T w0 = at.weight[0], w1 = at.weight[1], w2 = at.weight[2], w3 = at.weight[3], w4 = at.weight[4],
+              w5 = at.weight[5];
+      const T s0 = at.slope[0], s1 = at.slope[1], s2 = at.slope[2], s3 = at.slope[3], s4 = at.slope[4],
+              s5 = at.slope[5];
+      T sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < K; ++k) {
-      const T x = u / spacing - T(k);
-      const T value = d[k] * std::exp(T(-0.5) * x * x) * (slope - envelope * x / spacing);
-      sum += x * x < T(kReach * kReach) ? value : T(0);
+      for (int64_t f = 0; f < W; ++f) {
+        const T df = d[f];
+        sum += df * (s0 * r[f] + s1 * r[W + f] + s2 * r[2 * W + f] + s3 * r[3 * W + f] + s4 * r[4 * W + f] +
+                     s5 * r[5 * W + f]);
+        g[f] += w0 * df;
+        g[W + f] += w1 * df;
+        g[2 * W + f] += w2 * df;
+        g[3 * W + f] += w3 * df;
+        g[4 * W + f] += w4 * df;
+        g[5 * W + f] += w5 * df;
+      }
+      d_distance[e] = sum / step;
     }
-    d_distance[e] = sum / extent;
+#pragma omp critical
+    for (int64_t k = 0; k < rows * 3 * W; ++k) d_table[k] += local[k];
   }
 }
 
@@ -296,12 +329,13 @@ void radial_backward(int64_t E, int64_t K, T extent, T spacing, const T *distanc
                                  T *d_weight) {                                                                        \
     readout_backward<T>(E, F, y, weight, d_s, d_y, d_weight);                                                          \
   }                                                                                                                    \
-  void radial_forward_##SUFFIX(int64_t E, int64_t K, double extent, double spacing, const T *distance, T *out) {       \
-    radial_forward<T>(E, K, T(extent), T(spacing), distance, out);                                                     \
+  void interpolation_forward_##SUFFIX(int64_t E, int64_t rows, int64_t W, double step, const T *distance,              \
+                                      const T *table, T *out) {                                                        \
+    interpolation_forward<T>(E, rows, W, T(step), distance, table, out);                                               \
   }                                                                                                                    \
-  void radial_backward_##SUFFIX(int64_t E, int64_t K, double extent, double spacing, const T *distance,                \
-                                const T *d_out, T *d_distance) {                                                       \
-    radial_backward<T>(E, K, T(extent), T(spacing), distance, d_out, d_distance);                                      \
+  void interpolation_backward_##SUFFIX(int64_t E, int64_t rows, int64_t W, double step, const T *distance,             \
+                                       const T *table, const T *d_out, T *d_distance, T *d_table) {                    \
+    interpolation_backward<T>(E, rows, W, T(step), distance, table, d_out, d_distance, d_table);                       \
   }
 
 extern "C" {

@@ -193,25 +193,29 @@ class Readout(torch.autograd.Function):
         return d_y, d_weight, d_out.sum().reshape(1)
 
 
-class Radial(torch.autograd.Function):
-    """Gaussians times envelope: distance [...], Å -> [..., active]."""
+class Interpolation(torch.autograd.Function):
+    """Quintic Hermite interpolation: distance [...], Å, table [rows, 3, w] -> [..., w].
+
+    A row holds values, first and second derivatives (by rows) at a distance of so many steps, Å.
+    """
 
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, active: int, extent: float, spacing: float) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, distance: Tensor, table: Tensor, step: float) -> Tensor:  # noqa: ANN401
         """Return what the class says."""
-        distance = distance.contiguous()
-        ctx.save_for_backward(distance)
-        ctx.shape = (extent, spacing)
-        out = distance.new_empty(*distance.shape, active)
-        _call("radial_forward", distance, distance.numel(), active, extent, spacing, distance, out)
+        distance, table = distance.contiguous(), table.contiguous()
+        ctx.save_for_backward(distance, table)
+        ctx.step = step
+        out = distance.new_empty(*distance.shape, table.shape[-1])
+        shape = (distance.numel(), table.shape[0], table.shape[-1], step)
+        _call("interpolation_forward", distance, *shape, distance, table, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Return the gradients."""
-        (distance,) = ctx.saved_tensors
+        distance, table = ctx.saved_tensors
         d_out = grads[0].contiguous()
-        d_distance = torch.empty_like(distance)
-        arguments = (distance.numel(), d_out.shape[-1], *ctx.shape, distance, d_out, d_distance)
-        _call("radial_backward", distance, *arguments)
-        return d_distance, None, None, None
+        d_distance, d_table = torch.empty_like(distance), torch.zeros_like(table)
+        shape = (distance.numel(), table.shape[0], table.shape[-1], ctx.step)
+        _call("interpolation_backward", distance, *shape, distance, table, d_out, d_distance, d_table)
+        return d_distance, d_table, None

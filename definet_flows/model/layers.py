@@ -11,11 +11,10 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.edges import Edges, Gate
-from definet_flows.model.radial import RadialBasis, scaled_silu
+from definet_flows.model.radial import scaled_silu
 
 _TINY = 1e-8
 
@@ -31,19 +30,18 @@ class ScaledSiLU(nn.Module):
 class Geometry(NamedTuple):
     """Current geometry of the edges."""
 
-    radial: Tensor  # Gaussians times envelope, [*e, k] with k <= K active Gaussians
+    distance: Tensor  # Å, [*e]
     unit: Tensor  # unit vectors from neighbour j to centre i, [*e, 3]; zero on padding
 
 
-def edge_geometry(positions: Tensor, edges: Edges, basis: RadialBasis) -> Geometry:
+def edge_geometry(positions: Tensor, edges: Edges) -> Geometry:
     """Distances and unit vectors from the current positions [*n, 3], Å."""
     vector = edges.source(positions) + edges.shift - edges.target(positions)  # from i to j, [*e, 3]
     distance = vector.square().sum(-1).clamp(min=_TINY).sqrt()  # [*e]
     unit = -vector / distance.unsqueeze(-1)
-    radial = edges.radial(distance, basis, basis.active(distance))
     if edges.mask is not None:
         unit = unit * edges.mask
-    return Geometry(radial, unit)
+    return Geometry(distance, unit)
 
 
 class VectorActivation(nn.Module):
@@ -117,11 +115,12 @@ class MessagePassing(nn.Module):
         self.edge_proj = nn.Linear(config.gaussians, 3 * width)
         self.vec_activation = VectorActivation(width)
 
-    def forward(self, x: Tensor, v: Tensor, defect: Gate, geometry: Geometry, edges: Edges) -> tuple[Tensor, Tensor]:
-        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F]."""
+    def forward(
+        self, x: Tensor, v: Tensor, defect: Gate, rho: Tensor, unit: Tensor, edges: Edges
+    ) -> tuple[Tensor, Tensor]:
+        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F], rho [*e, 3F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, 3F]
-        rho = active_linear(geometry.radial, self.edge_proj)  # [*e, 3F]
-        moved, h = edges.messages(self.x_proj(x), gate, v, rho, geometry.unit)
+        moved, h = edges.messages(self.x_proj(x), gate, v, rho, unit)
         dv = self.vec_activation(moved / math.sqrt(self.width))
         return (x + h) / math.sqrt(2), v + dv
 
@@ -158,20 +157,14 @@ class CoordinateUpdate(nn.Module):
         self.edge_proj = nn.Linear(config.gaussians, width)
         self.coord_mlp = _two_layers(width, width, 1)
 
-    def forward(self, x: Tensor, v: Tensor, defect: Gate, geometry: Geometry, edges: Edges) -> Tensor:
-        """Return this layer's displacement, Å, [*n, 3], from x [*n, F], v [*n, 3, F] and the embedding [3, F]."""
+    def forward(self, x: Tensor, v: Tensor, defect: Gate, rho: Tensor, unit: Tensor, edges: Edges) -> Tensor:
+        """Return this layer's displacement, Å, [*n, 3]; x [*n, F], v [*n, 3, F], the embedding [3, F], rho [*e, F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, F]
-        rho = active_linear(geometry.radial, self.edge_proj)  # [*e, F]
         products = edges.products(self.x_proj(x), gate, rho)  # [*e, F]
         s = edges.readout(self.coord_mlp[0](products), cast("nn.Linear", self.coord_mlp[2]))  # [*e, 1]
-        t = edges.sum(s * geometry.unit)  # [*n, 3]
+        t = edges.sum(s * unit)  # [*n, 3]
         u: Tensor = self.lin_vec2coord(v).squeeze(-1)  # [*n, 3]
         return (u + t) / 2
-
-
-def active_linear(radial: Tensor, linear: nn.Linear) -> Tensor:
-    """Apply a linear map of K Gaussians to the first k of them, [*e, k] -> [*e, out]."""
-    return functional.linear(radial, linear.weight[:, : radial.shape[-1]], linear.bias)
 
 
 def _two_layers(inner: int, hidden: int, outer: int, *, last: bool = False) -> nn.Sequential:

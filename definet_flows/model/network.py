@@ -105,12 +105,13 @@ class DefiNet(nn.Module):
         v_global = edges.mean(v)  # [*g, 3, F]
         r = positions
         for scalar, vector, message, update, coordinate in self._layers():
-            geometry = edge_geometry(r, edges, self.basis)
+            distance, unit = edge_geometry(r, edges)
+            rho, rho_moved = edges.filters(distance, self.basis, (message.edge_proj, coordinate.edge_proj))
             x = scalar.distribute(x, x_global, edges)
             v = vector.distribute(v, v_global, edges)
-            x, v = message(x, v, defect, geometry, edges)
+            x, v = message(x, v, defect, rho, unit, edges)
             x, v = update(x, v)
-            r = r + coordinate(x, v, defect, geometry, edges)
+            r = r + coordinate(x, v, defect, rho_moved, unit, edges)
             x_global = scalar.aggregate(x, x_global, edges)
             v_global = vector.aggregate(v, v_global, edges)
         return r

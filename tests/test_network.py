@@ -286,12 +286,13 @@ def test_interpolated_filters_are_the_filters_gradients_too(config, dtype, toler
 @needs_kernels
 def test_a_distance_that_is_no_number_does_not_look_up_a_table():
     of, basis = Crystal(), RadialBasis(CONFIG).double()
-    edges = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=torch.float64).fused()
-    distance = torch.full((1, *edges.table.shape), 3.0, dtype=torch.float64)
-    distance[0, 0, 0] = math.nan
-    (found,) = edges.filters(distance, basis, [torch.nn.Linear(CONFIG.gaussians, 4, dtype=torch.float64)])
-    assert found[0, 0, 0].isnan().all()
-    assert found.isnan().sum() == 4
+    plain = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=torch.float64)
+    linear = torch.nn.Linear(CONFIG.gaussians, 4, dtype=torch.float64)
+    distance = torch.full((1, *plain.table.shape), 3.0, dtype=torch.float64)
+    for broken in (math.nan, math.inf):
+        distance[0, 0, 0] = broken
+        (got,), (expected,) = (edges.filters(distance, basis, [linear]) for edges in (plain.fused(), plain))
+        assert torch.equal(got, expected)
 
 
 # ------------------------------------------------------------------ pieces with a number to them

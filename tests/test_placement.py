@@ -26,17 +26,20 @@ def test_static_jobs_have_their_categories_and_survive_failed_parents(maker):
     assert survivors == {"relax", "totals"}
 
 
-def test_jobs_made_by_jobs_have_their_categories_and_survive_failed_parents(maker, jobs):
-    maker.relax_host = False
+@pytest.mark.parametrize(("control", "join"), [(0, {}), (1, {"store_inputs": "light"})])
+def test_jobs_made_by_jobs_have_their_categories_and_survive_failed_parents(maker, jobs, control, join):
+    """One arm is a detour, two are a replacement, which jobflow completes by a job of its own."""
+    maker.relax_host, maker.control_fraction, maker.allow_unseen_host = False, control, True
     flow = maker.make(CU)
     place(flow, DEFAULT_PLACEMENT.fireworks)
     jobs.connect()
     made = None
     for job, _ in flow.iterflow():
-        made = job.run(jobs).replace
+        response = job.run(jobs)
+        made = response.replace or response.detour
         if made is not None:
             break
-    assert categories(made) == {"EMT": "cpu", "record": "light", "store_inputs": "light"}
+    assert categories(made) == {"EMT": "cpu", "record": "light", **join}
     assert {job.config.pass_manager_config for job, _ in made.iterflow()} == {False}
     specs = {firework.name.split()[0]: firework.spec for firework in flow_to_workflow(made).fws}
     assert specs["record"]["_allow_fizzled_parents"]

@@ -165,7 +165,7 @@ def arms_of(configuration, control):
     made = relax_configuration.original(
         pristine, configuration(host), engine="vasp", weights="0", store=store, control=control, predicted=None
     )
-    return made.replace.jobs
+    return made.detour.jobs
 
 
 def run_in(name, store, *made):

@@ -155,7 +155,7 @@ def relax_configuration(
     Returns
     -------
     list
-        For each arm "record" (its id), "start", "status" and whether it was "reused".
+        For each arm "record" (its id), "start", "status" at this moment and whether it was "reused".
     """
     del predicted
     if pristine is None:
@@ -174,12 +174,9 @@ def relax_configuration(
         mine = [start for start in arms if _begin(records, running[start], begun[start])]
         if done:  # a run killed between record and pair left none
             update_pairs(records, case.configuration_id, case.settings_hash)
-    known = [_reused(case.record_id(start), start, "done") for start in done]
-    known += [_reused(case.record_id(start), start, "running") for start in arms if start not in mine]
-    if not mine:
-        return known
-    jobs: list[Job | Flow] = [job for start in mine for job in _recorded(arms[start], running[start], store)]
-    return Response(replace=Flow(jobs, output=known + [recording.output for recording in jobs[1::2]]))
+    known = [_told(case.record_id(start), start, "done", reused=True) for start in done]
+    known += [_told(case.record_id(start), start, "running", reused=True) for start in arms if start not in mine]
+    return _joined(known, [_recorded(arms[start], running[start], store) for start in mine])
 
 
 def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
@@ -190,9 +187,27 @@ def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None)
     return False
 
 
-def _reused(record_id: str, start: Start, status: Status) -> dict[str, Any]:
-    """Return what is told of an arm that is not relaxed by this flow."""
-    return {"record": record_id, "start": start, "status": status, "reused": True}
+def _joined(
+    known: list[dict[str, Any]], arms: list[tuple[Job, Job]]
+) -> list[dict[str, Any]] | Response[list[dict[str, Any]]]:
+    """Return what a job returns that relaxes arms: whatever waits for it waits for them too.
+
+    One arm is a detour, which spares a queue the job that jobflow adds to every replacement. Two need that job, which
+    ties them together: jobflow warns of flows that fall apart.
+    """
+    if not arms:
+        return known
+    if len(arms) == 1:
+        record = arms[0][0].metadata[RECORD_METADATA]
+        told = _told(record["id"], record["start"], "running", reused=False)
+        return Response(output=[*known, told], detour=Flow(arms[0]))
+    jobs: list[Job | Flow] = [job for arm in arms for job in arm]
+    return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in arms]))
+
+
+def _told(record_id: str, start: Start, status: Status, *, reused: bool) -> dict[str, Any]:
+    """Return what is told of an arm; `reused`: it is not relaxed by this flow."""
+    return {"record": record_id, "start": start, "status": status, "reused": reused}
 
 
 def _relaxation(case: Case, start: Start, earlier: DefectRecord | None, store: str | None) -> Job:
@@ -224,10 +239,10 @@ def resume_relaxation(
             raise InputError(msg)
         arm = resolved.relaxation(next_structure(record, resolved), record.id, store)
         running = owned(resumed(record, arm.output.uuid), owner())
-        if not _begin(records, running, record):
-            return [_reused(record_id, record.start, "running")]
-    arm, recording = _recorded(arm, running, store)
-    return Response(replace=Flow([arm, recording], output=[recording.output]))
+        mine = _begin(records, running, record)
+    if not mine:
+        return [_told(record_id, record.start, "running", reused=True)]
+    return _joined([], [_recorded(arm, running, store)])
 
 
 @job

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobflow import Flow, job
 
 from definet_flows.errors import InputError
-from definet_flows.stores import Filter, Records
+from definet_flows.stores import Filter, Records, open_store
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.jobs import resume_relaxation, survive_parents
@@ -67,15 +67,17 @@ def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None
     if store is not None and store.endswith(".jsonl"):
         store = str(Path(store).expanduser().absolute())  # jobs run in folders of their own
     jobs = [resume_relaxation(record_id, engine=engine, store=store) for record_id in record_ids]
-    ends = survive_parents(ends_of([one.output for one in jobs]))
+    ends = survive_parents(ends_of(list(record_ids), store=store, retried=[one.output for one in jobs]))
     return Flow([*jobs, ends], output=ends.output, name=f"retry {len(jobs)}")
 
 
 @job
-def ends_of(retried: Sequence[list[dict[str, Any]] | None]) -> dict[str, int]:
-    """Return how many relaxations that went on are done, failed again, or could not be begun."""
-    statuses = [arm["status"] for arms in retried for arm in arms or ({"status": "failed"},)]
-    return dict(Counter[str](statuses))
+def ends_of(record_ids: Sequence[str], *, store: str | None, retried: object) -> dict[str, int]:
+    """Return how many relaxations are done, failed again, or could not be begun, once all that `retried` is ended."""
+    del retried
+    with open_store(store, read_only=True) as records:
+        found = [records.record(one) for one in record_ids]
+    return dict(Counter[str](record.status for record in found if record is not None))
 
 
 def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:

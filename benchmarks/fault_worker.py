@@ -39,9 +39,10 @@ def _told(self: JobFiretask, spec: dict[str, Any]) -> Any:  # noqa: ANN401 - as 
 
 def _raising(seed: int) -> Any:  # noqa: ANN401 - of any signature
     """Return a prediction that raises before, or after it has done its work."""
-    late = random.Random(seed).random() < 0.5  # noqa: PLR2004, S311 - one of two
+    of_seed = random.Random(seed)  # noqa: S311 - instants, not secrets
 
     def raises(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        late = of_seed.random() < 0.5  # noqa: PLR2004 - one of two
         if late:
             _complete(*arguments, **options)
         log("raised", late=late)

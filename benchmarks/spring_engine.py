@@ -52,7 +52,7 @@ class SpringRelaxMaker(AseRelaxMaker):
     seconds
         Time to spend on each relaxation, as an engine that computes would.
     nan_in
-        configuration_id whose forces are no numbers; for tests of what becomes of it.
+        configuration_ids whose forces are no numbers; for tests of what becomes of them.
     guarded
         Notice that, as the package's own Makers do; otherwise it ends the process: atomate2 hands the positions to
         spglib, which cannot take them.
@@ -60,7 +60,7 @@ class SpringRelaxMaker(AseRelaxMaker):
 
     name: str = "spring relax"
     seconds: float = 0.0
-    nan_in: str = ""
+    nan_in: tuple[str, ...] = ()
     guarded: bool = True
     steps: int = 60
     relax_cell: bool = False
@@ -82,7 +82,7 @@ class SpringRelaxMaker(AseRelaxMaker):
         return result
 
     def _get_calculator(self) -> Calculator:
-        named = self.nan_in and self.nan_in == record_at_work().get("configuration_id")
+        named = record_at_work().get("configuration_id") in self.nan_in
         return GridSprings(float("nan") if named else _STIFFNESS)
 
 

@@ -199,6 +199,20 @@ def test_a_batch_is_its_structures_one_by_one(network, form):
         agree(relaxed(network, alone, form)[0], together[k])
 
 
+def test_a_second_pass_goes_on_from_the_first_but_for_placeholders(form):
+    twice = make_network(CONFIG.model_copy(update={"passes": 2})).requires_grad_(requires_grad=False)
+    of, once = Crystal(), make_network().requires_grad_(requires_grad=False)
+    start = torch.as_tensor(of.positions)
+    for k in range(2):
+        here = of.copy(numbers=of.numbers[[k, k]], markers=of.markers[[k, k]])
+        first = relaxed(once, here, form)[0]
+        first[torch.as_tensor(of.markers[k]) == 2] = start[torch.as_tensor(of.markers[k]) == 2]
+        numbers, markers = tensors(here.numbers, here.markers)
+        found = find_neighbours(of.lattice, of.positions, CONFIG)  # neighbours are those of the unrelaxed positions
+        second = once(numbers, markers, first[None], table_edges(found, of.lattice, dtype=torch.float64))
+        agree(relaxed(twice, here, form), second, 1e-8)
+
+
 def test_mixed_hosts_in_one_batch_are_each_host_by_itself():
     network, rng, crystals = make_network(), np.random.default_rng(2), []
     for name, size in (("MoS2", (3, 3, 1)), ("BN", (3, 4, 1)), ("P", (3, 2, 1))):

@@ -16,7 +16,7 @@ from training_run import pairs, recipe
 
 from definet_flows.errors import InputError
 from definet_flows.model import kernels, training
-from definet_flows.model.batches import HostSampler, PairBatches
+from definet_flows.model.batches import Batch, HostSampler, PairBatches
 from definet_flows.model.checkpoint import save_checkpoint
 from definet_flows.model.edges import FusedTableEdges
 from definet_flows.model.predict import displacements
@@ -84,6 +84,39 @@ def test_a_torn_checkpoint_is_not_gone_on_from(whole: Path, tmp_path: Path, torn
 def _epochs(folder: Path) -> list[float]:
     path = folder / "log" / "version_0" / "metrics.csv"
     return curve(folder) if path.exists() else []
+
+
+def starts(**drawn: float) -> tuple[torch.Tensor, Training, Batch]:
+    """Return where a batch starts relative to the lattice, Å, [B, N, 3]."""
+    config = recipe(1).model_copy(update={"noise": 0.0, "interpolated": 0.0, "recycled": 0.0, **drawn})
+    module = Training(config, [pairs()])
+    batch = module_batch(module)
+    return module._starts(batch) - module._lattice(0).positions, module, batch
+
+
+def test_interpolated_starts_lie_between_lattice_and_label() -> None:
+    start, _, batch = starts(interpolated=1.0)
+    part = (start * batch.target).sum((1, 2)) / batch.target.square().sum((1, 2))
+    assert ((part > 0) & (part < 1)).all()
+    assert len(set(part.tolist())) == len(part)
+    assert torch.allclose(start, part[:, None, None] * batch.target, atol=1e-6)
+
+
+def test_recycled_starts_are_predictions_but_for_the_placeholders() -> None:
+    start, module, batch = starts(recycled=1.0)
+    lattice = module._lattice(0)
+    with torch.no_grad():
+        predicted = module.network.one_pass(batch.numbers, batch.markers, lattice.positions, lattice.edges)
+    assert not start.requires_grad
+    assert torch.allclose(start[batch.atoms], (predicted - lattice.positions)[batch.atoms])
+    assert not start[~batch.atoms].any()
+    assert predicted[~batch.atoms].sub(lattice.positions.expand_as(predicted)[~batch.atoms]).any()
+
+
+def test_nothing_drawn_starts_on_the_lattice_itself() -> None:
+    start, _, _ = starts()
+    assert start.shape[0] == 1  # shared by the batch, which layer 0 exploits
+    assert not start.any()
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:

@@ -42,8 +42,9 @@ def pairs(n: int = 24, seed: int = 0) -> PairSet:
 
 
 def recipe(epochs: int) -> TrainConfig:
-    network = NetworkConfig(hidden=16, layers=2, gaussians=12, radial_extent=6.0, cutoff=4.0)
-    return TrainConfig(network=network, epochs=epochs, batch=3, learning_rate=3e-3, warmup=5, ema=0.9, noise=0.01)
+    network = NetworkConfig(hidden=16, layers=2, gaussians=12, radial_extent=6.0, cutoff=4.0, passes=2)
+    drawn = {"noise": 0.01, "interpolated": 0.3, "recycled": 0.3}
+    return TrainConfig(network=network, epochs=epochs, batch=3, learning_rate=3e-3, warmup=5, ema=0.9, **drawn)
 
 
 if __name__ == "__main__":

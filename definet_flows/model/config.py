@@ -18,6 +18,7 @@ class NetworkConfig(Frozen):
     radial_extent: float = Field(default=30.0, gt=0, description="c, Å: Gaussians and envelope end here")
     cutoff: float = Field(default=6.0, gt=0, description="D, Å: sites nearer than this are neighbours")
     max_neighbours: int = Field(default=50, ge=1, description="N, nearest neighbours per centre, whole shells only")
+    passes: int = Field(default=1, ge=1, description="times that the network runs, each on the last one's positions")
     max_number: int = Field(default=117, ge=1, le=117, description="largest atomic number in the element table")
 
     @model_validator(mode="after")

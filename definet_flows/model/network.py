@@ -23,6 +23,7 @@ from definet_flows.model.layers import (
     edge_geometry,
 )
 from definet_flows.model.radial import RadialBasis
+from definet_flows.schemas import VACANCY
 
 _MARKERS = 3
 _Layer = tuple[GlobalScalar, GlobalVector, MessagePassing, SelfUpdate, CoordinateUpdate]
@@ -82,7 +83,7 @@ class DefiNet(nn.Module):
         return cast("Iterator[_Layer]", zip(*lists, strict=True))
 
     def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
-        """Predict relaxed positions.
+        """Predict relaxed positions: `config.passes` times one pass, each from where the last one ended.
 
         Parameters
         ----------
@@ -98,6 +99,13 @@ class DefiNet(nn.Module):
         Tensor
             Relaxed Cartesian positions, placeholders of vacancies included, Å, [*n, 3].
         """
+        r = self.one_pass(numbers, markers, positions, edges)
+        for _ in range(self.config.passes - 1):
+            r = self.one_pass(numbers, markers, restart(r, markers, positions), edges)
+        return r
+
+    def one_pass(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
+        """Run the paper's network once; see `forward`."""
         defect = Gate(self.defect_emb.embeddings.weight, markers)
         x = self.lin_comb(torch.cat([self.atom_emb(numbers), self.defect_emb(markers)], -1))  # [*n, F]
         v = x.new_zeros(*x.shape[:-1], 3, x.shape[-1])  # [*n, 3, F]
@@ -115,6 +123,11 @@ class DefiNet(nn.Module):
             x_global = scalar.aggregate(x, x_global, edges)
             v_global = vector.aggregate(v, v_global, edges)
         return r
+
+
+def restart(predicted: Tensor, markers: Tensor, positions: Tensor) -> Tensor:
+    """Return predicted positions to go on from, [*n, 3]: no label ties placeholders of vacancies, so they go back."""
+    return torch.where((markers == VACANCY).unsqueeze(-1), positions, predicted)
 
 
 class Ensemble(nn.Module):

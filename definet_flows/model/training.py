@@ -28,7 +28,7 @@ from definet_flows.model.checkpoint import Card
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.gate import unit_cell
 from definet_flows.model.layers import CoordinateUpdate
-from definet_flows.model.network import DefiNet
+from definet_flows.model.network import DefiNet, restart
 from definet_flows.model.parity import checked
 from definet_flows.schemas import Frozen, content_hash
 
@@ -64,6 +64,15 @@ class TrainConfig(Frozen):
         default=0.02, gt=0, description="factor on the initial output heads; 1 moves atoms by about 1 Å at the start"
     )
     noise: float = Field(default=0.0, ge=0, description="Å; Gaussian noise on the unrelaxed positions")
+    interpolated: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of entries that start part of the way to their relaxed positions (arXiv:2106.07971)",
+    )
+    recycled: float = Field(
+        default=0.0, ge=0, le=1, description="share of batches that start from the network's own prediction"
+    )
     patience: int = Field(default=0, ge=0, description="epochs without gain before stopping; 0: never")
 
 
@@ -106,21 +115,29 @@ class Training(lightning.LightningModule):
                 self._lattices.append(checked(self.network, host.to(like.device, like.dtype), *entry))
         return self._lattices[index]
 
-    def displacement(self, batch: Batch, noise: float = 0.0) -> Tensor:
-        """Predict relaxed minus pristine positions, Å, [B, N, 3]."""
-        lattice = self._lattice(batch.set_index)
-        start = lattice.positions
-        if noise > 0:
-            # From seed and step alone, so that a resumed training sees the same noise.
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-            start = start + noise * torch.randn(batch.target.shape, generator=generator).to(start)
-        relaxed: Tensor = self.network(batch.numbers, batch.markers, start, lattice.edges)
-        return relaxed - lattice.positions
+    def _starts(self, batch: Batch) -> Tensor:
+        """Return where the entries of a training batch start, Å, [1 or B, N, 3]."""
+        c, lattice = self.config, self._lattice(batch.set_index)
+        # From seed and step alone, so that a resumed training sees the same.
+        draw = torch.Generator().manual_seed(c.seed * 1_000_003 + self.global_step)
+        start, like = lattice.positions, batch.target
+        if c.noise > 0:
+            start = start + c.noise * torch.randn(like.shape, generator=draw).to(like)
+        if c.recycled > 0 and float(torch.rand((), generator=draw)) < c.recycled:
+            with torch.no_grad():
+                predicted = self.network.one_pass(batch.numbers, batch.markers, start, lattice.edges)
+            return restart(predicted, batch.markers, start)
+        if c.interpolated > 0:
+            part, chosen = (torch.rand(len(like), 1, 1, generator=draw).to(like) for _ in range(2))
+            start = start + part * (chosen < c.interpolated) * like * batch.atoms.unsqueeze(-1)
+        return start
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Mean Euclidean error over the atoms of a batch, Å."""
         self._batch = batch
-        error = self.displacement(batch, self.config.noise) - batch.target
+        lattice = self._lattice(batch.set_index)
+        relaxed = self.network.one_pass(batch.numbers, batch.markers, self._starts(batch), lattice.edges)
+        error = relaxed - lattice.positions - batch.target
         distance = (error.square().sum(-1) + _TINY).sqrt()[batch.atoms]
         loss = distance.mean()
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.indices))
@@ -128,7 +145,9 @@ class Training(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect each structure's mean |component|, Å."""
-        error = (self.displacement(batch) - batch.target).abs().mean(-1)  # [B, N]
+        lattice = self._lattice(batch.set_index)
+        relaxed = self.network(batch.numbers, batch.markers, lattice.positions, lattice.edges)
+        error = (relaxed - lattice.positions - batch.target).abs().mean(-1)  # [B, N]
         mae = (error * batch.atoms).sum(1) / batch.atoms.sum(1)
         self._errors += [(batch.set_index, float(e)) for e in mae]
 

@@ -85,7 +85,7 @@ def test_savings_in_three_costs_and_all_that_is_beside_them(campaign):
     }
     assert {name: group["ionic"]["saving"] for name, group in told["by"].items()} == {"v_S": 0.75, "v_S+W_Mo": 0.0}
     text = call("savings", "--store", campaign).stdout
-    for piece in ("50.0%", "25.0%", "gated out", "better minimum", "other minima", "unconverged", "core-hours"):
+    for piece in ("50.0%", "25.0%", "gated out", "better minimum", "other minimum", "unconverged", "core-hours"):
         assert piece in text
 
 

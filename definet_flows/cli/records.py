@@ -91,7 +91,8 @@ def records(
     if as_json:
         _print_json({"total": total.model_dump()}, by, groups)
         return
-    console.print(_counts({**groups, "all": total}, by or ""))
+    groups = {**groups, "all": total}
+    console.print(_counts(groups, by or ""), _taken(groups, by or ""))
 
 
 @records_app.command()
@@ -174,11 +175,11 @@ def _print_json(result: dict[str, Any], by: str | None, groups: Mapping[str | in
 
 
 def _table(first: str, *headings: str) -> Table:
-    """Return a table that fits eighty columns: the first column keeps its width, the others are numbers."""
+    """Return a table of numbers, which are never cut: where there is no room the text of the first column folds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold", min_width=12)
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -191,16 +192,23 @@ _COUNTS = {
     "failed": "failed",
     "unconverged": "unconv.",
     "gated": "gated",
-    "ionic_steps": "steps",
 }
 
 
 def _counts(groups: Mapping[str | int, Counts], by: str) -> Table:
-    """One line for each group, the total last."""
-    table = _table(by, *_COUNTS.values(), "median", "core-h")
+    """How many there are: one line for each group, the total last."""
+    table = _table(by, *_COUNTS.values())
     for key, group in groups.items():
-        cells = (str(getattr(group, field)) for field in _COUNTS)
-        table.add_row(_short(key), *cells, _number(group.median_ionic_steps), f"{group.core_hours:.0f}")
+        table.add_row(_shown(key), *(str(getattr(group, field)) for field in _COUNTS))
+    return table
+
+
+def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
+    """Return what they took: one line for each group, the total last."""
+    table = _table(by, "ionic steps", "median", "electronic", "core-hours")
+    for key, group in groups.items():
+        steps = (f"{group.ionic_steps}", _number(group.median_ionic_steps), f"{group.electronic_steps}")
+        table.add_row(_shown(key), *steps, f"{group.core_hours:.0f}")
     return table
 
 
@@ -226,7 +234,7 @@ _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
     ("median, predicted", lambda one: _number(one.median_predicted)),
     ("median saving of a pair", lambda one: _percent(one.median_saving)),
     ("campaign: gated count as 0", lambda one: _percent(one.campaign)),
-    ("spent: controls, hosts, failures too", lambda one: f"{one.spending.total:g}"),
+    ("spent, hosts and failures too", lambda one: f"{one.spending.total:g}"),
     ("net of all that", lambda one: _percent(one.spending.net)),
 )
 
@@ -236,24 +244,18 @@ def _costs(total: Savings) -> Table:
     table = _table("pairs", "ionic steps", "electronic", "core-hours")
     for label, told in _COSTS:
         table.add_row(label, *(told(one) for one in (total.ionic, total.electronic, total.core_hours)))
+    table.add_row("most that could be saved", _percent(total.ceiling), "", "")
     return table
 
 
 def _apart(total: Savings) -> Table:
     """Beside the headline: what is not in it."""
-    table = _table("beside it", "")
-    for label, value in (
-        ("most that could be saved: the optimiser's floor in every arm", _percent(total.ceiling)),
-        ("pairs in the same minimum", total.same_minimum),
-        ("pairs whose predicted end is lower: better minimum", total.better_minimum),
-        ("pairs in other minima", total.other_minimum),
-        ("pairs with an unconverged arm", total.unconverged),
-        ("pairs whose arms were not given the same", total.not_comparable),
-        ("configurations gated out: relaxed from unrelaxed", total.gated),
-        ("relaxations failed", total.failed),
-        ("relaxations not finished", total.running),
-    ):
-        table.add_row(label, str(value))
+    from definet_flows.report.summary import counts
+
+    table = _table("beside it", "", "")
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
+    for line in counts(total):
+        table.add_row(line.label, line.value, line.meaning)
     return table
 
 
@@ -262,7 +264,7 @@ def _saved(by: str, groups: Mapping[str | int, Savings]) -> Table:
     table = _table(by, "ionic\nsaved", "95 %", "median\nof pairs", "electronic\nsaved", "core-h\nsaved")
     for key, group in groups.items():
         shares = (group.ionic.median_saving, group.electronic.saving, group.core_hours.saving)
-        table.add_row(_short(key), _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
+        table.add_row(_shown(key), _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
     return table
 
 
@@ -271,13 +273,14 @@ def _outcomes(by: str, groups: Mapping[str | int, Savings]) -> Table:
     table = _table(by, "same", "better", "other", "unconv.", "not\ncomp.", "gated", "failed", "running")
     for key, group in groups.items():
         pairs = (group.same_minimum, group.better_minimum, group.other_minimum, group.unconverged, group.not_comparable)
-        table.add_row(_short(key), *(str(n) for n in (*pairs, group.gated, group.failed, group.running)))
+        table.add_row(_shown(key), *(str(n) for n in (*pairs, group.gated, group.failed, group.running)))
     return table
 
 
-_LONGEST = 24  # characters of a group's name
+_HASH = 64  # characters of a sha256
+_SHORT = 12  # of those, that a person reads
 
 
-def _short(key: str | int) -> str:
+def _shown(key: str | int) -> str:
     text = str(key)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text[:_SHORT] if len(text) == _HASH else text

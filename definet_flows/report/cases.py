@@ -87,7 +87,7 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
         if record is not None:
             return record.configuration_id, record.id
     found: dict[str, tuple[str, set[str]]] = {}
-    for row in records.ledgers():
+    for row in records.arms():
         by_record = row.id.startswith(given)
         if given and (by_record or row.configuration_id.startswith(given)):
             _, ids = found.setdefault(row.configuration_id, (row.name, set()))

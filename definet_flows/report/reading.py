@@ -11,6 +11,7 @@ from definet_flows.report.deviations import Deviation, Deviations, deviation
 from definet_flows.report.overlays import Overlay, overlay
 from definet_flows.report.rows import Key, Row, table_rows
 from definet_flows.stores import Filter
+from definet_flows.stores.figures import UNASKED
 from definet_flows.stores.savings import GroupBy, gather
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ class _Structures:
     def versions(self, groups: dict[Any, Savings]) -> list[Version]:
         """Return the sets of weights in the order of their first relaxation, those without a time last."""
         unknown: tuple[str | None, str | None] = (None, None)
-        times = {str(key): self._times.get(str(key), unknown) for key in groups}
-        versions = [Version(str(key), times[str(key)][0], times[str(key)][1], one) for key, one in groups.items()]
+        times = {key: self._times.get(key, unknown) for key in groups}
+        versions = [Version(key, *times[key], one) for key, one in groups.items() if key != UNASKED]
         return sorted(versions, key=lambda version: (version.first is None, version.first or "", version.weights))
 
 

@@ -23,6 +23,7 @@ from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, 
 from definet_flows.settings import load_settings
 from definet_flows.stores import pages
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
 from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, ends_of
@@ -267,14 +268,16 @@ class Records:
     def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
         """Return the flat row of every record that matches; no structure is read."""
         if (paged := self._pages("record", where)) is not None:
-            return list(filter(where.matcher(), pages.arms(paged)))
+            with uncollected():
+                return list(filter(where.matcher(), pages.arms(paged)))
         raws = self._query(where.criteria("record"), self._projection(ARM_PATHS))
         return [arm_of(raw) for raw in raws]
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
-            return list(filter(where.matcher(), pages.ends(paged)))
+            with uncollected():
+                return list(filter(where.matcher(), pages.ends(paged)))
         raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
         return [ends_of(raw) for raw in raws]
 

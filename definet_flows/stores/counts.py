@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from definet_flows.schemas import Frozen
-from definet_flows.stores.figures import GroupBy, check_group
+from definet_flows.stores.figures import UNASKED, GroupBy, check_group
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dic
     groups: dict[str | int, list[Arm]] = defaultdict(list)
     for row in records.arms(where):
         key = getattr(row, by)
-        if key is not None:
-            groups[key].append(row)
+        groups[UNASKED if key is None else key].append(row)
     return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
 
 

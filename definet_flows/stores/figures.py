@@ -12,6 +12,9 @@ from definet_flows.schemas import Frozen
 GroupBy = Literal["host", "name", "n_defects", "n_sites", "weights", "engine"]
 """Host, defect kinds, number of defects, size of the supercell, model version, engine."""
 
+UNASKED = "none"
+"""Group, by weights, of the relaxations of configurations that no weights were asked about."""
+
 
 class Spending(Frozen):
     """What a campaign took in all of one cost, and what it would have taken from unrelaxed starts."""

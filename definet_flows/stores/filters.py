@@ -58,10 +58,13 @@ class Filter(Frozen):
             msg = f"{first['loc'][0]}={first['input']}: {first['msg'].split(',')[0].lower()}"
             raise InputError(msg) from None
 
-    def matcher(self) -> Callable[[Arm | Ends], bool]:
-        """Return what tells whether a flat row is one of those asked for."""
+    def matcher(self) -> Callable[[Arm | Ends], bool] | None:
+        """Return what tells whether a flat row is one of those asked for, as `filter` takes it; None: they all are."""
         given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
         ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
+
+        if ids is None and not given:
+            return None
 
         def matches(row: Arm | Ends) -> bool:
             if ids is not None and row.configuration_id not in ids:

@@ -15,7 +15,6 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
@@ -24,9 +23,9 @@ from pymongo.errors import DuplicateKeyError
 
 from definet_flows.errors import BusyError, InputError
 from definet_flows.stores import lines
+from definet_flows.stores.garbage import uncollected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 Doc = dict[str, Any]
@@ -96,10 +95,13 @@ class Journal:
             if head != self._head or file.seek(0, os.SEEK_END) < self._end:
                 self._clear(head)
             file.seek(self._end)
-            with _uncollected(file):
+            start = self._end
+            with uncollected():
                 for end, operation in lines.operations(file):
                     self._apply(operation)
                     self._end = end
+            if self._end - start > _LARGE:
+                gc.freeze()  # the collector would go over all that was read ever after, at each query
 
     def _open(self) -> None:
         try:
@@ -247,23 +249,6 @@ class Journal:
                 _enter(index, doc, fields)
             self._indexes[fields] = index
         return self._indexes[fields]
-
-
-@contextmanager
-def _uncollected(file: BinaryIO) -> Iterator[None]:
-    """Read without the garbage collector, and keep it from going over all that was read ever after.
-
-    Documents hold no cycles. In 5,000 records it would spend most of the time of reading and of every query.
-    """
-    enabled, start = gc.isenabled(), file.tell()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if file.tell() - start > _LARGE:
-            gc.freeze()
-        if enabled:
-            gc.enable()
 
 
 _MISSING = "[]"

@@ -67,18 +67,19 @@ def criteria(of: Of, where: Filter) -> Raw:
 
 def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
     """Yield the rows of records. Raises InputError if one is of another format."""
-    return (Arm(*values) for values in _rows(pages))
+    return map(Arm._make, _rows(pages))
 
 
 def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
     """Yield the rows of pairs. Raises as `arms`."""
-    return (Ends(*values) for values in _rows(pages))
+    return map(Ends._make, _rows(pages))
 
 
 def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
     for page in pages:
-        for identity, text in page["rows"].items():
-            version, *values = orjson.loads(text)
+        rows = page["rows"]
+        parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
+        for identity, (version, *values) in zip(rows, parsed, strict=True):
             if version != FORMAT:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"

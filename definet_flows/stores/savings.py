@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from definet_flows.stores.figures import GroupBy, Quantity, Savings, Spending, check_group
+from definet_flows.stores.figures import UNASKED, GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.garbage import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from definet_flows.schemas import Ledger
+    from definet_flows.schemas import Ledger, Start
     from definet_flows.stores.access import Records
     from definet_flows.stores.table import Arm, Ends
 
@@ -51,6 +52,7 @@ class Evidence:
     rows: list[Arm]
     hosts: list[Ledger]
 
+    @uncollected()
     def total(self) -> Savings:
         """Return what all of it saved."""
         same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
@@ -72,11 +74,11 @@ class Evidence:
             running=statuses.count("running"),
         )
 
+    @uncollected()
     def by(self, field: GroupBy) -> dict[str | int, Savings]:
         """Return what each group saved, in ascending order of the group's key; hosts count in the total only."""
-        pairs, rows = _grouped(self.pairs, field), _grouped(self.rows, field)
-        if field == "weights":
-            rows = {key: of_weights(self.rows, str(key)) for key in pairs.keys() | rows.keys()}
+        pairs = _grouped(self.pairs, field)
+        rows = _by_weights(self.rows) if field == "weights" else _grouped(self.rows, field)
         return {
             key: Evidence(pairs.get(key, []), rows.get(key, []), []).total()
             for key in sorted(pairs.keys() | rows.keys(), key=lambda key: (isinstance(key, str), key))
@@ -122,16 +124,28 @@ def gather(records: Records, where: Filter) -> Evidence:
 
 def of_weights(rows: Sequence[Arm], weights: str) -> list[Arm]:
     """Return the rows of the configurations that these weights were asked about, both arms."""
-    arms = {row.arm for row in rows if row.weights == weights}
-    return [row for row in rows if row.weights == weights or (row.start == "unrelaxed" and row.arm in arms)]
+    return _by_weights(rows).get(weights, [])
+
+
+def _by_weights(rows: Sequence[Arm]) -> dict[str | int, list[Arm]]:
+    """Return the rows of both arms of what each weights were asked about; an unrelaxed arm may serve several."""
+    asked: dict[tuple[str, str], tuple[str, ...]] = {}
+    for row in rows:
+        if row.weights is not None:
+            others = asked.get(row.arm, ())
+            asked[row.arm] = others if row.weights in others else (*others, row.weights)
+    groups: dict[str | int, list[Arm]] = defaultdict(list)
+    for row in rows:
+        shared = asked.get(row.arm, (UNASKED,)) if row.start == "unrelaxed" else (row.weights or UNASKED,)
+        for weights in shared:
+            groups[weights].append(row)
+    return groups
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
     groups: dict[str | int, list[_T]] = defaultdict(list)
     for item in items:
-        value = getattr(item, field)
-        if value is not None:
-            groups[value].append(item)
+        groups[getattr(item, field)].append(item)
     return groups
 
 
@@ -153,17 +167,19 @@ class _Parts:
 
 
 def _parts(rows: Sequence[Arm]) -> _Parts:
-    done = [row for row in rows if row.status == "done"]
-    predicted = {row.arm: row for row in done if row.start == "predicted"}
-    unrelaxed = {row.arm: row for row in done if row.start == "unrelaxed"}
-    asked = {row.arm for row in rows if row.start == "predicted"}
+    starts: dict[Start, list[tuple[tuple[str, str], Arm]]] = {"predicted": [], "unrelaxed": []}
+    for row in rows:
+        starts[row.start].append((row.arm, row))
+    asked = {arm for arm, _ in starts["predicted"]}
+    predicted = {arm: row for arm, row in starts["predicted"] if row.status == "done"}
+    unrelaxed = {arm: row for arm, row in starts["unrelaxed"] if row.status == "done"}
     return _Parts(
-        predicted=[row for row in done if row.start == "predicted"],
+        predicted=[row for _, row in starts["predicted"] if row.status == "done"],
         controls=[row for arm, row in unrelaxed.items() if arm in predicted],
         alone=[row for arm, row in unrelaxed.items() if arm not in predicted],
         unmeasured=[row for arm, row in predicted.items() if arm not in unrelaxed],
         unfinished=[row for row in rows if row.status != "done"],
-        gated=[row for row in rows if row.gate == "rejected" and row.start == "unrelaxed" and row.arm not in asked],
+        gated=[row for arm, row in starts["unrelaxed"] if row.gate == "rejected" and arm not in asked],
         accepted=len(predicted),
     )
 

@@ -161,11 +161,7 @@ def _record(
         engine="vasp",
         start=start,
         status="done",
-        host=HostNote(
-            **host.model_dump(include={"formula", "lattice", "matrix", "dimensionality"}),
-            hash=host.hash,
-            n_sites=host.n_sites,
-        ),
+        host=HostNote.of(host),
         name=edits.name,
         n_defects=len(edits.edits),
         configuration=edits,

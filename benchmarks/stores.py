@@ -75,11 +75,7 @@ def make_record(host: Host, edits: Configuration, seed: int, start: Start) -> De
         engine=("vasp", "sevennet")[seed % 2],
         start=start,
         status="done",
-        host=HostNote(
-            **host.model_dump(include={"formula", "lattice", "matrix", "dimensionality"}),
-            hash=host.hash,
-            n_sites=host.n_sites,
-        ),
+        host=HostNote.of(host),
         name=edits.name,
         n_defects=len(edits.edits),
         configuration=edits,

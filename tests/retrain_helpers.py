@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from store_fixtures import SETTINGS, host_note, note, site_map
+from store_fixtures import SETTINGS, note, site_map
 
 from definet_flows.defects import Choices, enumerate_configurations, nodes
 from definet_flows.hosts import make_host
@@ -22,6 +22,7 @@ from definet_flows.schemas import (
     DefectRecord,
     FloatArray,
     Host,
+    HostNote,
     Ledger,
     SiteMap,
 )
@@ -79,7 +80,7 @@ def record(
         engine="sevennet",
         start=start,
         status="done",
-        host=host_note(host()),
+        host=HostNote.of(host()),
         name=configuration.name,
         n_defects=len(configuration.edits),
         configuration=configuration,

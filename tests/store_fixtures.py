@@ -50,18 +50,6 @@ def _sites(defects: tuple[str, ...], size: int) -> list[int]:
     return chosen
 
 
-def host_note(of: Host) -> HostNote:
-    return HostNote(
-        formula=of.formula,
-        hash=of.hash,
-        lattice=of.lattice,
-        matrix=of.matrix,
-        dimensionality=of.dimensionality,
-        n_sites=of.n_sites,
-        provenance=of.provenance,
-    )
-
-
 def site_map(of: Host, edits: Configuration, move: FloatArray | None = None) -> SiteMap:
     """Site map whose relaxed end is the unrelaxed start moved by `move` [n_rows, 3], Å."""
     numbers, markers = nodes(of, edits)
@@ -118,7 +106,7 @@ def record(  # noqa: PLR0913 - one name for each thing a test changes
         engine="sevennet",
         start=start,
         status=status,
-        host=host_note(of),
+        host=HostNote.of(of),
         name=edits.name,
         n_defects=len(edits.edits),
         configuration=edits,
@@ -146,7 +134,7 @@ def relaxed_host(steps: int = 7) -> RelaxedHost:
     of = host()
     return RelaxedHost(
         id=RelaxedHost.identity(of.hash, SETTINGS),
-        host=host_note(of),
+        host=HostNote.of(of),
         settings_hash=SETTINGS,
         relaxed=of.cartesian,
         ledger=Ledger(ionic_steps=steps, converged=True, force_criterion=0.01),

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from definet_flows.schemas.base import VACANCY, Document, Frozen, IntMatrix, Matrix, Table, content_hash
-from definet_flows.schemas.configuration import Configuration
+from definet_flows.schemas.configuration import Configuration, Host
 
 # ------------------------------------------------------------------ prediction
 
@@ -129,6 +129,11 @@ class HostNote(Frozen):
     dimensionality: int
     n_sites: int
     provenance: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, host: Host) -> HostNote:
+        """Return what a record keeps of a host."""
+        return cls(**{name: getattr(host, name) for name in cls.model_fields})
 
 
 class RelaxedHost(Document):

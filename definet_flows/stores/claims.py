@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from maggma.stores import MemoryStore, MongoStore
-from pymongo.errors import DuplicateKeyError
 
 from definet_flows.schemas import DefectRecord, dump
+from definet_flows.stores.swap import write_if
 
 if TYPE_CHECKING:
     from definet_flows.stores.access import Records
@@ -35,30 +35,16 @@ def claim(records: Records, record: DefectRecord, earlier: DefectRecord | None) 
     """
     store = records.store
     if isinstance(store, MongoStore) and not isinstance(store, MemoryStore):
-        if not _claimed(records, store, record, earlier):
-            return False
+        with records._errors():  # noqa: SLF001 - of the same room
+            records._ensure_indexes()  # noqa: SLF001
+            if not write_if(store, dump(record), _identity(earlier)):
+                return False
     elif _identity(records.record(record.id)) != _identity(earlier):
         return False
     records.put(record)
     return True
 
 
-def _identity(record: DefectRecord | None) -> tuple[str, str | None] | None:
-    """Return what a claim changes."""
-    return None if record is None else (record.status, record.provenance.job_uuid)
-
-
-def _claimed(records: Records, store: MongoStore, record: DefectRecord, earlier: DefectRecord | None) -> bool:
-    raw: dict[str, Any] = dump(record)
-    with records._errors():  # noqa: SLF001 - of the same room
-        records._ensure_indexes()  # noqa: SLF001
-        collection = store._collection  # noqa: SLF001 - maggma has no conditional update
-        if earlier is None:
-            try:
-                collection.insert_one(raw)
-            except DuplicateKeyError:
-                return False
-            return True
-        status, job_uuid = earlier.status, earlier.provenance.job_uuid
-        same = {"id": record.id, "status": status, "provenance.job_uuid": job_uuid}
-        return bool(collection.replace_one(same, raw).matched_count)
+def _identity(record: DefectRecord | None) -> dict[str, Any] | None:
+    """Return what a claim changes, by its path in a document."""
+    return None if record is None else {"status": record.status, "provenance.job_uuid": record.provenance.job_uuid}

@@ -39,19 +39,20 @@ def swap(records: Records, document: Revised, revision: int | None) -> bool:
             with records.store._attached().mutex:  # noqa: SLF001
                 return _compare_and_update(records, raw, revision)
         if isinstance(records.store, MongoStore):
-            return _replace(records.store, raw, revision)
+            return write_if(records.store, raw, None if revision is None else {"revision": revision})
         return _compare_and_update(records, raw, revision)
 
 
-def _replace(store: MongoStore, raw: dict[str, Any], revision: int | None) -> bool:
+def write_if(store: MongoStore, raw: dict[str, Any], stored: dict[str, Any] | None) -> bool:
+    """Write a document in one atomic step if the stored one has these values, or with None if there is none."""
     collection = store._collection  # noqa: SLF001 - maggma has no conditional update
-    if revision is None:
-        try:
-            collection.insert_one(raw)
-        except DuplicateKeyError:
-            return False
-        return True
-    return bool(collection.replace_one({"id": raw["id"], "revision": revision}, raw).matched_count)
+    if stored is not None:
+        return bool(collection.replace_one({"id": raw["id"], **stored}, raw).matched_count)
+    try:
+        collection.insert_one(raw)
+    except DuplicateKeyError:
+        return False
+    return True
 
 
 def _compare_and_update(records: Records, raw: dict[str, Any], revision: int | None) -> bool:

@@ -64,19 +64,6 @@ def arms_hash(engine: Engine, *, relaxed_host: bool) -> str:
     return engine.settings_hash if relaxed_host else content_hash("host as given", engine.settings_hash)
 
 
-def host_note(host: Host) -> HostNote:
-    """Return the part of a host that a record keeps."""
-    return HostNote(
-        formula=host.formula,
-        hash=host.hash,
-        lattice=host.lattice,
-        matrix=host.matrix,
-        dimensionality=host.dimensionality,
-        n_sites=host.n_sites,
-        provenance=host.provenance,
-    )
-
-
 @dataclass(frozen=True)
 class Case:
     """One configuration of a campaign; its arms, their starts and their records follow from it.
@@ -188,7 +175,7 @@ class Case:
             engine=self.engine.name,
             start=start,
             status="running",
-            host=host_note(self.pristine.host),
+            host=HostNote.of(self.pristine.host),
             name=self.configuration.name,
             n_defects=len(self.configuration.edits),
             configuration=self.configuration,

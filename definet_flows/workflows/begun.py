@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_document
-from definet_flows.schemas import SCHEMA_VERSION, Frozen, Host, Provenance, RelaxedHost
-from definet_flows.workflows.arms import host_note, place_rows
+from definet_flows.schemas import SCHEMA_VERSION, Frozen, Host, HostNote, Provenance, RelaxedHost
+from definet_flows.workflows.arms import place_rows
 from definet_flows.workflows.provenance import local_folder, location, now
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class BegunHost(Frozen):
         where = {**self.provenance.model_dump(), **location(document), "finished": now()}
         return RelaxedHost(
             id=self.id,
-            host=host_note(self.host),
+            host=HostNote.of(self.host),
             settings_hash=self.settings_hash,
             relaxed=place_rows(self.host.cartesian, self.order, outcome.structure.cart_coords, self.host.lattice),
             ledger=outcome.ledger,

@@ -18,11 +18,12 @@ from definet_flows.schemas import (
     DefectRecord,
     FloatArray,
     Host,
+    HostNote,
     Provenance,
     SiteMap,
     content_hash,
 )
-from definet_flows.workflows.arms import completed, host_note
+from definet_flows.workflows.arms import completed
 from definet_flows.workflows.provenance import location
 from definet_flows.workflows.vasp_run import folder_name
 
@@ -141,7 +142,7 @@ def _completed(host: Host, recovered: Recovered, first: VaspRun, outcome: Outcom
         engine=ENGINE,
         start="unrelaxed",
         status="running",
-        host=host_note(host),
+        host=HostNote.of(host),
         name=configuration.name,
         n_defects=len(configuration.edits),
         configuration=configuration,

@@ -33,6 +33,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.context import ForkServerProcess
 
 KILLS = {"kill-relax": ("spring", RELAXATION + 0.3), "kill-predict": ("predict", 0.5), "kill-record": ("record", 0.4)}
 """Of each kill the beginning of the job's name, and the seconds after its begin within which to kill."""
@@ -118,7 +119,7 @@ def launch_twice(this: Round, most: int) -> int:
     """Launch the campaign from two processes within a second, before and while two workers run."""
     from fault_worker import launch as launch_later  # noqa: PLC0415
 
-    workers = []
+    workers: list[ForkServerProcess] = []
     for _ in range(most):
         waits = (0.0, this.random.uniform(0, 1))
         both = [CONTEXT.Process(target=launch_later, args=(this.plan, this.file, wait)) for wait in waits]

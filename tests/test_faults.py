@@ -93,13 +93,17 @@ def test_a_relaxation_whose_output_was_stored_is_not_run_again(launched, outputs
 @pytest.mark.mongo
 def test_a_relaxation_whose_output_was_stored_by_half_is_run_again(launched, outputs):
     firework, _ = checked_out(launched)
-    job = firework.tasks[0]["job"]
-    outputs.connect()
-    blob = {"@module": "jobflow.core.store", "@class": "JobStore", "store": "data", "blob_uuid": "never written"}
-    outputs.docs_store.update({"uuid": job.uuid, "index": job.index, "output": {"trajectory": blob}})
+    store_half(outputs, firework.tasks[0]["job"])
     query, task = {"fw_id": firework.fw_id}, "spec._tasks.0.job.metadata"
     launched.fireworks.update_one(query, {"$set": {f"{task}.definet_record": {"id": "one"}}})
     assert mend(launched, outputs, dead_after=0, patience=0) == Mended(1, 0, 0)
+
+
+def store_half(outputs, job):
+    """Store an output as a worker leaves it that dies before it has stored what the output refers to."""
+    outputs.connect()
+    blob = {"@module": "jobflow.core.store", "@class": "JobStore", "store": "data", "blob_uuid": "never written"}
+    outputs.docs_store.update({"uuid": job.uuid, "index": job.index, "output": {"trajectory": blob}})
 
 
 def lose(launchpad, times):
@@ -112,9 +116,12 @@ def lose(launchpad, times):
 @pytest.mark.mongo
 def test_what_ends_its_worker_each_time_counts_as_failed(launched, outputs):
     firework = lose(launched, LOST_AT_MOST)
-    module = "spec._tasks.0.job.function.@module"
-    launched.fireworks.update_one({"fw_id": firework.fw_id}, {"$set": {module: "atomate2.ase.jobs"}})
+    job, task = firework.tasks[0]["job"], "spec._tasks.0.job"
+    update = {f"{task}.function.@module": "atomate2.ase.jobs", f"{task}.metadata.definet_record": {"id": "one"}}
+    launched.fireworks.update_one({"fw_id": firework.fw_id}, {"$set": update})
+    store_half(outputs, job)
     assert mend(launched, outputs, dead_after=0, patience=0) == Mended(0, 0, 0, given_up=1)
+    assert outputs.docs_store.count() == 0  # else the job that records the failure would fail to read it
     failed = launched.get_fw_by_id(firework.fw_id)
     assert failed.state == "FIZZLED"
     assert "without a word" in failed.launches[-1].action.stored_data["_exception"]

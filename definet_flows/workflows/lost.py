@@ -78,6 +78,7 @@ def mend(
     for one in torn:
         launchpad._refresh_wf(one)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
     given_up = [one for one in lost if one not in kept and _give_up(launchpad, one)]
+    _drop_half_outputs(launchpad, outputs)
     rerun = [one for one in lost if one not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
     for one in rerun:
         launchpad.rerun_fw(one)
@@ -180,6 +181,16 @@ def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
     )
     launchpad.complete_launch(raw["launches"][-1], FWAction(stored_data={"_exception": reason}), "FIZZLED")
     return True
+
+
+def _drop_half_outputs(launchpad: LaunchPad, outputs: JobStore) -> None:
+    """Drop the half that a failed relaxation stored of its output: whoever records the failure could not read it."""
+    ours = [{f"{_TASK}.metadata.{key}": {"$exists": True}} for key in (RECORD_METADATA, HOST_METADATA)]
+    query = {"state": "FIZZLED", "$or": ours}
+    for raw in launchpad.fireworks.find(query, {"spec._tasks.job.uuid": 1, "spec._tasks.job.index": 1}):
+        job = raw["spec"]["_tasks"][0]["job"]
+        if not _has(outputs, job["uuid"], job["index"]):
+            outputs.docs_store.remove_docs({"uuid": job["uuid"], "index": job["index"]})
 
 
 def _has(outputs: JobStore, uuid: str, index: int) -> bool:

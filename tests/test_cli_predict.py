@@ -10,10 +10,13 @@ import ase.io
 import numpy as np
 import pytest
 from file_helpers import HOST, configurations, moved, poscar_text, read, shuffled, small_checkpoint, structure, write
+from test_registry import model
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
 from definet_flows.defects import build_structure, place
+from definet_flows.stores import open_store
+from definet_flows.stores.registry import register
 
 LATTICE = np.array(HOST.lattice)
 runner = CliRunner()
@@ -59,6 +62,17 @@ def test_predict_tells_what_it_inferred(invoke):
     assert "host: MoS2 4 x 4 x 1 (host and supercell inferred)" in result.output
     assert ase.io.read("out.extxyz").info["verdict"] == "accepted"
     assert json.loads(Path("out.predictions.json").read_text())["structures"][0]["inferred"] == "host and supercell"
+
+
+def test_a_network_that_was_retrained_is_taken_from_the_record_store(checkpoint):
+    defect_file("a.cif")
+    with open_store("campaign.jsonl") as records:
+        register(records, model("sevennet-1"), checkpoint.path.read_bytes())
+    command = ["predict", "a.cif", "-o", "out.extxyz", "--model", "sevennet-1"]
+    result = runner.invoke(app, [*command, "--store", "campaign.jsonl"])
+    assert result.exit_code == 0, result.output
+    assert ase.io.read("out.extxyz").info["verdict"] == "accepted"
+    assert runner.invoke(app, [*command, "--store", "other.jsonl"]).exit_code == 2
 
 
 def test_some_failures_are_exit_code_1(invoke):

@@ -55,6 +55,7 @@ def predict(
     host: _Host = None,
     supercell: _Supercell = None,
     model: options.Model = "definet-2dmd",
+    store: options.Store = None,
     allow_unseen_host: _Unseen = False,
 ) -> None:
     """Pre-relax defect structures: the same atoms in the same order and frame, where DefiNet expects them (Å).
@@ -67,7 +68,7 @@ def predict(
     from definet_flows.model.match import finder_for
     from definet_flows.workflows.weights import checkpoint_of
 
-    checkpoint = checkpoint_of(model, None)
+    checkpoint = checkpoint_of(model, store)
     finder = finder_for(checkpoint.card, host, cell)
     with _bar("files") as tell:
         entries = predict_files(checkpoint, inputs, out, finder, allow_unseen_host=allow_unseen_host, tell=tell)
@@ -92,6 +93,7 @@ def prerelax(
     host: _Host = None,
     supercell: _Supercell = None,
     model: options.Model = "definet-2dmd",
+    store: options.Store = None,
     allow_unseen_host: _Unseen = False,
     write_rejected: Annotated[
         bool, typer.Option("--write-rejected", help="Move also what the gate rejects; by default it is left as it was.")
@@ -109,7 +111,7 @@ def prerelax(
     from definet_flows.model.prerelax import prerelax as run
     from definet_flows.workflows.weights import checkpoint_of
 
-    checkpoint = checkpoint_of(model, None)
+    checkpoint = checkpoint_of(model, store)
     finder = finder_for(checkpoint.card, host, cell)
     with _bar("POSCARs") as tell:
         report = run(

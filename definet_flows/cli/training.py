@@ -120,6 +120,7 @@ def evaluate(
         str, typer.Option(help="train, val or test: the entries in each set's list of that name.")
     ] = "val",
     model: options.Model = "definet-2dmd",
+    store: options.Store = None,
     json_file: options.Json = None,
     figure: Annotated[Path | None, typer.Option(help="Write a PNG of the errors near defects to this file.")] = None,
 ) -> None:
@@ -128,13 +129,13 @@ def evaluate(
     Errors in Å: mean over structures of the mean |component|, and within 3 to 6 Å of a defect. Dummy: nothing moves.
     D.-host: the host's own motion. Additive: the sum of single-defect fields, fitted on the train split.
     """
-    from definet_flows.model.checkpoint import load_checkpoint
     from definet_flows.model.evaluate import draw, table
     from definet_flows.model.evaluate import evaluate as measure
+    from definet_flows.workflows.weights import checkpoint_of
 
     for path in (json_file, figure):
         options.check_writable(path)
-    evaluation = measure(data, split, load_checkpoint(model))
+    evaluation = measure(data, split, checkpoint_of(model, store))
     console.print(table(evaluation))
     if json_file is not None:
         write_whole(json_file, evaluation.model_dump_json(indent=2) + "\n")

@@ -25,7 +25,7 @@ from rich.console import Console
 from definet_flows.defects import Choices, enumerate_configurations, preset
 from definet_flows.hosts import load_structure, make_host
 from definet_flows.model.checkpoint import Checkpoint, load_checkpoint
-from definet_flows.model.finetune import FINE_TUNING, fine_tune
+from definet_flows.model.finetune import fine_tune, fine_tuning
 from definet_flows.model.gate import knows_host
 from definet_flows.schemas import Configuration, Host, RelaxedHost
 from definet_flows.stores import Filter, Records, open_store
@@ -45,8 +45,6 @@ HELD_OUT = 60
 """Held-out configurations, those of the split `test`."""
 
 _CHUNK = 10  # relaxations between two progress lines
-_PASSES = 12_000  # structures that a training sees at least, again and again
-_LEAST_EPOCHS = 40
 
 
 # ------------------------------------------------------------------ what is relaxed
@@ -169,11 +167,10 @@ def retrain(folder: Path, name: str, count: int, seed: int) -> Path:
         raise SystemExit(f"{count} records wanted, {len(usable)} are there: run `labels` on")
     drawn = np.random.default_rng(seed).permutation(len(usable))[:count]
     entries = tuple(usable[k] for k in sorted(drawn))
-    epochs = max(_LEAST_EPOCHS, -(-_PASSES // count))
-    config = FINE_TUNING.model_copy(update={"seed": seed, "epochs": epochs, "learning_rate": 1e-3})
+    config = fine_tuning(sum(entry.split == "train" for entry in entries)).model_copy(update={"seed": seed})
     start = time.process_time()
     fine_tune(parent(name), pair_sets(replace(training, entries=entries)), config, place, name=place.name)
-    print(f"{place.name}: {epochs} epochs, {time.process_time() - start:.0f} s on one core", flush=True)
+    print(f"{place.name}: {config.epochs} epochs, {time.process_time() - start:.0f} s on one core", flush=True)
     return finished
 
 

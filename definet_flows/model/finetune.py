@@ -29,8 +29,10 @@ from definet_flows.model.predict import displacements
 from definet_flows.model.training import TrainConfig, card_of, read_weights, train
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Host, content_hash
 
-FINE_TUNING = TrainConfig(epochs=30, batch=4, per_epoch=400, learning_rate=3e-4, warmup=50, ema=0.99)
-"""Recipe of a fine-tuning; its network is the parent's, whatever it says."""
+SEEN = 12_000
+"""Structures that a fine-tuning sees at least, the same ones again and again."""
+
+LEAST_EPOCHS = 40
 
 PRISTINE_SHARE = 0.05
 """Share of a set's entries to learn from that are the pristine host."""
@@ -39,6 +41,12 @@ ANCHORS = 16
 """Configurations of each host that only the parent learned, whose outputs by the parent are replayed."""
 
 _ANCHOR_CELL = 12.0  # Å; shortest distance of images in the cells of these
+
+
+def fine_tuning(entries: int) -> TrainConfig:
+    """Return the recipe for so many entries to learn from; its network is the parent's, whatever it says."""
+    epochs = max(LEAST_EPOCHS, -(-SEEN // max(1, entries)))
+    return TrainConfig(epochs=epochs, batch=4, per_epoch=400, learning_rate=1e-3, warmup=50, ema=0.99)
 
 
 def fine_tune(

@@ -308,21 +308,22 @@ def _train(plan: _Plan, parent: Checkpoint | None, config: RetrainConfig) -> Che
     finished = folder / "model.safetensors"
     if finished.is_file():
         return load_checkpoint(finished)
-    return fine_tune(parent, pair_sets(plan.training), _recipe(parent, config), folder, name=name, claims=plan.claims)
+    recipe = _recipe(plan.training, parent, config)
+    return fine_tune(parent, pair_sets(plan.training), recipe, folder, name=name, claims=plan.claims)
 
 
 def _registry_id(training: TrainingSet, parent: Checkpoint | None, config: RetrainConfig) -> str:
     """Return a name that the same training has again: engine, and hash of data, parent and recipe."""
-    recipe = _recipe(parent, config).model_dump(mode="json")
+    recipe = _recipe(training, parent, config).model_dump(mode="json")
     digest = content_hash("model", training.data_hash, parent.sha256 if parent else None, recipe)
     return f"{training.engine}-{digest[:8]}"
 
 
-def _recipe(parent: Checkpoint | None, config: RetrainConfig) -> TrainConfig:
-    from definet_flows.model.finetune import FINE_TUNING  # noqa: PLC0415 - torch
+def _recipe(training: TrainingSet, parent: Checkpoint | None, config: RetrainConfig) -> TrainConfig:
+    from definet_flows.model.finetune import fine_tuning  # noqa: PLC0415 - torch
     from definet_flows.model.recipes import read_recipe  # noqa: PLC0415
 
-    start = read_recipe("shipped") if parent is None else FINE_TUNING
+    start = read_recipe("shipped") if parent is None else fine_tuning(len(training.of_split("train")))
     return type(start).model_validate({**start.model_dump(), **config.recipe})
 
 

@@ -28,3 +28,21 @@ def log(event: str, **said: Any) -> None:  # noqa: ANN401 - any JSON
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a log."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Tail:
+    """What is appended to a log from now on; a line is parsed once, however often one asks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset = path, path.stat().st_size if path.exists() else 0
+        self.lines: list[dict[str, Any]] = []
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all lines so far."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                new = file.read()
+            self.offset += len(new)
+            self.lines += [json.loads(line) for line in new.splitlines()]
+        return self.lines

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine_log import read_log
+from engine_log import Tail
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -59,13 +59,13 @@ class Round:
         self.random = random.Random(f"{fault} {seed}")  # noqa: S311 - instants, not secrets
         self.launchpad: LaunchPad = place.launchpad()
         self.file = str(place.folder / "my_launchpad.yaml")
-        self.first = len(read_log(place.log))
+        self.tail = Tail(place.log)
         self.plan = make_campaign(place.folder, fault, seed)
         self.numbers = itertools.count()
 
     def log(self) -> list[dict[str, Any]]:
         """Return what the log says since the round began."""
-        return read_log(self.place.log)[self.first :]
+        return self.tail.read()
 
     def worker(self, folder: Path | None = None, raising: int | None = None) -> ForkServerProcess:
         """Start a worker in a folder of its own."""

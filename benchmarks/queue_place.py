@@ -46,7 +46,7 @@ class Server:
         command = [self.executable, "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--storage-path", str(self.folder / "data"), "--log-level", "WARNING", *self.options]
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
         end = time.monotonic() + 120
         with MongoClient[dict[str, Any]]("127.0.0.1", self.port, serverSelectionTimeoutMS=500) as client:
             while True:

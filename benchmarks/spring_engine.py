@@ -7,6 +7,7 @@ documents and trajectories are those of any ASE engine. Each relaxation that beg
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ _STIFFNESS = 50.0  # eV/Å², less than the 70 that BFGS assumes: a few steps
 def record_at_work() -> dict[str, Any]:
     """Return the record, as it was begun, that the job at work relaxes for; empty for a host."""
     metadata = CURRENT_JOB.job.metadata if CURRENT_JOB.job is not None else {}
-    return dict(metadata.get(RECORD_METADATA, {}))
+    return dict(json.loads(metadata[RECORD_METADATA]["document"])) if RECORD_METADATA in metadata else {}
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from flow_helpers import CU, FailsWithNickel, documents, engine, run, stored
 from jobflow import JobStore
@@ -123,6 +125,7 @@ def test_a_job_carries_no_store(maker, jobs):
     run(maker.make(CU), jobs)
     carried = [doc["metadata"] for doc in jobs.query() if "definet_record" in doc["metadata"]]
     assert len(carried) == 4
-    assert {key for metadata in carried for key in metadata["definet_record"]} >= {"id", "sites", "configuration"}
+    records = [json.loads(metadata["definet_record"]["document"]) for metadata in carried]
+    assert {key for record in records for key in record} >= {"id", "sites", "configuration"}
     assert isinstance(jobs, JobStore)
     assert JournalStore.__name__ not in str(carried)

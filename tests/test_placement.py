@@ -42,6 +42,7 @@ def test_jobs_made_by_jobs_have_their_categories_and_survive_failed_parents(make
     assert categories(made) == {"EMT": "cpu", "record": "light", **join}
     assert {job.config.pass_manager_config for job, _ in made.iterflow()} == {False}
     specs = {firework.name.split()[0]: firework.spec for firework in flow_to_workflow(made).fws}
+    assert job.config.manager_config["_priority"] < specs["EMT"]["_priority"] < specs["record"]["_priority"]
     assert specs["record"]["_allow_fizzled_parents"]
     assert {spec["configuration_id"] for spec in specs.values()} == {job.metadata["configuration_id"]}
 

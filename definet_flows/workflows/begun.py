@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_document
-from definet_flows.schemas import SCHEMA_VERSION, Frozen, Host, HostNote, Provenance, RelaxedHost
+from definet_flows.schemas import SCHEMA_VERSION, DefectRecord, Frozen, Host, HostNote, Provenance, RelaxedHost, dump
+from definet_flows.stores.versions import parse
 from definet_flows.workflows.arms import place_rows
 from definet_flows.workflows.provenance import local_folder, location, now
 
@@ -16,10 +18,23 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 RECORD_METADATA = "definet_record"
-"""Key under which the job of a relaxation carries its record, as it was before it ran."""
+"""Key under which the job of a relaxation carries its record, as it was before it ran: see `carry`."""
 
 HOST_METADATA = "definet_host"
 """Key under which the job that relaxes a pristine host carries a BegunHost."""
+
+
+def carry(record: DefectRecord) -> dict[str, str]:
+    """Return what the metadata of a relaxation's job hold of its record.
+
+    The record itself is text: FireWorks and its database walk through every number of a document dozens of times.
+    """
+    return {"id": record.id, "start": record.start, "document": json.dumps(dump(record), separators=(",", ":"))}
+
+
+def carried(metadata: Mapping[str, Any]) -> DefectRecord:
+    """Return the record that the metadata of a relaxation's job hold."""
+    return parse(json.loads(metadata[RECORD_METADATA]["document"]), DefectRecord)
 
 
 class BegunHost(Frozen):

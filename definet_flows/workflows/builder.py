@@ -14,7 +14,7 @@ from definet_flows.schemas import DefectRecord, Pair, RelaxedHost
 from definet_flows.stores import update_pairs
 from definet_flows.stores.versions import parse
 from definet_flows.workflows.arms import finished
-from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost
+from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carried
 from definet_flows.workflows.local import JOBS, configured_store, journal_store, run_folders
 from definet_flows.workflows.provenance import from_local
 
@@ -107,7 +107,7 @@ class RecordBuilder(Builder):
     def _carried(self, uuid: str) -> DefectRecord:
         key = f"metadata.{RECORD_METADATA}"
         job = next(self.jobs.query({"uuid": uuid, key: {"$exists": True}}, [key], sort={"index": -1}))
-        return parse(job["metadata"][RECORD_METADATA], DefectRecord)
+        return carried(job["metadata"])
 
     def process_item(self, item: Begun) -> DefectRecord | RelaxedHost | None:
         """Return what the flow would have recorded; None if there is nothing new to say."""

@@ -13,11 +13,11 @@ from jobflow import Flow, Job, OnMissing, Response, job
 
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
-from definet_flows.schemas import Provenance, RelaxedHost, Supercell, dump
+from definet_flows.schemas import Provenance, RelaxedHost, Supercell
 from definet_flows.stores import Filter, open_store, savings, update_pairs
 from definet_flows.stores.claims import claim
 from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished
-from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost
+from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry
 from definet_flows.workflows.claims import may_begin, owned, owner
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.prediction import complete, prediction_of
@@ -200,7 +200,7 @@ def _joined(
     if len(arms) == 1:
         record = arms[0][0].metadata[RECORD_METADATA]
         told = _told(record["id"], record["start"], "running", reused=False)
-        return Response(output=[*known, told], detour=Flow(arms[0]))
+        return Response(output=[*known, told], detour=Flow(list(arms[0])))
     jobs: list[Job | Flow] = [job for arm in arms for job in arm]
     return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in arms]))
 
@@ -220,7 +220,7 @@ def _relaxation(case: Case, start: Start, earlier: DefectRecord | None, store: s
 def _recorded(arm: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
     """Return the job of one arm and the one that completes its record."""
     arm.append_name(f" {record.name} {record.start}")
-    arm.update_metadata({RECORD_METADATA: dump(record)}, dynamic=False)
+    arm.update_metadata({RECORD_METADATA: carry(record)}, dynamic=False)
     recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store))
     recording.name = f"record {record.name} {record.start}"
     return arm, recording

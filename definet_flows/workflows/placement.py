@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from jobflow import Flow, Job
 
-Kind = Literal["predict", "relax", "light"]
+Kind = Literal["predict", "relax", "record", "light"]
+"""`record` is the bookkeeping after a relaxation; it runs where `light` does."""
+
+_FIRST: dict[Kind, int] = {"predict": 1, "relax": 2, "record": 3}
+"""FireWorks' priorities: what is begun is ended first. Each query for work reads all that is ready, and what relaxes
+holds its structure: a campaign that prepared all its relaxations before the first would slow down as it grows."""
 
 _PREDICT: tuple[Callable[..., Job], ...] = (jobs.predict_batch, retrain.retrain_network)
 _LIGHT: tuple[Callable[..., Job], ...] = (
@@ -73,12 +78,16 @@ class Placement(Frozen):
     @property
     def fireworks(self) -> dict[Kind, dict[str, Any]]:
         """The manager_config of each kind in FireWorks."""
-        return {"predict": self.predict.fireworks, "relax": self.relax.fireworks, "light": self.light.fireworks}
+        return {kind: {**place.fireworks, "_priority": _FIRST.get(kind, 0)} for kind, place in self._kinds.items()}
 
     @property
     def remote(self) -> dict[Kind, dict[str, Any]]:
         """The manager_config of each kind in jobflow-remote."""
-        return {"predict": self.predict.remote, "relax": self.relax.remote, "light": self.light.remote}
+        return {kind: place.remote for kind, place in self._kinds.items()}
+
+    @property
+    def _kinds(self) -> dict[Kind, Place]:
+        return {"predict": self.predict, "relax": self.relax, "record": self.light, "light": self.light}
 
 
 DEFAULT_PLACEMENT = Placement()
@@ -122,7 +131,7 @@ def place(flow: Flow | Job, configs: Mapping[Kind, Mapping[str, Any]]) -> None:
     """
     _give(flow, configs["relax"], None, dynamic=True)
     for function in _LIGHT_CHILDREN:
-        _give(flow, configs["light"], function, dynamic=True)
+        _give(flow, configs["record"], function, dynamic=True)
     for function in _LIGHT:
         _give(flow, configs["light"], function, dynamic=False)
     for function in _PREDICT:

@@ -12,8 +12,10 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
+from yaml import MarkedYAMLError, YAMLError
 
 from definet_flows.errors import InputError
 
@@ -52,8 +54,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment first, then the file that DEFINET_FLOWS_CONFIG names or ~/.definet_flows.yaml."""
         del dotenv_settings, file_secret_settings
-        path = Path(os.environ.get(f"{_PREFIX}CONFIG", _DEFAULT_FILE)).expanduser()
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_file())
 
 
 def load_settings() -> Settings:
@@ -62,7 +63,7 @@ def load_settings() -> Settings:
     Raises
     ------
     InputError
-        If the file holds an unknown key or a value of the wrong type.
+        If the file cannot be read, or holds an unknown key or a value of the wrong type.
     """
     try:
         return Settings()
@@ -71,3 +72,13 @@ def load_settings() -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         msg = f"settings: {key}: {first['msg']} (see ~/.definet_flows.yaml and {_PREFIX}* variables)"
         raise InputError(msg) from None
+    except (YAMLError, SettingsError, OSError, TypeError, ValueError) as error:
+        # Only the kind and the place of the error are told: there may be a password beside it.
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        line = f", line {mark.line + 1}" if mark else ""
+        msg = f"settings: {_file()}{line} or a {_PREFIX}* variable cannot be read ({type(error).__name__}): mend it"
+        raise InputError(msg) from None
+
+
+def _file() -> Path:
+    return Path(os.environ.get(f"{_PREFIX}CONFIG", _DEFAULT_FILE)).expanduser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,56 @@ def test_unreachable_server_tells_no_password(command):
     }
     Path("settings.yaml").write_text(json.dumps({"record_stores": {"gone": gone}}))
     assert "s3cret" not in refused(*command, "--store", "gone", saying="'gone' is not reachable")
+
+
+@pytest.mark.parametrize(
+    ("spec", "saying"),
+    [
+        ({"host": "127.0.0.1", "username": "me", "password": 53707}, "TypeError while connecting"),
+        ({"host": "127.0.0.1", "port": "53707"}, "TypeError while connecting"),
+        ({"uri": "mongodb://me:x5370/7@127.0.0.1:1/db"}, "ValueError while connecting"),
+        ({"uri": "mongo://me:53707@127.0.0.1/db"}, "with its settings"),
+        ({"passwort": "53707"}, "TypeError while building it"),
+        ({"mongoclient_kwargs": {"silly": "53707"}}, "with its settings"),
+    ],
+)
+def test_wrong_settings_of_a_store_are_not_quoted(spec, saying):
+    mongo = {"@module": "maggma.stores", "@class": "MongoStore", "database": "db", "collection_name": "c"}
+    Path("settings.yaml").write_text(json.dumps({"record_stores": {"wrong": mongo | spec}}))
+    told = refused("savings", "--store", "wrong", saying="record store 'wrong'")
+    assert re.search(saying, told)
+    assert "5370" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "saying"), [("record_store: [53707\n", "line 2"), ("- 53707\n", "settings"), ("53707\n", "settings")]
+)
+def test_settings_that_cannot_be_read(text, saying):
+    Path("settings.yaml").write_text(text)
+    told = refused("savings", saying=saying)
+    assert "settings" in told
+    assert "53707" not in told
+
+
+def test_nothing_finished_to_export():
+    with open_store("r.jsonl") as records:
+        records.put(record(status="running"))
+    refused("export", "o.extxyz", "--store", "r.jsonl", saying="a finished end that this format takes: nothing written")
+
+
+@pytest.mark.parametrize("command", ["records", "savings"])
+def test_what_no_weights_were_asked_about_is_a_group_too(campaign, command):
+    told = json.loads(call(command, "--store", campaign, "--by", "weights", "--json").stdout)["by"]
+    assert list(told) == ["a" * 64, "none"]
+    assert [(group["failed"], group["running"]) for group in told.values()] == [(0, 0), (1, 1)]
+    if command == "records":
+        assert sum(group["relaxations"] for group in told.values()) == 7
+
+
+@pytest.mark.parametrize("command", ["records", "savings"])
+def test_no_number_is_cut_in_a_narrow_terminal(campaign, command, monkeypatch):
+    monkeypatch.setattr("definet_flows.cli.records.console.width", 80, raising=False)
+    assert "…" not in call(command, "--store", campaign, "--by", "name").stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -16,7 +16,7 @@ from maggma.core import Store
 from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder
 from pymongo import ReplaceOne
-from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
@@ -121,10 +121,14 @@ class Records:
             with self._errors():
                 store.connect()
                 store.query_one({"id": ""}, ["id"])  # nothing matches, but the question must be allowed
-        except InputError:
+        except Exception as error:
             if isinstance(store, MongoStore) and store._coll is not None:  # noqa: SLF001 - close() needs one
                 self.close()
-            raise
+            if isinstance(error, InputError):
+                raise
+            # A driver's complaint about a setting of the wrong type may quote it: a password is among them.
+            msg = f"record store {name!r}: {type(error).__name__} while connecting: mend its settings (types, uri)"
+            raise InputError(msg) from None
 
     def __repr__(self) -> str:
         return f"Records({self.name!r})"
@@ -343,6 +347,8 @@ def _reason(error: PyMongoError | OSError) -> str:
         return "refuses this user: check credentials and role in the settings"
     if isinstance(error, OperationFailure):
         return f"failed with MongoDB's error code {min(codes)}: look it up in the server's log"
+    if isinstance(error, ConfigurationError):
+        return f"cannot be opened with its settings ({type(error).__name__}): check the uri and the options"
     return f"is not reachable ({type(error).__name__}): check host, port and network"
 
 

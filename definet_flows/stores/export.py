@@ -129,7 +129,7 @@ def refuse_nothing(count: int) -> None:
         If the count is zero.
     """
     if not count:
-        msg = "no record matches: nothing written; the store is empty or the filters exclude everything in it"
+        msg = "no relaxation that matches has a finished end that this format takes: nothing written"
         raise InputError(msg)
 
 

@@ -58,6 +58,7 @@ class Round:
         self.fault, self.seed, self.place, self.server = fault, seed, place, server
         self.random = random.Random(f"{fault} {seed}")  # noqa: S311 - instants, not secrets
         self.launchpad: LaunchPad = place.launchpad()
+        self.launchpad.reset(None, require_password=False, max_reset_wo_password=10**6)  # of the rounds before
         self.file = str(place.folder / "my_launchpad.yaml")
         self.tail = Tail(place.log)
         self.plan = make_campaign(place.folder, fault, seed)

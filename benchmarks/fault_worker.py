@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from engine_log import log
-from fireworks import FWorker, LaunchPad
+from fireworks import LaunchPad
 from fireworks.core.rocket_launcher import rapidfire
 from jobflow.managers.fireworks import JobFiretask
-from queue_place import EVERYTHING
+from queue_place import Worker
 from spring_engine import SpringRelaxMaker
 
 import definet_flows.model.predict  # noqa: F401 - torch, before anything is forked
@@ -62,7 +62,7 @@ def work(folder: str, launchpad: str, raising: int | None = None) -> None:
     setattr(JobFiretask, "run_task", _told)  # noqa: B010 - mypy
     if raising is not None:
         vars(jobs_module)["complete"] = _raising(raising)
-    rapidfire(LaunchPad.from_file(launchpad), FWorker("all", EVERYTHING), sleep_time=1, strm_lvl="WARNING")
+    rapidfire(LaunchPad.from_file(launchpad), Worker(), sleep_time=1, strm_lvl="WARNING")
     sys.exit(0)
 
 

@@ -4,8 +4,9 @@
     python benchmarks/scale.py FOLDER --sizes 100 200 5933   # the whole low-density campaign on 8 x 8 MoS2
 
 Each size is a campaign in a database of its own (SecantusDB on a socket, found as in the tests), control fraction 5 %,
-run by two `rlaunch rapidfire` workers. The engine is `spring_engine.py`. Prints a table; what is finished is kept in
-FOLDER and not run again, a campaign that was interrupted goes on and its cost so far counts.
+run by two workers (`rlaunch rapidfire`, but for one query: see `queue_place.Worker`). The engine is `spring_engine.py`.
+Prints a table; what is finished is kept in FOLDER and not run again, a campaign that was interrupted goes on and its
+cost so far counts. FOLDER may be in memory (/dev/shm).
 
 Columns: largest document of any collection; seconds to enumerate and to insert; per configuration, what the two workers
 took together, all but the engine's own seconds: elapsed (on a busy machine it holds the waiting for a processor), and

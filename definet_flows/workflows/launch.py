@@ -29,6 +29,9 @@ __all__ = ["Launched", "Plan", "launch_fireworks", "make_plan"]
 ALIVE = ("WAITING", "READY", "RESERVED", "RUNNING", "PAUSED")
 """States of Fireworks that are yet to end."""
 
+_NEXT = [("state", 1), ("spec._category", 1), ("spec._priority", -1), ("created_on", 1)]
+"""What a worker asks for: FireWorks' own index has no category, so a worker would read all that is ready for others."""
+
 _HOST, _CAMPAIGN = f"{KEY}_host", f"{KEY}_campaign"  # in the spec of what launches the rest
 
 
@@ -91,6 +94,7 @@ def _require_initialised(launchpad: LaunchPad) -> None:
         raise InputError(msg)
     for field in (KEY, _HOST):
         launchpad.fireworks.create_index(f"spec.{field}", sparse=True)
+    launchpad.fireworks.create_index(_NEXT)
     _index_outputs()
 
 

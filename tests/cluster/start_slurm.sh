@@ -2,7 +2,7 @@
 # A Slurm of one node on this machine, from Debian's packages: partitions cpu and gpu (one GPU that is only counted).
 #
 #     sudo tests/cluster/start_slurm.sh FOLDER     # logs and state in FOLDER
-#     tests/cluster/run_slurm.py FOLDER            # drives it
+#     python tests/cluster/run_slurm.py FOLDER     # drives it, with SECANTUS_BIN set (see CONTRIBUTING.md)
 #     sudo tests/cluster/start_slurm.sh FOLDER stop
 #
 # For a machine or container of your own: it writes /etc/slurm/slurm.conf and /etc/slurm/gres.conf.
@@ -21,6 +21,10 @@ if ! command -v slurmctld >/dev/null || ! command -v munged >/dev/null; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge
 fi
+
+# what the packages started, where there is a systemd
+if [ -d /run/systemd/system ]; then systemctl stop slurmd slurmctld munge || true; fi
+[ -f /etc/munge/munge.key ] || mungekey --create
 
 name=$(hostname -s)
 memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.8)}' /proc/meminfo)

@@ -9,7 +9,7 @@ from definet_flows.errors import InputError
 from definet_flows.ledger import read_document
 from definet_flows.schemas import SCHEMA_VERSION, DefectRecord, Frozen, Host, HostNote, Provenance, RelaxedHost, dump
 from definet_flows.stores.versions import parse
-from definet_flows.workflows.arms import place_rows
+from definet_flows.workflows.ends import place_rows
 from definet_flows.workflows.provenance import local_folder, location, now
 
 if TYPE_CHECKING:

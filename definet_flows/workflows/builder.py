@@ -13,8 +13,8 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import DefectRecord, Pair, RelaxedHost
 from definet_flows.stores import update_pairs
 from definet_flows.stores.versions import parse
-from definet_flows.workflows.arms import finished
 from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carried
+from definet_flows.workflows.ends import finished
 from definet_flows.workflows.local import JOBS, configured_store, journal_store, run_folders
 from definet_flows.workflows.provenance import from_local
 

@@ -23,7 +23,7 @@ from definet_flows.schemas import (
     SiteMap,
     content_hash,
 )
-from definet_flows.workflows.arms import completed
+from definet_flows.workflows.ends import completed
 from definet_flows.workflows.provenance import location
 from definet_flows.workflows.vasp_run import folder_name
 

@@ -16,9 +16,10 @@ from definet_flows.hosts import to_structure
 from definet_flows.schemas import Provenance, RelaxedHost, Supercell
 from definet_flows.stores import Filter, open_store, savings, update_pairs
 from definet_flows.stores.claims import claim
-from definet_flows.workflows.arms import Case, Pristine, arms_hash, finished
+from definet_flows.workflows.arms import Case, Pristine, arms_hash
 from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry
 from definet_flows.workflows.claims import may_begin, owned, owner
+from definet_flows.workflows.ends import finished
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.prediction import complete, prediction_of
 from definet_flows.workflows.provenance import now, versions

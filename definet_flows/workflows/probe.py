@@ -12,7 +12,7 @@ from definet_flows.ledger import read_document
 from definet_flows.schemas import DefectRecord, Probe
 from definet_flows.stores import Filter, Records, open_store
 from definet_flows.stores.pairs import SAME_DISTANCE, SAME_ENERGY, end_distance
-from definet_flows.workflows.arms import relaxed_rows
+from definet_flows.workflows.ends import relaxed_rows
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.jobs import survive_parents
 from definet_flows.workflows.provenance import local_folder

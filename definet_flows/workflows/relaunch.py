@@ -17,7 +17,7 @@ from monty.serialization import dumpfn
 from definet_flows.errors import InputError
 from definet_flows.ledger import Outcome, read_relaxation
 from definet_flows.stores import open_store
-from definet_flows.workflows.arms import completed
+from definet_flows.workflows.ends import completed
 from definet_flows.workflows.provenance import now
 from definet_flows.workflows.vasp_inputs import CONTINUED, site_order
 from definet_flows.workflows.vasp_run import RECORD_FILE, folder_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import chdir
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from atomate2.vasp.jobs.base import BaseVaspMaker
 from custodian.custodian import CustodianError
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from definet_flows.workflows.vasp import VaspDefectSetGenerator
-
 _STATIC = {"NSW": 0, "IBRION": -1}
+
+
+class MomentInputs(Protocol):
+    """An input set whose total starting moment can be chosen."""
+
+    total_moment: float | None
+    n_electrons: float
+    user_incar_settings: dict[str, Any]
+
+    def get_input_set(self, structure: Structure) -> object:
+        """Prepare the inputs of one structure."""
 
 
 def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[float]) -> None:
@@ -47,8 +56,8 @@ def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[fl
     _generator(maker).total_moment = min(known, key=lambda total: known[total])
 
 
-def _generator(maker: BaseVaspMaker) -> VaspDefectSetGenerator:
-    return cast("VaspDefectSetGenerator", maker.input_set_generator)  # the Maker with `spin_trials` has looked
+def _generator(maker: BaseVaspMaker) -> MomentInputs:
+    return cast("MomentInputs", maker.input_set_generator)  # the Maker with `spin_trials` has looked
 
 
 def _energy(maker: BaseVaspMaker, structure: Structure, total: float) -> float | None:

@@ -251,3 +251,20 @@ def test_light_and_dark_by_the_system_and_by_the_button(page: Page) -> None:
     assert page.run(ground) == light
     page.open()  # the button's choice is of the moment
     assert page.run(ground) == dark
+
+
+def test_nothing_is_wider_than_a_phone(page: Page) -> None:
+    device = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    try:
+        page.open()
+        page.draw_all()
+        assert page.run("return document.documentElement.scrollWidth") == 390
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_lone_model_version_stands_between_days(page: Page) -> None:
+    page.draw_all()
+    ends = page.run("return document.querySelector('#chart-versions').layout.xaxis.range.map((x) => Date.parse(x))")
+    assert ends[1] - ends[0] >= 2 * 24 * 3600 * 1000

@@ -63,6 +63,8 @@ class Chart:
     """The y axis is a share"""
     diagonal: bool = False
     """Equal scales and the line y = x"""
+    times: bool = False
+    """The x axis is a time, UTC"""
 
     @property
     def empty(self) -> bool:

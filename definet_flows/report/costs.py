@@ -148,9 +148,10 @@ def _versions(versions: Sequence[Version]) -> Chart:
         title="Model versions over time",
         caption="Ionic saving of each set of weights, 95 % bootstrap interval, at the time its first relaxation "
         f"finished (UTC). Versions may have been asked about different configurations.{without}",
-        x="first relaxation",
+        x="first relaxation (UTC)",
         y="ionic steps saved",
         percent=True,
+        times=True,
         series=(Points(points.name, "predicted", points.x, points.y, labels, interval=points.interval),)
         if known
         else (),

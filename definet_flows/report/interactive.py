@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ def figure_json(chart: Chart) -> dict[str, Any]:
         showlegend=len(chart.series) > 1,
         boxmode="group",
         margin={"l": 64, "r": 40, "t": 12, "b": 56},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "itemsizing": "constant"},
         hovermode="closest",
         modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)"},
         xaxis={"title": {"text": chart.x, "standoff": 12, "font": {"size": 14}}},
@@ -34,13 +35,15 @@ def figure_json(chart: Chart) -> dict[str, Any]:
     if any(isinstance(one, Boxes) for one in chart.series):
         figure.update_xaxes(type="category")
     if chart.log:
-        figure.update_yaxes(type="log", dtick=1)
+        figure.update_yaxes(type="log", dtick=1, exponentformat="none")
     elif not chart.diagonal:
         figure.update_yaxes(rangemode="tozero")
     if chart.percent:
         figure.update_yaxes(tickformat=".0%")
     if chart.diagonal and chart.series:
         _add_diagonal(figure, chart)
+    if chart.times and chart.series:
+        _show_days(figure, chart)
     result: dict[str, Any] = json.loads(figure.to_json())
     return {"data": result["data"], "layout": result["layout"]}
 
@@ -87,4 +90,12 @@ def _add_diagonal(figure: go.Figure, chart: Chart) -> None:
     figure.add_shape(
         type="line", x0=low, y0=low, x1=high, y1=high, line={"color": COLORS["neutral"], "dash": "dash", "width": 1}
     )
-    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    figure.update_xaxes(constrain="domain")
+    figure.update_yaxes(scaleanchor="x", scaleratio=1, constrain="domain")
+
+
+def _show_days(figure: go.Figure, chart: Chart) -> None:
+    """Show at least a day on either side: about a lone point plotly would show milliseconds."""
+    times = sorted(datetime.fromisoformat(str(x)) for one in chart.series if isinstance(one, Points) for x in one.x)
+    margin = max(timedelta(days=1), 0.1 * (times[-1] - times[0]))
+    figure.update_xaxes(type="date", range=[times[0] - margin, times[-1] + margin])

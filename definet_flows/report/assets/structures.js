@@ -71,7 +71,7 @@
     }
     if (on("vacancies")) {
       const color = Theme.color("vacancy");
-      for (const row of near.filter((one) => overlay.markers[one] === VACANCY)) viewer.addSphere({ center: point(overlay.unrelaxed[row]), radius: 0.75, color, opacity: 0.35 });
+      for (const row of near.filter((one) => overlay.markers[one] === VACANCY)) viewer.addSphere({ center: point(overlay.unrelaxed[row]), radius: 0.75, color, opacity: 0.45 });
     }
     labels(overlay, near);
     viewer.render();
@@ -80,7 +80,7 @@
     viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
     viewer.zoomTo();
     viewer.rotate(-60, "x");
-    viewer.zoom(1.35);
+    if (box.clientWidth > box.clientHeight) viewer.zoom(1.35); // there is room
     viewer.render();
   }
   function show(index) {

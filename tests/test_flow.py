@@ -20,7 +20,7 @@ from definet_flows.ledger import Outcome, read_document
 from definet_flows.model.checkpoint import load_checkpoint
 from definet_flows.model.predict import predict
 from definet_flows.schemas import Gate, Ledger, Prediction
-from definet_flows.workflows import arms
+from definet_flows.workflows import ends
 from definet_flows.workflows.arms import Case, Pristine
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.flow import choose_controls
@@ -263,15 +263,15 @@ def test_rows_survive_an_engine_that_groups_species(monkeypatch):
     outcome = Outcome(
         structure=end, ledger=Ledger(ionic_steps=1, converged=True, force_criterion=1), trajectory_length=1
     )
-    monkeypatch.setattr(arms, "read_document", lambda *_: outcome)
-    done = arms.finished(record, {"dir_name": "node7:/scratch/run"})
+    monkeypatch.setattr(ends, "read_document", lambda *_: outcome)
+    done = ends.finished(record, {"dir_name": "node7:/scratch/run"})
     expected = one.predicted.copy()
     expected[1] = one.unrelaxed[1]
     np.testing.assert_allclose(done.sites.relaxed, expected, atol=1e-9)
     assert (done.status, done.provenance.hostname, done.provenance.directory) == ("done", "node7", "/scratch/run")
     shuffled = Structure.from_sites(end[::-1])
-    monkeypatch.setattr(arms, "read_document", lambda *_: Outcome(shuffled, outcome.ledger, 1))
-    failed = arms.finished(record, {})
+    monkeypatch.setattr(ends, "read_document", lambda *_: Outcome(shuffled, outcome.ledger, 1))
+    failed = ends.finished(record, {})
     assert (failed.status, failed.sites.relaxed, failed.ledger) == ("failed", None, outcome.ledger)
     assert "in its own order" in failed.error
 

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fireworks import FWAction, FWorker
 from flow_helpers import CU
 from jobflow import JobStore
-from maggma.stores import MemoryStore
+from maggma.stores import MemoryStore, MongoStore
 from mongo_server import find_executable
+from typer.testing import CliRunner
 
+from definet_flows.cli import app
 from definet_flows.errors import InputError
 from definet_flows.workflows.forcefield import PotentialRelaxMaker
 from definet_flows.workflows.launch import launch_fireworks, make_plan
@@ -201,3 +204,17 @@ def test_retry_mends_the_queue(queue, launched):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1 lost or failed jobs run again, 0 had stored their output")
     assert launched.get_fw_by_id(firework.fw_id).state == "READY"
+
+
+UNREACHABLE = "host: 127.0.0.1\nport: 1\nmongoclient_kwargs: {serverSelectionTimeoutMS: 100}"
+
+
+@pytest.mark.parametrize("content", ["[ : ", "- a list", UNREACHABLE])
+def test_a_launchpad_that_cannot_be_used_is_said_in_one_line(content, tmp_path, monkeypatch):
+    (tmp_path / "pad.yaml").write_text(content)
+    shared = SimpleNamespace(JOB_STORE=JobStore(MongoStore("nowhere", "outputs")))
+    monkeypatch.setattr("jobflow.SETTINGS", shared)
+    done = CliRunner().invoke(app, ["retry", "--launchpad", str(tmp_path / "pad.yaml"), "--engine", "sevennet"])
+    assert done.exit_code == 2
+    assert "LaunchPad" in done.output
+    assert done.output.strip().count("\n") == 0

@@ -93,8 +93,11 @@ def open_launchpad(path: Path | None) -> LaunchPad:
     """Return the LaunchPad of a file, or of the one that FireWorks finds."""
     from fireworks import LaunchPad
     from fireworks.fw_config import LAUNCHPAD_LOC
+    from fireworks.utilities.exceptions import FWSerializationError
     from jobflow import SETTINGS
     from maggma.stores import MemoryStore
+    from pymongo.errors import PyMongoError
+    from ruamel.yaml.error import YAMLError
 
     found = path or LAUNCHPAD_LOC
     if found is None or not Path(found).is_file():
@@ -106,7 +109,11 @@ def open_launchpad(path: Path | None) -> LaunchPad:
     if isinstance(docs, MemoryStore):
         msg = "jobflow has no JobStore that several machines can share: name one in ~/.jobflow.yaml"
         raise InputError(msg)
-    return LaunchPad.from_file(str(found))
+    try:
+        return LaunchPad.from_file(str(found))
+    except (YAMLError, FWSerializationError, PyMongoError, TypeError, ValueError, KeyError) as error:
+        msg = f"{found} describes no LaunchPad ({type(error).__name__}): see examples/cluster/my_launchpad.yaml"
+        raise InputError(msg) from None
 
 
 def _tell(launched: Launched, to: str) -> None:

@@ -27,7 +27,11 @@ def retry(
     ] = False,
     killed: Annotated[
         Path | None,
-        typer.Option(help="Tree of job folders in which nothing runs any more: records left running there, too."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Tree of job folders in which nothing runs any more: records left running there, too.",
+        ),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
@@ -37,7 +41,7 @@ def retry(
         typer.Option(help="my_launchpad.yaml: find lost runs in FireWorks and mend them, add retries there."),
     ] = None,
     dead_after: Annotated[
-        float, typer.Option(help="With --launchpad: seconds without a sign of life after which a run is lost.")
+        float, typer.Option(min=0, help="With --launchpad: seconds without a sign of life after which a run is lost.")
     ] = 14400.0,
     placement: options.Placement = None,
 ) -> None:

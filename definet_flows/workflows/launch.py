@@ -12,10 +12,10 @@ from jobflow import SETTINGS, Flow
 from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder, jsanitize
-from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
 from definet_flows.workflows.launch_lock import sole_launch
+from definet_flows.workflows.lost import usable_launchpad
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement, place
 from definet_flows.workflows.plan import KEY, Launched, Plan, enlist, make_plan, missing_flows, summary
 
@@ -68,7 +68,7 @@ def launch_fireworks(
         If the LaunchPad cannot be used or was never initialised, or the relaxation of the host failed in it or is
         another campaign's.
     """
-    try:
+    with usable_launchpad():
         _require_initialised(launchpad)
         with sole_launch(plan.maker.store) as still_alone:
             standing, waiting = enlist(plan, "fireworks"), _waiting(launchpad, plan)
@@ -82,9 +82,6 @@ def launch_fireworks(
                 still_alone()
                 added.append(_add(launchpad, made))
                 tell(len(part.ids))
-    except PyMongoError as error:
-        msg = f"the LaunchPad is not usable ({type(error).__name__}): check host, user and role in my_launchpad.yaml"
-        raise InputError(msg) from None
     return summary(plan, standing.progress, waiting, added)
 
 

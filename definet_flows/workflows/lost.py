@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FWAction
 from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore, MongoStore
+from pymongo.errors import PyMongoError
 
+from definet_flows.errors import InputError
 from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA
 from definet_flows.workflows.jobs import predict_batch
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement, place
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fireworks import LaunchPad
     from jobflow import Flow, JobStore
 
@@ -32,6 +37,16 @@ _BOOKKEEPING = {
     f"{_TASK}.function.@module": {"$in": list(_OURS)},
     f"{_TASK}.function.@callable": {"$ne": predict_batch.__name__},
 }
+
+
+@contextmanager
+def usable_launchpad() -> Iterator[None]:
+    """Turn errors of a LaunchPad's database into an InputError."""
+    try:
+        yield
+    except PyMongoError as error:
+        msg = f"the LaunchPad is not usable ({type(error).__name__}): check host, user and role in my_launchpad.yaml"
+        raise InputError(msg) from None
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,17 @@ def mend(
         Seconds without a sign of life after which a run counts as lost; 0 if it is known that no worker lives.
     patience
         Seconds after which what is still written by half counts as left so.
+
+    Raises
+    ------
+    InputError
+        If the LaunchPad's database cannot be used.
     """
+    with usable_launchpad():
+        return _mend(launchpad, outputs, dead_after, patience)
+
+
+def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: float) -> Mended:
     dropped = _mend_writes(launchpad, patience)
     _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after)
     kept = [one for one in lost if _finish(launchpad, outputs, one)]

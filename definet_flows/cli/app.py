@@ -30,6 +30,7 @@ class _OneLineErrors(TyperGroup):
                 return super().invoke(ctx)
         except (InputError, typer.TyperException) as error:
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+            message = " ".join(message.split())  # a missing choice lists its choices below each other
             errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:

@@ -82,7 +82,7 @@ def test_an_empty_split_is_refused(root, checkpoint):
 
 
 def _printed(evaluation) -> str:
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=80)
     console.print(table(evaluation))
     return console.file.getvalue()
 
@@ -91,6 +91,7 @@ def test_table_and_figure(root, checkpoint, tmp_path):
     evaluation = evaluate(root, "val", checkpoint)
     printed = _printed(evaluation)
     assert "high/MoS2_500" in printed
+    assert "…" not in printed
     assert f"{evaluation.overall.mae:.4f}" in printed
     draw(evaluation, tmp_path / "errors.png")
     assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
+from rich import box
+from rich.console import Group
 from rich.table import Table
 
 from definet_flows.errors import InputError
@@ -190,42 +192,38 @@ def _finite(value: float) -> float | None:
 # ------------------------------------------------------------------ to be looked at
 
 
-def table(evaluation: Evaluation) -> Table:
-    """Return the headline metrics as a table, Å."""
-    shown = Table(title=f"{evaluation.model} on {evaluation.split}, Å", title_justify="left")
-    shown.add_column("set", no_wrap=True)
-    heads = (
-        "n",
-        "MAE",
-        "Dummy",
-        "D.-host",
-        "Additive",
-        "median",
-        "A3",
-        "A6",
-        "max p50",
-        "max p95",
-        "hops",
-        "unc.",
-        "ms",
-    )
-    for head in heads:
-        shown.add_column(head, justify="right")
+def table(evaluation: Evaluation) -> Group:
+    """Return the headline metrics as two tables that fit 80 columns, Å."""
+    errors = _table(f"{evaluation.model} on {evaluation.split}, Å")
+    for head in ("n", "MAE", "Dummy", "D.-host", "Additive", "A3", "A6"):
+        errors.add_column(head, justify="right")
+    tails = _table("largest error in a structure, Å; hops found; rank of the uncertainty")
+    for head in ("median MAE", "median", "95 %", "hops", "unc.", "ms"):
+        tails.add_column(head, justify="right")
     for name, result in (*evaluation.sets.items(), ("overall", evaluation.overall)):
-        lengths = (result.mae, result.dummy, result.dummy_host, result.additive, result.median, result.A3, result.A6)
-        tails = (result.max_error_median, result.max_error_p95)
-        hops = "-" if result.hop_recall is None else f"{result.hop_recall:.0%} of {result.hops}"
-        shown.add_row(
-            name.replace("_density_defects", ""),
-            str(result.n),
-            *("-" if x is None else f"{x:.4f}" for x in lengths),
-            *("-" if x is None else f"{x:.3f}" for x in tails),
-            hops,
-            "-" if result.uncertainty_rank is None else f"{result.uncertainty_rank:.2f}",
-            f"{1000 * result.seconds_per_structure:.1f}",
-            end_section=name == list(evaluation.sets)[-1],
+        label = name.replace("_density_defects", "")
+        lengths = (result.mae, result.dummy, result.dummy_host, result.additive, result.A3, result.A6)
+        last = name == list(evaluation.sets)[-1]
+        errors.add_row(label, str(result.n), *(_number(x, 4) for x in lengths), end_section=last)
+        tails.add_row(
+            label,
+            *(_number(*x) for x in ((result.median, 4), (result.max_error_median, 3), (result.max_error_p95, 3))),
+            "-" if result.hop_recall is None else f"{result.hop_recall:.0%} of {result.hops}",
+            _number(result.uncertainty_rank, 2),
+            _number(1000 * result.seconds_per_structure, 1),
+            end_section=last,
         )
+    return Group(errors, tails)
+
+
+def _table(title: str) -> Table:
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    shown.add_column("set", no_wrap=True)
     return shown
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def draw(evaluation: Evaluation, path: Path) -> None:

@@ -298,6 +298,19 @@ def test_interpolated_filters_are_the_filters_gradients_too(config, dtype, toler
 
 
 @needs_kernels
+def test_a_table_made_by_a_prediction_serves_a_training():
+    of, basis = Crystal(), RadialBasis(NetworkConfig(hidden=4, gaussians=13, radial_extent=9.0)).double()
+    edges = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=torch.float64).fused()
+    distance = torch.full((1, *edges.table.shape), 3.0, dtype=torch.float64)
+    linear = torch.nn.Linear(13, 4, dtype=torch.float64)
+    with torch.inference_mode():
+        edges.filters(distance, basis, [linear])
+    (found,) = edges.filters(distance, basis, [linear])
+    found.sum().backward()
+    assert linear.weight.grad.norm() > 0
+
+
+@needs_kernels
 def test_a_distance_that_is_no_number_does_not_look_up_a_table():
     of, basis = Crystal(), RadialBasis(CONFIG).double()
     plain = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=torch.float64)

@@ -66,6 +66,7 @@ class RadialTable(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # what is cached by a prediction must serve a training too
 def _table(extent: float, spacing: float, active: int, top: int) -> RadialTable:
     h = spacing / STEPS  # in u
     rows = math.ceil(top / extent / h) + 2

@@ -105,7 +105,7 @@ def fill_disk(this: Round, most: int) -> int:
         size = this.random.randrange(100, 1200)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place], check=True)  # noqa: S603, S607
         try:
-            this.end(this.worker(place))
+            this.end(this.worker(place), 30)  # one whose rocket could not say that it failed waits for itself
             made += not os.statvfs(place).f_bavail
         finally:
             subprocess.run(["umount", "-l", place], check=True)  # noqa: S603, S607

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
+from definet_flows.cli import campaign as campaign_cli
 from definet_flows.defects import nodes
 from definet_flows.hosts import make_host
 from definet_flows.model.checkpoint import load_checkpoint
 from definet_flows.model.predict import predict
 from definet_flows.schemas import VACANCY, DefectRecord, RelaxedHost
-from definet_flows.stores import Filter, Records, open_store
+from definet_flows.stores import ArmsRow, Filter, Records, open_store
 from definet_flows.workflows.local import job_store
 
 COMMAND = ["run", "MoS2", "--supercell", "3", "3", "1", "--defect", "W_Mo", "--defect", "v_S", "--engine", "sevennet"]
 OPTIONS = ["--control-fraction", "1", "--store", "records.jsonl", "--folder", "jobs"]
+
+MATCHED = "definet-sevennet-mos2"
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +37,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("DEFINET_FLOWS_CONFIG", str(folder / "none.yaml"))
         patch.delenv("JOBFLOW_CONFIG_FILE", raising=False)
         patch.setenv("HOME", str(folder))  # no ~/.jobflow.yaml
-        for name in ("first", "second"):
-            result = CliRunner().invoke(app, [*COMMAND, *OPTIONS, "--json", f"{name}.json"])
+        for name, model in (("first", "definet-2dmd"), ("second", "definet-2dmd"), ("matched", MATCHED)):
+            result = CliRunner().invoke(app, [*COMMAND, *OPTIONS, "--model", model, "--json", f"{name}.json"])
             assert result.exit_code == 0, result.output
             (folder / f"{name}.txt").write_text(result.stdout)
     return folder
@@ -66,6 +71,26 @@ def test_second_run_computes_nothing(campaign: Path) -> None:
     assert (second["relaxations_run"], second["relaxations_reused"]) == (0, 4)
     assert second["saving"] == json.loads((campaign / "first.json").read_text())["saving"]
     assert "nothing was computed again" in (campaign / "second.txt").read_text()
+
+
+def test_weights_that_learned_the_engine_need_fewer_steps(campaign: Path) -> None:
+    """The quickstart's second line; unrelaxed arms serve both."""
+    first, matched = (json.loads((campaign / f"{name}.json").read_text()) for name in ("first", "matched"))
+    assert (matched["weights"], matched["relaxations_run"], matched["relaxations_reused"]) == (MATCHED, 2, 2)
+    assert matched["saving"] > first["saving"]
+
+
+def test_two_campaigns_make_one_document(tmp_path: Path) -> None:
+    row = ArmsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
+    row = row.model_copy(update={"verdict": "same minimum"})
+    outcomes = [campaign_cli._Outcome(name, [row], {"saving": 0.75}, "r.jsonl", tmp_path) for name in ("a", "b")]
+    campaign_cli._end(outcomes, tmp_path / "out.json")
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert (document["weights"], document["matched"]["weights"]) == ("a", "b")
+    assert outcomes[0].steps == (20, 5)
+    stopped = replace(outcomes[1], totals=None)
+    with pytest.raises(typer.Exit):
+        campaign_cli._end([outcomes[0], stopped], None)
 
 
 def test_steps_are_the_lengths_of_the_trajectories(records: Records) -> None:

@@ -32,7 +32,7 @@ def train(
         list[str], typer.Option("--hosts", help="Only sets of this host, such as MoS2; again for each.")
     ] = [],  # noqa: B006 - typer's way to say "all"
     config: Annotated[
-        str, typer.Option("--config", help="Recipe: a YAML file, or one of shipped, first, refine, paper.")
+        str, typer.Option("--config", help="Recipe: a YAML file, or one of shipped, refine, paper.")
     ] = "shipped",
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
     start: Annotated[
@@ -69,8 +69,10 @@ def train(
         torch.set_num_threads(threads)
     parent = load_checkpoint(start) if start is not None else None
     if parent is not None:
-        recipe = recipe.model_copy(update={"network": parent.card.config})
-    best = fit(recipe, sets, output, resume=resume, network=parent.trainable() if parent is not None else None)
+        shape = parent.card.config.model_copy(update={"passes": recipe.network.passes})
+        recipe = recipe.model_copy(update={"network": shape})
+    network = parent.trainable(recipe.network.passes) if parent is not None else None
+    best = fit(recipe, sets, output, resume=resume, network=network)
     _finish(output / "model.safetensors", read_weights(best, recipe.network), card_of(name, recipe, sets), data, sets)
 
 

@@ -102,9 +102,10 @@ class Checkpoint:
         network = self.network
         return (network,) if isinstance(network, DefiNet) else tuple(cast("Iterable[DefiNet]", network.members))
 
-    def trainable(self) -> DefiNet:
-        """Return a copy of the network, of several the first, whose weights may change."""
-        network = DefiNet(self.card.config)
+    def trainable(self, passes: int | None = None) -> DefiNet:
+        """Return a copy of the network, of several the first, whose weights may change; None: its own passes."""
+        config = self.card.config
+        network = DefiNet(config if passes is None else config.model_copy(update={"passes": passes}))
         network.load_state_dict(self.members[0].state_dict())
         return network
 

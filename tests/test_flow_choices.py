@@ -50,7 +50,8 @@ def maker_of(weights, monkeypatch):
 
     def made(arguments):
         caught = []
-        monkeypatch.setattr(campaign, "_run", lambda maker, host, *_: caught.append((maker, host)))
+        monkeypatch.setattr(campaign, "_relax", lambda maker, host, *_: caught.append((maker, host)))
+        monkeypatch.setattr(campaign, "_end", lambda *_: None)
         definet("run", *arguments.split(), "--model", weights.path)
         ((maker, host),) = caught
         return maker, host

@@ -218,7 +218,7 @@ def test_what_no_weights_were_asked_about_is_a_group_too(campaign, command):
 
 @pytest.mark.parametrize("command", ["records", "savings"])
 def test_no_number_is_cut_in_a_narrow_terminal(campaign, command, monkeypatch):
-    monkeypatch.setattr("definet_flows.cli.records.console.width", 80, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
     assert "…" not in call(command, "--store", campaign, "--by", "name").stdout
 
 

@@ -39,18 +39,24 @@ class ArmsRow(Frozen):
 
 
 def arms_rows(records: Records, where: Filter) -> list[ArmsRow]:
-    """Return one row per configuration, by number of defects, then name."""
+    """Return one row per configuration, by number of defects, then name; an unrelaxed arm serves all weights."""
     arms: dict[str, list[LedgerRow]] = defaultdict(list)
-    for row in records.ledgers(where):
-        arms[row.configuration_id].append(row)
+    for row in records.ledgers(where.model_copy(update={"weights": None})):
+        if row.start == "unrelaxed" or _asked(row, where.weights):
+            arms[row.configuration_id].append(row)
     pairs = {pair.configuration_id: pair for pair in records.pairs(where)}
     ordered = sorted(arms.items(), key=lambda item: (item[1][0].n_defects, item[1][0].name, item[0]))
-    return [_row(configuration_id, rows, pairs.get(configuration_id)) for configuration_id, rows in ordered]
+    return [_row(id_, rows, pairs.get(id_), where.weights) for id_, rows in ordered]
 
 
-def _row(configuration_id: str, rows: list[LedgerRow], pair: Pair | None) -> ArmsRow:
+def _asked(row: LedgerRow, weights: str | None) -> bool:
+    """Whether these weights were asked about the arm; None: any."""
+    return row.prediction is not None and weights in (None, row.prediction.weights)
+
+
+def _row(configuration_id: str, rows: list[LedgerRow], pair: Pair | None, weights: str | None) -> ArmsRow:
     unrelaxed, predicted = (next((r for r in rows if r.start == start), None) for start in ("unrelaxed", "predicted"))
-    note = next((r.prediction for r in rows if r.prediction is not None), None)
+    note = next((r.prediction for r in rows if _asked(r, weights)), None)
     return ArmsRow(
         configuration_id=configuration_id,
         name=rows[0].name,

@@ -31,7 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(msg)
     part = _part(path)
     try:
+        part.touch()
+        mode = part.stat().st_mode  # by the umask; safetensors, for one, writes files that nobody else may read
         yield part
+        part.chmod(mode)
         _sync(part)
         part.replace(path)
     except OSError as error:

@@ -39,6 +39,9 @@ def test_a_checkpoint_comes_back_as_it_went(network, tmp_path):
         displacements(again.network, host, numbers, markers), displacements(network, host, numbers, markers)
     )
     assert [path.name for path in tmp_path.iterdir()] == ["small.safetensors"]
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1  # colleagues may read them, if the umask lets them
 
 
 def test_float64_weights_are_kept_as_float32(network, tmp_path):

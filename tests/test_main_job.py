@@ -86,13 +86,13 @@ def test_two_campaigns_make_one_document(tmp_path: Path) -> None:
     row = ArmsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
     row = row.model_copy(update={"verdict": "same minimum"})
     outcomes = [campaign_cli._Outcome(name, [row], {"saving": 0.75}, "r.jsonl", tmp_path) for name in ("a", "b")]
-    campaign_cli._end(outcomes, tmp_path / "out.json")
+    campaign_cli._end(outcomes[0], tmp_path / "out.json", outcomes[1])
     document = json.loads((tmp_path / "out.json").read_text())
     assert (document["weights"], document["matched"]["weights"]) == ("a", "b")
     assert outcomes[0].steps == (20, 5)
     stopped = replace(outcomes[1], totals=None)
     with pytest.raises(typer.Exit):
-        campaign_cli._end([outcomes[0], stopped], None)
+        campaign_cli._end(outcomes[0], None, stopped)
 
 
 def test_steps_are_the_lengths_of_the_trajectories(records: Records) -> None:

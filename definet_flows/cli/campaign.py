@@ -39,7 +39,7 @@ def run(
     Relaxations stop at 0.01 eV/Å. What the record store has is reused: the same command goes on where it stopped.
     """
     options.check_writable(json_file)
-    _end([_relax(campaign.maker(), campaign.host, folder)], json_file)
+    _end(_relax(campaign.maker(), campaign.host, folder), json_file)
 
 
 @app.command()
@@ -78,7 +78,7 @@ def quickstart(
             one.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
         )
     console.print(table)
-    _end([first, matched], json_file)
+    _end(first, json_file, matched)
 
 
 def _note(text: str) -> None:
@@ -140,14 +140,14 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     return outcome
 
 
-def _end(outcomes: list[_Outcome], json_file: Path | None) -> None:
-    """Write the JSON file; exit with 1 if something failed. A second campaign stands in the first one's document."""
-    documents = [_document(one) for one in outcomes]
-    for document in documents[1:]:
-        documents[0]["matched"] = document
+def _end(outcome: _Outcome, json_file: Path | None, matched: _Outcome | None = None) -> None:
+    """Write the JSON file; exit with 1 if something failed."""
+    document = _document(outcome)
+    if matched is not None:
+        document["matched"] = _document(matched)
     if json_file is not None:
-        write_whole(json_file, json.dumps(documents[0], indent=2) + "\n")
-    if not all(one.finished for one in outcomes):
+        write_whole(json_file, json.dumps(document, indent=2) + "\n")
+    if not (outcome.finished and (matched is None or matched.finished)):
         raise typer.Exit(_FAILED)
 
 

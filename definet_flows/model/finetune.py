@@ -46,9 +46,16 @@ _ANCHOR_CELL = 12.0  # Å; shortest distance of images in the cells of these
 def fine_tuning(entries: int) -> TrainConfig:
     """Return the recipe for so many entries to learn from; its network is the parent's, whatever it says."""
     epochs = max(LEAST_EPOCHS, -(-SEEN // max(1, entries)))
-    # A network of several passes must go on learning to correct itself, or the second pass undoes the first.
-    starts = {"interpolated": 0.5, "recycled": 0.35}
-    return TrainConfig(epochs=epochs, batch=4, per_epoch=400, learning_rate=1e-3, warmup=50, ema=0.99, **starts)
+    return TrainConfig(
+        epochs=epochs,
+        batch=4,
+        per_epoch=400,
+        learning_rate=1e-3,
+        warmup=50,
+        ema=0.99,
+        interpolated=0.5,
+        recycled=0.35,  # a network of several passes must go on learning to correct itself: the second undid the first
+    )
 
 
 def fine_tune(

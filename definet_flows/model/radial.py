@@ -55,7 +55,8 @@ class RadialBasis(nn.Module):
 
     def table(self, longest: float) -> RadialTable:
         """Tabulate the features up to a distance, Å, rounded up to whole ones."""
-        return _table(self.extent, self.spacing, self.active(torch.tensor(longest)), math.ceil(longest))
+        top = math.ceil(longest)
+        return _table(self.extent, self.spacing, self.active(torch.tensor(float(top))), top)
 
 
 class RadialTable(NamedTuple):

@@ -40,6 +40,7 @@ _EXPECTED = (
     "The `srun` command is available",  # one process trains, wherever it was started
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
 )
+_VALIDATED = 60  # entries of each set, the first ones of its list, that choose the epoch
 _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
 
 
@@ -273,44 +274,42 @@ def train(
     lightning.seed_everything(config.seed, verbose=False)
     module = Training(config, sets, network)
     data = PairBatches(sets)
-    cuda = torch.cuda.is_available()
-    world = max(1, torch.cuda.device_count())
 
     def loader(sampler: HostSampler) -> DataLoader[Batch]:
-        return DataLoader(data, sampler=sampler, batch_size=None, pin_memory=cuda)
+        return DataLoader(data, sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available())
 
     best = ModelCheckpoint(folder, filename="best", monitor="score", enable_version_counter=False)
+    with warnings.catch_warnings():
+        for expected in _EXPECTED:
+            warnings.filterwarnings("ignore", message=expected)
+        trainer = _trainer(config, folder, best)
+        shared = {"batch": config.batch, "seed": config.seed, "rank": trainer.global_rank, "world": trainer.world_size}
+        training = HostSampler(sets, "train", per_epoch=config.per_epoch, **shared)
+        validation = HostSampler(sets, "val", batch=config.batch, per_epoch=_VALIDATED)
+        resumed = _readable(folder) if resume else None
+        trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)
+    return Path(best.best_model_path)
+
+
+def _trainer(config: TrainConfig, folder: Path, best: ModelCheckpoint) -> lightning.Trainer:
+    """Return Lightning's loop: every device, averaged weights, a checkpoint of each epoch beside the best."""
+    cuda = torch.cuda.is_available()
+    devices = max(1, torch.cuda.device_count())
     every = ModelCheckpoint(folder, filename="last", enable_version_counter=False)  # without a monitor: the newest
     callbacks: list[lightning.Callback] = [best, every, EMAWeightAveraging(decay=config.ema)]
     if config.patience:
         callbacks.append(EarlyStopping("score", patience=config.patience))
-    with warnings.catch_warnings():
-        for expected in _EXPECTED:
-            warnings.filterwarnings("ignore", message=expected)
-        trainer = lightning.Trainer(
-            max_epochs=config.epochs,
-            accelerator="auto",
-            devices=world if cuda else 1,
-            strategy="ddp" if world > 1 else "auto",
-            precision="bf16-mixed" if cuda else "32-true",
-            use_distributed_sampler=False,
-            gradient_clip_val=config.clip,
-            callbacks=callbacks,
-            logger=[CSVLogger(folder, name="log", version=0), TensorBoardLogger(folder, name="tensorboard", version=0)],
-            log_every_n_steps=50,
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-        )
-        rank = trainer.global_rank
-        seeded = {
-            "batch": config.batch,
-            "per_epoch": config.per_epoch,
-            "seed": config.seed,
-            "rank": rank,
-            "world": world,
-        }
-        training = HostSampler(sets, "train", **seeded)
-        validation = HostSampler(sets, "val", batch=config.batch, per_epoch=60)
-        resumed = _readable(folder) if resume else None
-        trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)
-    return Path(best.best_model_path)
+    return lightning.Trainer(
+        max_epochs=config.epochs,
+        accelerator="auto",
+        devices=devices if cuda else 1,
+        strategy="ddp" if devices > 1 else "auto",
+        precision="bf16-mixed" if cuda else "32-true",
+        use_distributed_sampler=False,
+        gradient_clip_val=config.clip,
+        callbacks=callbacks,
+        logger=[CSVLogger(folder, name="log", version=0), TensorBoardLogger(folder, name="tensorboard", version=0)],
+        log_every_n_steps=50,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+    )

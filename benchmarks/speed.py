@@ -27,10 +27,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from definet_flows.hosts import make_host, to_structure
+from definet_flows.hosts import load_structure, make_host, to_structure
+from definet_flows.hosts.cell import replicate
 from definet_flows.model.batches import lattice_of
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.network import DefiNet
+from definet_flows.schemas import Host
 
 ROUNDS = 5
 TOLERANCE = 1e-5  # Å
@@ -119,9 +121,18 @@ def size(n: int) -> dict[str, float]:
     return out
 
 
-def _large(n: int):  # noqa: ANN202 - a Host
-    """Return a cell larger than `make_host` takes for an honest request, as two supercells in one."""
-    return make_host(to_structure(make_host("MoS2", (n // 3, n // 3, 1))), (3, 3, 1))
+def _large(n: int) -> Host:
+    """Return a cell larger than `make_host` takes for an honest request."""
+    unit = load_structure("MoS2")
+    lattice, numbers, coords = replicate(unit, np.diag((n, n, 1)))
+    return make_host("MoS2", (1, 1, 1)).model_copy(
+        update={
+            "lattice": tuple(map(tuple, lattice.tolist())),
+            "numbers": tuple(numbers.tolist()),
+            "frac_coords": tuple(map(tuple, coords.tolist())),
+            "matrix": ((n, 0, 0), (0, n, 0), (0, 0, 1)),
+        }
+    )
 
 
 def matrix_product() -> float:

@@ -29,7 +29,7 @@ from definet_flows.model.predict import displacements
 from definet_flows.model.training import TrainConfig, card_of, read_weights, train
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Host, content_hash
 
-SEEN = 12_000
+SEEN = 30_000
 """Structures that a fine-tuning sees at least, the same ones again and again."""
 
 LEAST_EPOCHS = 40

@@ -70,6 +70,17 @@ def test_rollback_is_one_command():
     assert "nothing to roll back" in run("models", "rollback", code=2)
 
 
+@pytest.mark.parametrize("arguments", [("rollback",), ("promote", "sevennet-1")])
+def test_a_store_that_is_not_there_is_not_made(arguments):
+    assert "cannot be read" in run("models", *arguments, code=2)
+    assert not Path("records.jsonl").exists()
+
+
+def test_rollback_where_there_was_no_champion():
+    fill("records.jsonl", 2)
+    assert "has had no champion" in run("models", "rollback", code=2)
+
+
 @pytest.mark.usefixtures("champions")
 def test_the_champion_is_not_tried_again():
     assert "sevennet-2 is champion already" in run("models", "promote", "sevennet-2", code=2)

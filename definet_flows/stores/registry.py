@@ -141,7 +141,10 @@ def settings_with_champion(records: Records, beginning: str | None) -> str:
     found = [one for one in every if one.startswith(beginning or "")]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(one[:12] for one in every) or "the store has none"
+    if not every:
+        msg = f"record store {records.name!r} has had no champion: `definet retrain` makes one"
+        raise InputError(msg)
+    known = ", ".join(one[:12] for one in every)
     msg = f"{len(found)} settings with a champion begin with {beginning or ''!r}: name one by --settings ({known})"
     raise InputError(msg)
 

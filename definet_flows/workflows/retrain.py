@@ -370,6 +370,8 @@ def try_again(store: str | None, ref: str) -> tuple[Model, Trial]:
     InputError
         If there is no such model, or it is champion.
     """
+    with open_store(store, read_only=True) as records:  # a store that is not there is not made
+        find_model(records, ref)
     with open_patiently(store) as records:
         model = find_model(records, ref)
         if state_of(model, champion_document(records, model.settings_hash)) == "champion":

@@ -198,16 +198,15 @@ def show(curves: Curves, console: Console) -> None:
     """Print the errors, and the labels that each strategy needs for the last error of random."""
     labels = sorted(curves["random"])
     seeds = len(curves["random"][labels[0]])
-    table = Table(
-        "strategy", title=f"mÅ on {TEST} held-out structures, mean (sd) of {seeds} seeds", title_justify="left"
-    )
+    several = seeds > 1
+    of = f"mean (sd) of {seeds} seeds" if several else "one seed"
+    table = Table("strategy", title=f"mÅ on {TEST} held-out structures, {of}", title_justify="left")
     for n in labels:
         table.add_column(f"{n} labels", justify="right")
     table.add_column(f"labels for random's error at {labels[-1]}", justify="right")
     for strategy, curve in curves.items():
-        cells = [
-            f"{1000 * curve[n].mean():.2f} ({1000 * curve[n].std(ddof=1 if seeds > 1 else 0):.2f})" for n in labels
-        ]
+        spreads = [f" ({1000 * curve[n].std(ddof=1):.2f})" if several else "" for n in labels]
+        cells = [f"{1000 * curve[n].mean():.2f}{spread}" for n, spread in zip(labels, spreads, strict=True)]
         wanted = needed(curve, curves["random"][labels[-1]])
         shares = ["never" if one is None else f"{one / labels[-1]:.0%}" for one in wanted]
         table.add_row(strategy, *cells, ", ".join(shares))

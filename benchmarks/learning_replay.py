@@ -223,6 +223,8 @@ def draw(curves: Curves, path: Path) -> None:
         (line,) = panel.plot(labels, values.mean(1), "o-", markersize=4, label=strategy)
         panel.fill_between(labels, values.min(1), values.max(1), color=line.get_color(), alpha=0.15, linewidth=0)
     panel.set(xlabel="structures that DFT relaxed", ylabel="error on held-out structures, mÅ", yscale="log")
+    for which in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+        which("{x:g}")
     panel.legend(fontsize=8)
     figure.savefig(path)
 

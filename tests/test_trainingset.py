@@ -12,9 +12,9 @@ from store_fixtures import SETTINGS, host, record
 
 from definet_flows.defects import Choices, enumerate_configurations, nodes, place, site_operations
 from definet_flows.hosts import make_host
-from definet_flows.model.checkpoint import Card, save_checkpoint
+from definet_flows.model.checkpoint import Card, load_checkpoint, save_checkpoint
 from definet_flows.model.config import NetworkConfig
-from definet_flows.model.finetune import frame_of, framed
+from definet_flows.model.finetune import ANCHORS, SEEN, fine_tuning, frame_of, framed, replayed_hosts
 from definet_flows.model.network import DefiNet
 from definet_flows.model.predict import predict
 from definet_flows.schemas import Configuration, DefectRecord, Edit, Supercell
@@ -241,3 +241,10 @@ def test_the_charge_and_the_canonical_choice_do_not_matter():
     of = make_host("MoS2", (4, 4, 1))
     neutral, charged = (place(of, ["v_S@16", "W_Mo@0"], charge=charge) for charge in (0, -1))
     assert split_of(of, neutral) == split_of(of, charged)
+
+
+def test_what_is_replayed_counts_among_what_a_fine_tuning_sees():
+    others = [of for _, of in replayed_hosts(load_checkpoint("definet-2dmd"), [make_host("MoS2", (4, 4, 1))])]
+    assert [of.formula for of in others] == ["WSe2", "BN", "GaSe", "InSe", "P"]
+    an_epoch = 46 + ANCHORS * len(others)
+    assert SEEN <= fine_tuning(46, len(others)).epochs * an_epoch < SEEN + an_epoch

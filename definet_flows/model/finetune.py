@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from definet_flows.model.training import TrainConfig, card_of, read_weights, tra
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Host, content_hash
 
 SEEN = 30_000
-"""Structures that a fine-tuning sees at least, the same ones again and again."""
+"""Structures that a fine-tuning sees at least, the same ones again and again, replayed ones among them."""
 
 LEAST_EPOCHS = 40
 
@@ -43,9 +43,9 @@ ANCHORS = 16
 _ANCHOR_CELL = 12.0  # Å; shortest distance of images in the cells of these
 
 
-def fine_tuning(entries: int) -> TrainConfig:
-    """Return the recipe for so many entries to learn from; its network is the parent's, whatever it says."""
-    epochs = max(LEAST_EPOCHS, -(-SEEN // max(1, entries)))
+def fine_tuning(entries: int, replayed: int = 0) -> TrainConfig:
+    """Return the recipe for so many entries to learn from and hosts to replay; its network is the parent's anyway."""
+    epochs = max(LEAST_EPOCHS, -(-SEEN // max(1, entries + ANCHORS * replayed)))
     return TrainConfig(
         epochs=epochs,
         batch=4,
@@ -151,13 +151,8 @@ def anchors(parent: Checkpoint, learned: Sequence[Host]) -> Iterator[PairSet]:
 
     The data it learned from is not at hand; its outputs are. They tie it down where the new data says nothing.
     """
-    covered = list(learned)
-    for k, unit in enumerate(parent.card.hosts):
-        if any(knows_host((unit,), host) for host in covered):
-            continue
-        host = _supercell(unit)
-        covered.append(host)
-        kinds = tuple(f"v_{Element.from_Z(z).symbol}" for z in dict.fromkeys(unit.numbers))
+    for k, host in replayed_hosts(parent, learned):
+        kinds = tuple(f"v_{Element.from_Z(z).symbol}" for z in dict.fromkeys(host.numbers))
         every = list(enumerate_configurations(host, Choices(defects=kinds, max_defects=2)))
         drawn = random.Random(k).sample(every, min(ANCHORS, len(every)))  # noqa: S311 - no cryptography
         rows = [nodes(host, configuration) for configuration in drawn]
@@ -165,7 +160,7 @@ def anchors(parent: Checkpoint, learned: Sequence[Host]) -> Iterator[PairSet]:
         labels = displacements(parent.network, host, numbers, markers)
         labels[markers == VACANCY] = 0.0
         yield PairSet(
-            name=f"replay {k} {unit.formula}",
+            name=f"replay {k} {host.formula}",
             host=host,
             ids=tuple(f"{k}-{i}" for i in range(len(drawn))),
             splits=("train",) * len(drawn),
@@ -175,6 +170,17 @@ def anchors(parent: Checkpoint, learned: Sequence[Host]) -> Iterator[PairSet]:
             relaxed=labels.astype(np.float32),
             malformed=(),
         )
+
+
+def replayed_hosts(parent: Checkpoint, learned: Iterable[Host]) -> list[tuple[int, Host]]:
+    """Return supercells of the hosts that only the parent learned, each with its number on the parent's card."""
+    covered, found = list(learned), []
+    for k, unit in enumerate(parent.card.hosts):
+        if any(knows_host((unit,), host) for host in covered):
+            continue
+        found.append((k, _supercell(unit)))
+        covered.append(found[-1][1])
+    return found
 
 
 def _supercell(unit: UnitCell) -> Host:

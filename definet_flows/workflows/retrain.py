@@ -320,10 +320,14 @@ def _registry_id(training: TrainingSet, parent: Checkpoint | None, config: Retra
 
 
 def _recipe(training: TrainingSet, parent: Checkpoint | None, config: RetrainConfig) -> TrainConfig:
-    from definet_flows.model.finetune import fine_tuning  # noqa: PLC0415 - torch
+    from definet_flows.model.finetune import fine_tuning, replayed_hosts  # noqa: PLC0415 - torch
     from definet_flows.model.recipes import read_recipe  # noqa: PLC0415
 
-    start = read_recipe("shipped") if parent is None else fine_tuning(len(training.of_split("train")))
+    if parent is None:
+        start = read_recipe("shipped")
+    else:
+        replayed = replayed_hosts(parent, (entries[0].host for entries in training.by_host().values()))
+        start = fine_tuning(len(training.of_split("train")), len(replayed))
     return type(start).model_validate({**start.model_dump(), **config.recipe})
 
 

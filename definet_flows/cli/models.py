@@ -75,7 +75,7 @@ def _tell(one: Retrained) -> None:
 
 @models.command("list")
 def list_models(store: options.Store = None) -> None:
-    """List the models of a store with their states; errors on held-out configurations in mÅ."""
+    """List the models of a store: state, settings, configurations learned from, errors on held-out ones in mÅ."""
     from definet_flows.stores import open_store
     from definet_flows.stores.registry import champion_document, state_of
     from definet_flows.stores.registry import models as every
@@ -86,14 +86,18 @@ def list_models(store: options.Store = None) -> None:
     if not found:
         console.print("no models yet: `definet retrain` trains the first one")
         return
-    table = Table("model", "state", "engine", "settings", "parent", header_style="bold")
-    for heading in ("configurations", "champion\nmÅ", "this one\nmÅ"):
-        table.add_column(heading, justify="right")
+    table = Table(header_style="bold")
+    for heading in ("model", "state"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("settings", "parent"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("data", "champion\nmÅ", "this one\nmÅ"):
+        table.add_column(heading, justify="right", overflow="fold")
     for model in found:
         state = state_of(model, documents[model.settings_hash])
         trial = model.trials[-1] if model.trials else None
         parent = "-" if model.parent is None else model.parent.name
-        cells = (model.id, state, model.engine, model.settings_hash[:12], parent, str(model.configurations))
+        cells = (model.id, state, model.settings_hash[:12], parent, str(model.configurations))
         table.add_row(*cells, _errors(trial, "champion"), _errors(trial, "challenger"))
     console.print(table)
 

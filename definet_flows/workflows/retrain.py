@@ -303,19 +303,19 @@ def _train(plan: _Plan, parent: Checkpoint | None, config: RetrainConfig) -> Che
     from definet_flows.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch
     from definet_flows.model.finetune import fine_tune  # noqa: PLC0415
 
-    name = _registry_id(plan.training, parent, config)
+    recipe = _recipe(plan.training, parent, config)
+    name = _registry_id(plan.training, parent, recipe)
     folder = load_settings().data_dir / "retraining" / name
     finished = folder / "model.safetensors"
     if finished.is_file():
         return load_checkpoint(finished)
-    recipe = _recipe(plan.training, parent, config)
     return fine_tune(parent, pair_sets(plan.training), recipe, folder, name=name, claims=plan.claims)
 
 
-def _registry_id(training: TrainingSet, parent: Checkpoint | None, config: RetrainConfig) -> str:
+def _registry_id(training: TrainingSet, parent: Checkpoint | None, recipe: TrainConfig) -> str:
     """Return a name that the same training has again: engine, and hash of data, parent and recipe."""
-    recipe = _recipe(training, parent, config).model_dump(mode="json")
-    digest = content_hash("model", training.data_hash, parent.sha256 if parent else None, recipe)
+    sha256 = parent.sha256 if parent else None
+    digest = content_hash("model", training.data_hash, sha256, recipe.model_dump(mode="json"))
     return f"{training.engine}-{digest[:8]}"
 
 

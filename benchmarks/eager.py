@@ -8,13 +8,14 @@ the computation alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch_geometric.data import Batch
 
-from definet_flows.model.edges import ListEdges
+from definet_flows.model.edges import ListEdges, Radial
 from definet_flows.model.graph import crystal, find_neighbours
 
 if TYPE_CHECKING:
@@ -25,16 +26,24 @@ if TYPE_CHECKING:
     from definet_flows.schemas import Host
 
 
+class PlainRadial(Radial):
+    """All K Gaussians, however far their centres."""
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Gaussians times envelope, [E, K]."""
+        u = (self.distance / self.basis.extent).unsqueeze(-1)
+        envelope = torch.where(u < 1, 1 - 21 * u**5 + 35 * u**6 - 15 * u**7, torch.zeros_like(u))
+        return torch.exp(-0.5 * (u / self.basis.spacing - self.basis.index) ** 2) * envelope
+
+
 @dataclass(frozen=True)
 class PlainEdges(ListEdges):
-    """An edge list on which every Gaussian is evaluated, however far its centre."""
+    """An edge list on which every Gaussian is evaluated."""
 
-    def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
-        """All K Gaussians times the envelope, [E] -> [E, K]."""
-        del active
-        u = (distance / basis.extent).unsqueeze(-1)
-        envelope = torch.where(u < 1, 1 - 21 * u**5 + 35 * u**6 - 15 * u**7, torch.zeros_like(u))
-        return torch.exp(-0.5 * (u / basis.spacing - basis.index) ** 2) * envelope
+    def radial(self, distance: Tensor, basis: RadialBasis) -> Radial:
+        """See `Edges.radial`."""
+        return PlainRadial(distance, basis)
 
 
 def plain_batch(host: Host, n: int, config: NetworkConfig) -> tuple[Tensor, PlainEdges]:

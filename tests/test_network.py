@@ -19,9 +19,9 @@ from definet_flows.hosts import make_host
 from definet_flows.model import kernels
 from definet_flows.model.batches import lattice_of
 from definet_flows.model.config import NetworkConfig
-from definet_flows.model.edges import FusedTableEdges, Gate
+from definet_flows.model.edges import EdgeState, FusedTableEdges, Gate, TableEdges
 from definet_flows.model.graph import crystal, find_neighbours, list_edges, table_edges
-from definet_flows.model.layers import VectorActivation, edge_geometry
+from definet_flows.model.layers import ScaledSiLU, VectorActivation, edge_state
 from definet_flows.model.network import DefiNet
 from definet_flows.model.predict import displacements, mixed_displacements
 from definet_flows.model.radial import RadialBasis
@@ -231,95 +231,103 @@ def test_no_configurations_give_no_displacements():
     assert displacements(make_network(), host, nothing, nothing).shape == (0, host.n_sites, 3)
 
 
+class EdgeInputs:
+    """Random inputs of one edge operation on the random crystal, capped, hence with padding and a mask."""
+
+    def __init__(self, operation: str, config: NetworkConfig, dtype: torch.dtype, *, shared: bool = False) -> None:
+        of, width = Crystal(), config.hidden
+        self.operation, self.basis = operation, RadialBasis(config).to(dtype)
+        self.plain = table_edges(find_neighbours(of.lattice, of.positions, config), of.lattice, dtype=dtype)
+        n, m = self.plain.table.shape
+        torch.manual_seed(1)
+        self.markers = torch.as_tensor(of.markers)
+        wide = 3 * width if operation == "messages" else width
+        self.filters = torch.nn.Linear(config.gaussians, wide, dtype=dtype)
+        layers = (torch.nn.Linear(width, width, dtype=dtype), ScaledSiLU(), torch.nn.Linear(width, 1, dtype=dtype))
+        self.mlp = torch.nn.Sequential(*layers)
+        batch = 1 if shared else 2
+        self.distance = 1.1 * config.cutoff * torch.rand(batch, n, m, dtype=dtype)
+        rare = [1e-4, config.radial_extent + 0.3, 5.0]  # as padding, past the envelope, on a row of the table
+        self.distance.view(-1)[:3] = torch.tensor(rare)
+        self.unit = torch.randn(batch, n, m, 3, dtype=dtype)
+        if self.plain.mask is not None:
+            self.unit *= self.plain.mask
+        drawn = [torch.randn(2, n, wide, dtype=dtype), torch.randn(3, wide, dtype=dtype)]
+        if operation == "messages":
+            drawn.append(torch.randn(2, n, 3, width, dtype=dtype))
+        self.arrays = [a.requires_grad_() for a in (self.distance, self.unit, *drawn)]
+
+    def run(self, edges: TableEdges) -> list[torch.Tensor]:
+        """Outputs, then the gradients of a function of theirs for every input and parameter."""
+        distance, unit, phi, gate, *v = self.arrays
+        edge, gates = EdgeState(edges.radial(distance, self.basis), unit), Gate(gate, self.markers)
+        if self.operation == "messages":
+            outs, modules = edges.messages(phi, gates, v[0], edge, self.filters), [self.filters]
+        else:
+            outs, modules = (edges.pulls(phi, gates, edge, self.filters, self.mlp),), [self.filters, self.mlp]
+        parameters = [p for module in modules for p in module.parameters()]
+        loss = sum((o * torch.cos(torch.arange(o.numel(), dtype=o.dtype).view_as(o))).sum() for o in outs)
+        gradients = torch.autograd.grad(loss, [*self.arrays, *parameters])
+        if edges.mask is not None:  # a padded edge ends in its own centre: its unit vector never moves
+            gradients = (gradients[0], gradients[1] * edges.mask, *gradients[2:])
+        return [*(o.detach() for o in outs), *gradients]
+
+
 @needs_kernels
 @pytest.mark.parametrize("shared", [True, False], ids=["layer 0", "later layers"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 3e-6)])
-@pytest.mark.parametrize("operation", ["messages", "products", "readout"])
-def test_each_kernel_is_the_plain_operation_gradients_too(operation, dtype, tolerance, shared):
-    of, width = Crystal(), 8
-    plain = table_edges(find_neighbours(of.lattice, of.positions, CAPPED), of.lattice, dtype=dtype)
-    assert plain.mask is not None
-    n, m = plain.table.shape
-    torch.manual_seed(1)
-    edge_batch = 1 if shared else 2
-    linear = torch.nn.Linear(width, 1, dtype=dtype)
-    markers = torch.as_tensor(of.markers)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, dtype=dtype).requires_grad_()
-
-    inputs = {
-        "messages": [
-            *(random(2, n, 3 * width), random(3, 3 * width), random(2, n, 3, width)),
-            *(random(edge_batch, n, m, 3 * width), random(edge_batch, n, m, 3)),
-        ],
-        "products": [random(2, n, width), random(3, width), random(edge_batch, n, m, width)],
-        "readout": [random(2, n, m, width), linear.weight, linear.bias],
-    }[operation]
-
-    def run(edges) -> list[torch.Tensor]:
-        call = {
-            "messages": lambda phi, gate, v, rho, unit: edges.messages(phi, Gate(gate, markers), v, rho, unit),
-            "products": lambda phi, gate, rho: edges.products(phi, Gate(gate, markers), rho),
-            "readout": lambda y, _weight, _bias: edges.readout(y, linear),
-        }[operation]
-        out = call(*inputs)
-        outs = list(out) if isinstance(out, tuple) else [out]
-        if operation == "products":
-            outs = [outs[0] * edges.mask]  # the kernel leaves padding as it comes; its unit vectors are zero
-        loss = sum((o * torch.cos(torch.arange(o.numel(), dtype=dtype).view_as(o))).sum() for o in outs)
-        return [*(o.detach() for o in outs), *torch.autograd.grad(loss, inputs)]
-
-    for got, expected in zip(run(plain.fused()), run(plain), strict=True):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("config", [CAPPED, NetworkConfig(hidden=48)], ids=["short basis", "published basis"])
+@pytest.mark.parametrize("operation", ["messages", "pulls"])
+def test_each_kernel_is_the_plain_operation_gradients_too(operation, config, dtype, tolerance, shared):
+    inputs = EdgeInputs(operation, config, dtype, shared=shared)
+    assert inputs.plain.mask is not None
+    for got, expected in zip(inputs.run(inputs.plain.fused()), inputs.run(inputs.plain), strict=True):
         assert got.shape == expected.shape
         assert float((got - expected).norm()) <= tolerance * float(expected.norm())
 
 
 @needs_kernels
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("config", [CONFIG, NetworkConfig(hidden=16)], ids=["short basis", "published basis"])
-def test_interpolated_filters_are_the_filters_gradients_too(config, dtype, tolerance):
-    of = Crystal()
-    plain = table_edges(find_neighbours(of.lattice, of.positions, config), of.lattice, dtype=dtype)
-    torch.manual_seed(2)
-    basis = RadialBasis(config).to(dtype)
-    linears = [torch.nn.Linear(config.gaussians, width, dtype=dtype) for width in (24, 8)]
-    drawn = 1.1 * config.cutoff * torch.rand(1, *plain.table.shape, dtype=dtype)
-    drawn.view(-1)[:3] = torch.tensor([1e-4, config.radial_extent + 0.3, 5.0])  # padding, past the envelope, a row
-    inputs = [drawn.requires_grad_(), *(p for linear in linears for p in linear.parameters())]
+def test_kernels_on_a_lattice_without_padding_are_the_plain_form():
+    host, config = make_host("BN", (5, 5, 1)), CONFIG
+    lattice = lattice_of(host, config)
+    assert lattice.edges.mask is None
+    network, markers = make_network(), torch.zeros(2, host.n_sites, dtype=torch.long)
+    markers[:, 7], markers[1, 8:11] = 2, 1
+    numbers = torch.tensor(host.numbers).repeat(2, 1)
+    with torch.inference_mode():
+        fused, plain = (network(numbers, markers, a.positions, a.edges) for a in (lattice.fused(), lattice))
+    agree(fused, plain, 1e-8)
 
-    def run(edges) -> list[torch.Tensor]:
-        outs = edges.filters(inputs[0], basis, linears)
-        loss = sum((o * torch.cos(torch.arange(o.numel(), dtype=dtype).view_as(o))).sum() for o in outs)
-        return [*(o.detach() for o in outs), *torch.autograd.grad(loss, inputs)]
 
-    for got, expected in zip(run(plain.fused()), run(plain), strict=True):
-        assert float((got - expected).norm()) <= tolerance * float(expected.norm())
+@needs_kernels
+@pytest.mark.parametrize("operation", ["messages", "pulls"])
+def test_a_width_that_fills_no_vector_takes_the_plain_form(operation):
+    inputs = EdgeInputs(operation, CONFIG.model_copy(update={"hidden": 10}), torch.float32)
+    for got, expected in zip(inputs.run(inputs.plain.fused()), inputs.run(inputs.plain), strict=True):
+        assert torch.equal(got, expected)
 
 
 @needs_kernels
 def test_a_table_made_by_a_prediction_serves_a_training():
-    of, basis = Crystal(), RadialBasis(NetworkConfig(hidden=4, gaussians=13, radial_extent=9.0)).double()
-    edges = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=torch.float64).fused()
-    distance = torch.full((1, *edges.table.shape), 3.0, dtype=torch.float64)
-    linear = torch.nn.Linear(13, 4, dtype=torch.float64)
+    inputs = EdgeInputs("pulls", NetworkConfig(hidden=16, gaussians=13, radial_extent=9.0), torch.float64)
+    fused = inputs.plain.fused()
+    edge = EdgeState(fused.radial(inputs.distance.detach(), inputs.basis), inputs.unit.detach())
+    phi, gate = (a.detach() for a in inputs.arrays[2:4])
     with torch.inference_mode():
-        edges.filters(distance, basis, [linear])
-    (found,) = edges.filters(distance, basis, [linear])
-    found.sum().backward()
-    assert linear.weight.grad.norm() > 0
+        fused.pulls(phi, Gate(gate, inputs.markers), edge, inputs.filters, inputs.mlp)
+    assert inputs.run(fused)[-6].norm() > 0  # of the filters' weights
 
 
 @needs_kernels
-def test_a_distance_that_is_no_number_does_not_look_up_a_table():
-    of, basis = Crystal(), RadialBasis(CONFIG).double()
-    plain = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=torch.float64)
-    linear = torch.nn.Linear(CONFIG.gaussians, 4, dtype=torch.float64)
-    distance = torch.full((1, *plain.table.shape), 3.0, dtype=torch.float64)
-    for broken in (math.nan, math.inf):
-        distance[0, 0, 0] = broken
-        (got,), (expected,) = (edges.filters(distance, basis, [linear]) for edges in (plain.fused(), plain))
-        assert torch.equal(got, expected)
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("operation", ["messages", "pulls"])
+def test_a_distance_that_is_no_number_does_not_look_up_a_table(operation, broken):
+    inputs = EdgeInputs(operation, CONFIG, torch.float64)
+    with torch.no_grad():
+        inputs.distance[0, 0, 0] = broken
+    for got, expected in zip(inputs.run(inputs.plain.fused()), inputs.run(inputs.plain), strict=True):
+        assert torch.equal(got.isfinite(), expected.isfinite())
+        assert torch.equal(got[got.isfinite()], expected[expected.isfinite()])
 
 
 # ------------------------------------------------------------------ pieces with a number to them
@@ -360,7 +368,7 @@ def test_unit_vectors_point_from_neighbour_to_centre_and_lengths_are_right():
     of = Crystal()
     found = find_neighbours(of.lattice, of.positions, CONFIG)
     edges = table_edges(found, of.lattice, dtype=torch.float64)
-    unit = edge_geometry(torch.as_tensor(of.positions)[None], edges).unit[0]
+    unit = edge_state(torch.as_tensor(of.positions)[None], edges, RadialBasis(CONFIG)).unit[0]
     for i, j, image in zip(found.centres, found.neighbours, found.images, strict=True):
         away = of.positions[i] - of.positions[j] - image @ of.lattice
         distance = np.linalg.norm(away)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from definet_flows.model import kernels
-from definet_flows.model.radial import RadialBasis, scaled_silu
+from definet_flows.model.radial import RadialBasis, RadialTable
 
 
 class Gate(NamedTuple):
@@ -26,6 +26,37 @@ class Gate(NamedTuple):
 
     table: Tensor  # one row per marker, [3, w]
     markers: Tensor  # int64 [*n]
+
+
+class Radial:
+    """Radial features of edges, evaluated when they are asked for."""
+
+    def __init__(self, distance: Tensor, basis: RadialBasis) -> None:
+        self.distance = distance  # Å, [*e]
+        self.basis = basis
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Gaussians times envelope, those that are not zero, [*e, active]."""
+        features: Tensor = self.basis(self.distance, self.basis.active(self.distance))
+        return features
+
+    def filtered(self, linear: nn.Linear) -> Tensor:
+        """Map the features by a linear layer [K, w] -> [*e, w]."""
+        return functional.linear(self.features, linear.weight[:, : self.features.shape[-1]], linear.bias)
+
+    @cached_property
+    def table(self) -> RadialTable | None:
+        """The features on a grid up to the longest distance; None where a distance is not finite."""
+        longest = float(self.distance.detach().max()) if self.distance.numel() else math.nan
+        return self.basis.table(longest) if math.isfinite(longest) else None
+
+
+class EdgeState(NamedTuple):
+    """What a layer's edges are like at its positions."""
+
+    radial: Radial
+    unit: Tensor  # unit vectors from neighbour j to centre i, [*e, 3]; zero on padding
 
 
 class Edges(ABC):
@@ -56,40 +87,32 @@ class Edges(ABC):
     def spread(self, globals_: Tensor) -> Tensor:
         """Hand each node its structure's row, [*g, ...] -> broadcastable to [*n, ...]."""
 
-    def radial(self, distance: Tensor, basis: RadialBasis, active: int) -> Tensor:
-        """Gaussians times envelope, [*e] -> [*e, active]."""
-        out: Tensor = basis(distance, active)
-        return out
+    def radial(self, distance: Tensor, basis: RadialBasis) -> Radial:
+        """Return the radial features of [*e] distances, Å."""
+        return Radial(distance, basis)
 
-    def filters(self, distance: Tensor, basis: RadialBasis, linears: Sequence[nn.Linear]) -> list[Tensor]:
-        """Map the radial features of [*e] distances, Å, by linear layers [K, w] -> a tensor [*e, w] for each."""
-        radial = self.radial(distance, basis, basis.active(distance))
-        return [_active_linear(radial, linear) for linear in linears]
-
-    def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    def messages(
+        self, phi: Tensor, gate: Gate, v: Tensor, edge: EdgeState, filters: nn.Linear
+    ) -> tuple[Tensor, Tensor]:
         """Sum the vector and scalar messages of eqs. 1 and 2 over neighbours.
 
-        phi [*n, 3F], v [*n, 3, F], rho [*e, 3F], unit [*e, 3] -> [*n, 3, F], [*n, F].
+        phi [*n, 3F], v [*n, 3, F], the filter K -> 3F -> [*n, 3, F], [*n, F].
         """
-        weight = self.products(phi, gate, rho) / math.sqrt(3)
+        weight = self._products(phi, gate, edge.radial.filtered(filters)) / math.sqrt(3)
         a, b, h = weight.chunk(3, -1)  # [*e, F] each
-        moved = a.unsqueeze(-2) * self.source(v) + b.unsqueeze(-2) * unit.unsqueeze(-1)  # [*e, 3, F]
+        moved = a.unsqueeze(-2) * self.source(v) + b.unsqueeze(-2) * edge.unit.unsqueeze(-1)  # [*e, 3, F]
         return self.sum(moved), self.sum(h)
 
-    def products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
+    def pulls(self, phi: Tensor, gate: Gate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
+        """Sum s_ij e_ij over neighbours, eqs. 6 and 7: phi [*n, F], the filter K -> F, `mlp` F -> 1 -> [*n, 3]."""
+        s = mlp(self._products(phi, gate, edge.radial.filtered(filters)))  # [*e, 1]
+        return self.sum(s * edge.unit)
+
+    def _products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
         """phi_j (g_j + g_i) rho_ij, phi [*n, w], rho [*e, w] -> [*e, w]."""
         g = gate.table[gate.markers]  # [*n, w]
         product = self.source(phi) * (self.source(g) + self.target(g)) * rho
         return product if self.mask is None else product * self.mask
-
-    def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
-        """Return w . ScaledSiLU(y) + b, [*e, F] -> [*e, 1]."""
-        return functional.linear(scaled_silu(y), linear.weight, linear.bias)
-
-
-def _active_linear(radial: Tensor, linear: nn.Linear) -> Tensor:
-    """Apply a linear map of K Gaussians to the first k of them, [*e, k] -> [*e, w]."""
-    return functional.linear(radial, linear.weight[:, : radial.shape[-1]], linear.bias)
 
 
 class _GatherNeighbours(torch.autograd.Function):
@@ -175,34 +198,33 @@ class FusedTableEdges(TableEdges):
         table, reverse, markers = (t.to(torch.int32).contiguous() for t in (self.table, self.reverse, gate.markers))
         return kernels.TableGraph(table, reverse, mask, markers)
 
-    def filters(self, distance: Tensor, basis: RadialBasis, linears: Sequence[nn.Linear]) -> list[Tensor]:
-        """See `Edges.filters`: functions of the distance alone, hence tabulated and interpolated (quintic)."""
-        longest = float(distance.detach().max()) if distance.numel() else math.nan
-        if not math.isfinite(longest):
-            return super().filters(distance, basis, linears)
-        features, step = basis.table(longest)
-        features = features.to(distance)
-        out: list[Tensor] = []
-        for linear in linears:
-            bias = functional.pad(linear.bias.unsqueeze(0), (0, 0, 0, 2))  # of the values, not of the derivatives
-            table = functional.linear(features, linear.weight[:, : features.shape[-1]]) + bias  # [rows, 3, w]
-            out.append(kernels.Interpolation.apply(distance, table, step))  # type: ignore[no-untyped-call]
-        return out
-
-    def messages(self, phi: Tensor, gate: Gate, v: Tensor, rho: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    def messages(
+        self, phi: Tensor, gate: Gate, v: Tensor, edge: EdgeState, filters: nn.Linear
+    ) -> tuple[Tensor, Tensor]:
         """See `Edges.messages`."""
-        out: tuple[Tensor, Tensor] = kernels.Messages.apply(self._graph(gate), phi, gate.table, v, rho, unit)  # type: ignore[no-untyped-call]
+        if edge.radial.table is None or not kernels.fits(v, v.shape[-1]):
+            return super().messages(phi, gate, v, edge, filters)
+        table = filter_table(edge.radial.table, filters)
+        geometry = (self._graph(gate), edge.radial.table.step, edge.radial.distance, edge.unit)
+        out: tuple[Tensor, Tensor] = kernels.Messages.apply(*geometry, phi, gate.table, v, table)  # type: ignore[no-untyped-call]
         return out
 
-    def products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
-        """See `Edges.products`."""
-        out: Tensor = kernels.Products.apply(self._graph(gate), phi, gate.table, rho)  # type: ignore[no-untyped-call]
+    def pulls(self, phi: Tensor, gate: Gate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
+        """See `Edges.pulls`."""
+        if edge.radial.table is None or not kernels.fits(phi, phi.shape[-1]):
+            return super().pulls(phi, gate, edge, filters, mlp)
+        table = filter_table(edge.radial.table, filters)
+        geometry = (self._graph(gate), edge.radial.table.step, edge.radial.distance, edge.unit)
+        weights = (p for linear in (mlp[0], mlp[2]) for p in (linear.weight, linear.bias))
+        out: Tensor = kernels.Pulls.apply(*geometry, phi, gate.table, table, *weights)  # type: ignore[no-untyped-call]
         return out
 
-    def readout(self, y: Tensor, linear: nn.Linear) -> Tensor:
-        """See `Edges.readout`."""
-        out: Tensor = kernels.Readout.apply(y, linear.weight, linear.bias)  # type: ignore[no-untyped-call]
-        return out
+
+def filter_table(radial: RadialTable, linear: nn.Linear) -> Tensor:
+    """Tabulate a filter, a function of the distance alone, to be interpolated (quintic), [rows, 3, w]."""
+    features = radial.features.to(linear.weight)
+    bias = functional.pad(linear.bias.unsqueeze(0), (0, 0, 0, 2))  # of the values, not of the derivatives
+    return functional.linear(features, linear.weight[:, : features.shape[-1]]) + bias
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Fused edge operations on the CPU: kernels.cpp, compiled once per machine by g++ and called through ctypes.
+"""Fused edge operations on the CPU: native/*.cpp, compiled once per machine by g++ and called through ctypes.
 
 The plain form of each operation, which runs everywhere and defines the result, is in `definet_flows.model.edges`; these
-are the same numbers without the edge-sized temporaries, which is where the time of a training step goes on a CPU.
+are the same numbers without arrays of F features an edge, which is where the time goes on a CPU.
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import math
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from definet_flows.settings import load_settings
 
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_SOURCES = Path(__file__).with_name("native")
 _FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
+_VECTOR = 64  # bytes that arrays of features are a multiple of
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT = -1, -3, 2**30  # of glibc's malloc.h; bytes
 _SUFFIX = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -50,15 +52,26 @@ class TableGraph(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Return the compiled kernels, or None (with one warning) where g++ cannot make them."""
-    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode() + _cpu()).hexdigest()[:16]
+    sources = b"".join(path.read_bytes() for path in sorted(_SOURCES.iterdir()))
+    key = hashlib.sha256(sources + " ".join(_FLAGS).encode() + _cpu()).hexdigest()[:16]
     target = load_settings().cache_dir / f"kernels-{key}.so"
     try:
         if not target.exists():
             _build(target)
-        return ctypes.CDLL(str(target))
+        loaded = ctypes.CDLL(str(target))
     except (OSError, subprocess.CalledProcessError) as error:
         warnings.warn(f"g++ could not build the fused kernels ({error}): the slower plain form runs", stacklevel=2)
         return None
+    _keep_freed_memory()
+    return loaded
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what large arrays free: given back and taken anew at each layer, it costs up to half the time."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(option, _KEPT)
 
 
 def _cpu() -> bytes:
@@ -75,11 +88,13 @@ def _build(target: Path) -> None:
         raise FileNotFoundError("no g++ on PATH")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        built, compiled = Path(folder) / "kernels.so", Path(folder) / "kernels.o"
+        built, compiled = Path(folder) / "kernels.so", []
         run = functools.partial(subprocess.run, check=True, capture_output=True)
-        run([compiler, *_FLAGS, "-c", str(_SOURCE), "-o", str(compiled)])
+        for source in sorted(_SOURCES.glob("*.cpp")):
+            compiled.append(str(Path(folder) / f"{source.stem}.o"))
+            run([compiler, *_FLAGS, "-c", str(source), "-o", compiled[-1]])
         # Linked without libgomp: the symbols resolve to the one torch has loaded, hence one thread pool.
-        run([compiler, "-shared", str(compiled), "-o", str(built), "-lmvec", "-lm"])
+        run([compiler, "-shared", *compiled, "-o", str(built), "-lmvec", "-lm"])
         built.replace(target)
 
 
@@ -96,126 +111,135 @@ def _to_c(value: object) -> object:
         return ctypes.c_void_p(value.data_ptr())
     if isinstance(value, TableGraph):
         return ctypes.byref(value)
+    if value is None:
+        return ctypes.c_void_p(None)
     return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(int(value))  # type: ignore[call-overload]
 
 
-def _shared(edge_array: Tensor, graph: TableGraph) -> bool:
-    """Whether one lattice's edge array [1, N, M, ...] serves the whole batch."""
-    return edge_array.shape[0] == 1 and graph.B > 1
+def fits(like: Tensor, width: int) -> bool:
+    """Whether arrays of this width and type can be had in whole vectors."""
+    return like.dtype in _SUFFIX and width % (_VECTOR // like.element_size()) == 0
 
 
-def _fold(gradient: Tensor, like: Tensor) -> Tensor:
+class EdgeGeometry(NamedTuple):
+    """What the filters of a batch's edges are made of, besides their table."""
+
+    graph: TableGraph
+    step: float  # Å between rows of the filters' tables
+    distance: Tensor  # Å, [B, N, M], or [1, N, M] where all start from one lattice
+    unit: Tensor  # [B, N, M, 3] or [1, N, M, 3]
+
+    def arguments(self, table: Tensor) -> tuple[object, ...]:
+        """Return what every kernel takes first; the filters' table is [rows, 3, w]."""
+        shared = self.distance.shape[0] == 1 and self.graph.B > 1
+        return self.graph, self.distance, self.unit, shared, table, table.shape[0], self.step
+
+    def gradients(self, needed: Sequence[bool]) -> list[Tensor | None]:
+        """Return arrays for the gradients of distance and unit, one a structure, where they are needed."""
+        if not any(needed):
+            return [None, None]
+        like = (self.distance, self.unit)
+        # padding is never written
+        return [a.new_zeros(self.graph.B, *a.shape[1:]) for a in like]
+
+
+def _fold(gradient: Tensor | None, like: Tensor) -> Tensor | None:
     """Sum a gradient over the batch where the array was shared by it."""
-    return gradient.sum(0, keepdim=True) if gradient.shape[0] != like.shape[0] else gradient
+    if gradient is None or gradient.shape[0] == like.shape[0]:
+        return gradient
+    return gradient.sum(0, keepdim=True)
 
 
 class Messages(torch.autograd.Function):
-    """Sums over neighbours of eqs. 1 and 2: phi [B,N,3F], gate [3,3F], v [B,N,3,F] -> [B,N,3,F], [B,N,F]."""
+    """Sums over neighbours of eqs. 1 and 2.
+
+    phi [B,N,3F], gate [3,3F], v [B,N,3,F], the filters' table [rows,3,3F] -> [B,N,3,F], [B,N,F].
+    """
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - autograd sees tensors only as arguments
         ctx: Any,  # noqa: ANN401
         graph: TableGraph,
+        step: float,
+        distance: Tensor,
+        unit: Tensor,
         phi: Tensor,
         gate: Tensor,
         v: Tensor,
-        rho: Tensor,
-        unit: Tensor,
+        table: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return what the class says."""
-        phi, gate, v, rho, unit = (t.contiguous() for t in (phi, gate, v, rho, unit))
+        tensors = tuple(t.contiguous() for t in (distance, unit, phi, gate, v, table))
+        distance, unit, phi, gate, v, table = tensors
+        ctx.graph, ctx.step = graph, step
+        ctx.save_for_backward(*tensors)
         moved, h = torch.empty_like(v), torch.empty_like(v[:, :, 0])
-        ctx.graph = graph
-        ctx.save_for_backward(phi, gate, v, rho, unit)
-        scale = 1 / math.sqrt(3)
-        shape = (v.shape[-1], _shared(rho, graph), scale)
-        _call("message_forward", phi, graph, *shape, phi, gate, v, rho, unit, moved, h)
+        geometry = EdgeGeometry(graph, step, distance, unit)
+        _call("messages_forward", phi, *geometry.arguments(table), v.shape[-1], phi, gate, v, moved, h)
         return moved, h
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Return the gradients."""
-        phi, gate, v, rho, unit = ctx.saved_tensors
-        graph = ctx.graph
+        distance, unit, phi, gate, v, table = ctx.saved_tensors
+        geometry = EdgeGeometry(ctx.graph, ctx.step, distance, unit)
         d_moved, d_h = (g.contiguous() for g in grads)
-        d_phi, d_v, d_gate = torch.empty_like(phi), torch.empty_like(v), torch.zeros_like(gate)
-        d_rho = rho.new_empty(graph.B, *rho.shape[1:])
-        d_unit = unit.new_empty(graph.B, *unit.shape[1:])
-        shape = (v.shape[-1], _shared(rho, graph), 1 / math.sqrt(3))
-        arrays = (phi, gate, v, rho, unit, d_moved, d_h, d_phi, d_gate, d_v, d_rho, d_unit)
-        _call("message_backward", phi, graph, *shape, *arrays)
-        return None, d_phi, d_gate, d_v, _fold(d_rho, rho), _fold(d_unit, unit)
+        d_phi, d_v, d_gate, d_table = (
+            *(torch.empty_like(t) for t in (phi, v)),
+            *(torch.zeros_like(t) for t in (gate, table)),
+        )
+        d_distance, d_unit = geometry.gradients(ctx.needs_input_grad[2:4])
+        arrays = (phi, gate, v, d_moved, d_h, d_phi, d_gate, d_v, d_table, d_distance, d_unit)
+        _call("messages_backward", phi, *geometry.arguments(table), v.shape[-1], *arrays)
+        return None, None, _fold(d_distance, distance), _fold(d_unit, unit), d_phi, d_gate, d_v, d_table
 
 
-class Products(torch.autograd.Function):
-    """phi_j (g_j + g_i) rho_ij: phi [B,N,F], gate [3,F], rho [B,N,M,F] -> [B,N,M,F]."""
+class Pulls(torch.autograd.Function):
+    """Sum s_ij e_ij over neighbours, eqs. 6 and 7.
 
-    @staticmethod
-    def forward(ctx: Any, graph: TableGraph, phi: Tensor, gate: Tensor, rho: Tensor) -> Tensor:  # noqa: ANN401
-        """Return what the class says."""
-        phi, gate, rho = (t.contiguous() for t in (phi, gate, rho))
-        ctx.graph = graph
-        ctx.save_for_backward(phi, gate, rho)
-        out = rho.new_empty(graph.B, *rho.shape[1:])
-        _call("product_forward", phi, graph, phi.shape[-1], _shared(rho, graph), phi, gate, rho, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Return the gradients."""
-        phi, gate, rho = ctx.saved_tensors
-        graph, d_out = ctx.graph, grads[0].contiguous()
-        d_phi, d_gate, d_rho = torch.empty_like(phi), torch.zeros_like(gate), torch.empty_like(d_out)
-        arrays = (phi, gate, rho, d_out, d_phi, d_gate, d_rho)
-        _call("product_backward", phi, graph, phi.shape[-1], _shared(rho, graph), *arrays)
-        return None, d_phi, d_gate, _fold(d_rho, rho)
-
-
-class Readout(torch.autograd.Function):
-    """w . ScaledSiLU(y) + b: y [..., F], weight [1, F], bias [1] -> [..., 1]."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
-        """Return what the class says."""
-        y, weight = y.contiguous(), weight.contiguous()
-        ctx.save_for_backward(y, weight)
-        out = y.new_empty(*y.shape[:-1], 1)
-        _call("readout_forward", y, out.numel(), y.shape[-1], y, weight, float(bias), out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
-        """Return the gradients."""
-        y, weight = ctx.saved_tensors
-        d_out = grads[0].contiguous()
-        d_y, d_weight = torch.empty_like(y), torch.zeros_like(weight)
-        _call("readout_backward", y, d_out.numel(), y.shape[-1], y, weight, d_out, d_y, d_weight)
-        return d_y, d_weight, d_out.sum().reshape(1)
-
-
-class Interpolation(torch.autograd.Function):
-    """Quintic Hermite interpolation: distance [...], Å, table [rows, 3, w] -> [..., w].
-
-    A row holds values, first and second derivatives (by rows) at a distance of so many steps, Å.
+    phi [B,N,F], gate [3,F], the filters' table [rows,3,F]; w1 [F,F], b1 [F], w2 [1,F], b2 [1] of the scalar's linear
+    layers -> [B,N,3].
     """
 
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, table: Tensor, step: float) -> Tensor:  # noqa: ANN401
+    def forward(  # noqa: PLR0913, PLR0917 - autograd sees tensors only as arguments
+        ctx: Any,  # noqa: ANN401
+        graph: TableGraph,
+        step: float,
+        distance: Tensor,
+        unit: Tensor,
+        phi: Tensor,
+        gate: Tensor,
+        table: Tensor,
+        w1: Tensor,
+        b1: Tensor,
+        w2: Tensor,
+        b2: Tensor,
+    ) -> Tensor:
         """Return what the class says."""
-        distance, table = distance.contiguous(), table.contiguous()
-        ctx.save_for_backward(distance, table)
-        ctx.step = step
-        out = distance.new_empty(*distance.shape, table.shape[-1])
-        shape = (distance.numel(), table.shape[0], table.shape[-1], step)
-        _call("interpolation_forward", distance, *shape, distance, table, out)
-        return out
+        tensors = tuple(t.contiguous() for t in (distance, unit, phi, gate, table, w1, b1, w2, b2))
+        ctx.graph, ctx.step = graph, step
+        ctx.save_for_backward(*tensors)
+        pull = phi.new_empty(*phi.shape[:2], 3)
+        _call("pulls_forward", phi, *_pull_arguments(ctx, tensors), pull)
+        return pull
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Return the gradients."""
-        distance, table = ctx.saved_tensors
-        d_out = grads[0].contiguous()
-        d_distance, d_table = torch.empty_like(distance), torch.zeros_like(table)
-        shape = (distance.numel(), table.shape[0], table.shape[-1], ctx.step)
-        _call("interpolation_backward", distance, *shape, distance, table, d_out, d_distance, d_table)
-        return d_distance, d_table, None
+        tensors = ctx.saved_tensors
+        distance, unit, phi, *summed = tensors
+        geometry = EdgeGeometry(ctx.graph, ctx.step, distance, unit)
+        d_phi = torch.empty_like(phi)
+        d_gate, d_table, d_w1, d_b1, d_w2, d_b2 = (torch.zeros_like(t) for t in summed)
+        d_distance, d_unit = geometry.gradients(ctx.needs_input_grad[2:4])
+        arrays = (d_phi, d_gate, d_table, d_distance, d_unit, d_w1, d_b1, d_w2, d_b2)
+        _call("pulls_backward", phi, *_pull_arguments(ctx, tensors), grads[0].contiguous(), *arrays)
+        folded = (_fold(d_distance, distance), _fold(d_unit, unit))
+        return None, None, *folded, d_phi, d_gate, d_table, d_w1, d_b1, d_w2, d_b2
+
+
+def _pull_arguments(ctx: Any, tensors: Sequence[Tensor]) -> tuple[object, ...]:  # noqa: ANN401
+    distance, unit, phi, gate, table, w1, b1, w2, b2 = tensors
+    geometry = EdgeGeometry(ctx.graph, ctx.step, distance, unit).arguments(table)
+    return *geometry, phi.shape[-1], phi, gate, w1, w1.T.contiguous(), b1, w2, float(b2)

@@ -7,14 +7,13 @@ Attribute names are those of published checkpoints.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from definet_flows.model.config import NetworkConfig
-from definet_flows.model.edges import Edges, Gate
-from definet_flows.model.radial import scaled_silu
+from definet_flows.model.edges import Edges, EdgeState, Gate
+from definet_flows.model.radial import RadialBasis, scaled_silu
 
 _TINY = 1e-8
 
@@ -27,21 +26,14 @@ class ScaledSiLU(nn.Module):
         return scaled_silu(a)
 
 
-class Geometry(NamedTuple):
-    """Current geometry of the edges."""
-
-    distance: Tensor  # Å, [*e]
-    unit: Tensor  # unit vectors from neighbour j to centre i, [*e, 3]; zero on padding
-
-
-def edge_geometry(positions: Tensor, edges: Edges) -> Geometry:
-    """Distances and unit vectors from the current positions [*n, 3], Å."""
+def edge_state(positions: Tensor, edges: Edges, basis: RadialBasis) -> EdgeState:
+    """Radial features and unit vectors of the edges at the current positions [*n, 3], Å."""
     vector = edges.source(positions) + edges.shift - edges.target(positions)  # from i to j, [*e, 3]
     distance = vector.square().sum(-1).clamp(min=_TINY).sqrt()  # [*e]
     unit = -vector / distance.unsqueeze(-1)
     if edges.mask is not None:
         unit = unit * edges.mask
-    return Geometry(distance, unit)
+    return EdgeState(edges.radial(distance, basis), unit)
 
 
 class VectorActivation(nn.Module):
@@ -115,12 +107,10 @@ class MessagePassing(nn.Module):
         self.edge_proj = nn.Linear(config.gaussians, 3 * width)
         self.vec_activation = VectorActivation(width)
 
-    def forward(
-        self, x: Tensor, v: Tensor, defect: Gate, rho: Tensor, unit: Tensor, edges: Edges
-    ) -> tuple[Tensor, Tensor]:
-        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F], rho [*e, 3F]."""
+    def forward(self, x: Tensor, v: Tensor, defect: Gate, edge: EdgeState, edges: Edges) -> tuple[Tensor, Tensor]:
+        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, 3F]
-        moved, h = edges.messages(self.x_proj(x), gate, v, rho, unit)
+        moved, h = edges.messages(self.x_proj(x), gate, v, edge, self.edge_proj)
         dv = self.vec_activation(moved / math.sqrt(self.width))
         return (x + h) / math.sqrt(2), v + dv
 
@@ -157,12 +147,10 @@ class CoordinateUpdate(nn.Module):
         self.edge_proj = nn.Linear(config.gaussians, width)
         self.coord_mlp = _two_layers(width, width, 1)
 
-    def forward(self, x: Tensor, v: Tensor, defect: Gate, rho: Tensor, unit: Tensor, edges: Edges) -> Tensor:
-        """Return this layer's displacement, Å, [*n, 3]; x [*n, F], v [*n, 3, F], the embedding [3, F], rho [*e, F]."""
+    def forward(self, x: Tensor, v: Tensor, defect: Gate, edge: EdgeState, edges: Edges) -> Tensor:
+        """Return this layer's displacement, Å, [*n, 3]; x [*n, F], v [*n, 3, F], the embedding [3, F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, F]
-        products = edges.products(self.x_proj(x), gate, rho)  # [*e, F]
-        s = edges.readout(self.coord_mlp[0](products), cast("nn.Linear", self.coord_mlp[2]))  # [*e, 1]
-        t = edges.sum(s * unit)  # [*n, 3]
+        t = edges.pulls(self.x_proj(x), gate, edge, self.edge_proj, self.coord_mlp)  # [*n, 3]
         u: Tensor = self.lin_vec2coord(v).squeeze(-1)  # [*n, 3]
         return (u + t) / 2
 

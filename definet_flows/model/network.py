@@ -20,7 +20,7 @@ from definet_flows.model.layers import (
     GlobalVector,
     MessagePassing,
     SelfUpdate,
-    edge_geometry,
+    edge_state,
 )
 from definet_flows.model.radial import RadialBasis
 from definet_flows.schemas import VACANCY
@@ -113,13 +113,12 @@ class DefiNet(nn.Module):
         v_global = edges.mean(v)  # [*g, 3, F]
         r = positions
         for scalar, vector, message, update, coordinate in self._layers():
-            distance, unit = edge_geometry(r, edges)
-            rho, rho_moved = edges.filters(distance, self.basis, (message.edge_proj, coordinate.edge_proj))
+            edge = edge_state(r, edges, self.basis)
             x = scalar.distribute(x, x_global, edges)
             v = vector.distribute(v, v_global, edges)
-            x, v = message(x, v, defect, rho, unit, edges)
+            x, v = message(x, v, defect, edge, edges)
             x, v = update(x, v)
-            r = r + coordinate(x, v, defect, rho_moved, unit, edges)
+            r = r + coordinate(x, v, defect, edge, edges)
             x_global = scalar.aggregate(x, x_global, edges)
             v_global = vector.aggregate(v, v_global, edges)
         return r

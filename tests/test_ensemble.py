@@ -50,9 +50,29 @@ def test_it_goes_on_learning_as_its_first_member(tmp_path: Path) -> None:
     assert all(p.requires_grad for p in both.trainable().parameters())
 
 
-def test_networks_of_two_shapes_are_refused(tmp_path: Path) -> None:
-    other = single(tmp_path, 9, CONFIG.model_copy(update={"hidden": 10}))
-    with pytest.raises(InputError, match=r"9\.safetensors has another shape than .*1\.safetensors"):
+def test_networks_of_two_widths_are_one_model_that_goes_on_as_the_first(tmp_path: Path) -> None:
+    wide = CONFIG.model_copy(update={"hidden": 12, "passes": 2, "gaussians": 10})
+    ones, data = [single(tmp_path, 1), single(tmp_path, 9, wide)], pairs()
+    both = load_checkpoint(save_checkpoint(tmp_path / "both.safetensors", combine(ones), ones[0].card).path)
+    assert both.card.shapes == (CONFIG, wide)
+    assert both.trainable().config == CONFIG
+    moved = [displacements(one.network, data.host, data.numbers[:2], data.markers[:2]) for one in (both, *ones)]
+    assert np.allclose(moved[0], (moved[1] + moved[2]) / 2, atol=1e-5)
+    assert np.abs(moved[1] - moved[2]).max() > 1e-2
+
+
+def test_the_shape_of_networks_that_share_one_is_not_repeated(tmp_path: Path) -> None:
+    ones = [single(tmp_path, seed) for seed in (1, 2)]
+    assert save_checkpoint(tmp_path / "both.safetensors", combine(ones), ones[0].card).card.shapes == ()
+
+
+@pytest.mark.parametrize("change", [{"cutoff": 4.5}, {"max_neighbours": 20}, {"max_number": 90}])
+def test_networks_that_see_other_neighbours_are_refused(change: dict[str, float], tmp_path: Path) -> None:
+    other = single(tmp_path, 9, CONFIG.model_copy(update=change))
+    with pytest.raises(InputError, match=r"9\.safetensors sees .*1\.safetensors"):
         combine([single(tmp_path, 1), other])
+
+
+def test_a_mean_of_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 weights given"):
-        combine([other])
+        combine([single(tmp_path, 1)])

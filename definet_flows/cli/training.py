@@ -78,7 +78,12 @@ def train(
 
 @app.command()
 def combine(
-    weights: Annotated[list[str], typer.Argument(help="Registry ids or .safetensors files of one recipe's shape.")],
+    weights: Annotated[
+        list[str],
+        typer.Argument(
+            help="Registry ids or .safetensors files of one cutoff; what is learned later goes on from the first."
+        ),
+    ],
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",

@@ -26,7 +26,7 @@ DEFAULT_MODEL = "definet-2dmd"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _HEADER = "definet"
-_FORMAT = 1
+_FORMAT = 2  # 2: networks of several shapes
 
 
 class UnitCell(Frozen):
@@ -46,7 +46,8 @@ class Card(Frozen):
     name: str = Field(description="registry id")
     version: str = "1"
     config: NetworkConfig
-    members: int = Field(default=1, ge=1, description="networks of this shape, whose mean is the prediction")
+    members: int = Field(default=1, ge=1, description="networks, whose mean is the prediction")
+    shapes: tuple[NetworkConfig, ...] = Field(default=(), description="of each network; empty: all have that of config")
     hosts: tuple[UnitCell, ...] = Field(default=(), description="hosts trained on; empty: unknown")
     elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
     data: str = Field(default="", description="training data and its licence, in words")
@@ -85,7 +86,8 @@ class Checkpoint:
     @cached_property
     def network(self) -> Network:
         """The network in float32, ready for inference, loaded once."""
-        network = DefiNet(self.card.config) if self.card.members == 1 else Ensemble(self.card.config, self.card.members)
+        shapes = self.card.shapes or (self.card.config,) * self.card.members
+        network = DefiNet(self.card.config) if len(shapes) == 1 else Ensemble(shapes)
         with safe_open(self.path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         try:
@@ -112,8 +114,9 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
     """Write weights (float32) and card to one safetensors file, whole or not at all."""
-    members = 1 if isinstance(network, DefiNet) else len(network.members)
-    card = card.model_copy(update={"members": members})
+    shapes = (network.config,) if isinstance(network, DefiNet) else network.configs
+    differ = shapes if len(set(shapes)) > 1 else ()
+    card = card.model_copy(update={"members": len(shapes), "shapes": differ})
     state = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in network.state_dict().items()}
     with replacing(path) as part:
         save_file(state, part, metadata={_HEADER: card.model_dump_json()})
@@ -126,17 +129,17 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
     Raises
     ------
     InputError
-        If there are fewer than two, or they differ in shape.
+        If there are fewer than two, or they do not see the same neighbours.
     """
     if len(checkpoints) < 2:  # noqa: PLR2004 - a mean of one is none
         raise InputError(f"{len(checkpoints)} weights given: a mean needs two or more")
-    first = checkpoints[0].card.config
-    for checkpoint in checkpoints:
-        if checkpoint.card.config != first:
-            msg = f"{checkpoint.path} has another shape than {checkpoints[0].path}: combine weights of one recipe"
-            raise InputError(msg)
     members = [member for checkpoint in checkpoints for member in checkpoint.members]
-    ensemble = Ensemble(first, len(members))
+    for checkpoint in checkpoints:
+        seen, first = checkpoint.card.config.sees, checkpoints[0].card.config.sees
+        if seen != first:
+            msg = f"{checkpoint.path} sees (Å, neighbours, elements) {seen}, {checkpoints[0].path} {first}"
+            raise InputError(f"{msg}: combine weights of one cutoff, cap and table")
+    ensemble = Ensemble([member.config for member in members])
     for mine, theirs in zip(ensemble.members, members, strict=True):
         mine.load_state_dict(theirs.state_dict())
     return ensemble.eval().requires_grad_(requires_grad=False)

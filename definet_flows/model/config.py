@@ -31,6 +31,11 @@ class NetworkConfig(Frozen):
         return self
 
     @property
+    def sees(self) -> tuple[float, int, int]:
+        """What networks must share to run on the same crystals' edges."""
+        return self.cutoff, self.max_neighbours, self.max_number
+
+    @property
     def spacing(self) -> float:
         """Distance between Gaussian centres, Å."""
         return self.radial_extent / (self.gaussians - 1)

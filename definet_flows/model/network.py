@@ -6,7 +6,7 @@ One network, two forms of edges: see `definet_flows.model.edges`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -130,12 +130,13 @@ def restart(predicted: Tensor, markers: Tensor, positions: Tensor) -> Tensor:
 
 
 class Ensemble(nn.Module):
-    """Networks of one shape, trained apart; it predicts the mean of their positions."""
+    """Networks that see the same edges, trained apart; it predicts the mean of their positions."""
 
-    def __init__(self, config: NetworkConfig, members: int) -> None:
+    def __init__(self, configs: Sequence[NetworkConfig]) -> None:
         super().__init__()
-        self.config = config
-        self.members = nn.ModuleList(DefiNet(config) for _ in range(members))
+        self.config = configs[0]
+        self.configs = tuple(configs)
+        self.members = nn.ModuleList(DefiNet(config) for config in configs)
 
     def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
         """See `DefiNet.forward`."""

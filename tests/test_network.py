@@ -399,13 +399,37 @@ def test_radial_features_are_gaussians_in_the_envelope():
     assert expected[:3, basis.active(distance[:3]) :].max() < 3e-11
 
 
-def test_the_vector_activation_keeps_what_agrees_with_the_consensus():
+@pytest.mark.parametrize("form", ["table", "fused"])
+def test_the_vector_activation_keeps_what_agrees_with_the_consensus(form):
+    of = Crystal()
+    edges = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice)
+    if form == "fused" and kernels.library() is None:
+        pytest.skip("no g++ to build the kernels")
     activation = VectorActivation(2)
     with torch.no_grad():
         activation.lin_vec.weight.copy_(torch.eye(2))
         activation.lin_gvec.weight.copy_(torch.tensor([[2.0, 1.0]]))
     v = torch.tensor([[[1.0, -1.0], [0.0, 0.5], [0.0, 0.0]]])  # consensus (1, 0.5, 0); second feature points against it
-    assert torch.allclose(activation(v), torch.tensor([[[1.0, 0.0], [0.0, 0.5], [0.0, 0.0]]]))
+    found = activation(v, edges.fused() if form == "fused" else edges)
+    assert torch.allclose(found, torch.tensor([[[1.0, 0.0], [0.0, 0.5], [0.0, 0.0]]]))
+
+
+@needs_kernels
+@pytest.mark.parametrize("width", [7, 32])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
+def test_the_compiled_activation_is_the_plain_one_gradients_too(dtype, tolerance, width):
+    of = Crystal()
+    plain = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=dtype)
+    torch.manual_seed(4)
+    inputs = [torch.randn(2, 14, 3, w, dtype=dtype).requires_grad_() for w in (width, 1)]
+
+    def run(edges: TableEdges) -> list[torch.Tensor]:
+        out = edges.activated(*inputs)
+        loss = (out * torch.cos(torch.arange(out.numel(), dtype=dtype).view_as(out))).sum()
+        return [out.detach(), *torch.autograd.grad(loss, inputs)]
+
+    for got, expected in zip(run(plain.fused()), run(plain), strict=True):
+        assert float((got - expected).norm()) <= tolerance * float(expected.norm())
 
 
 def test_the_gradient_is_finite_where_two_sites_coincide():

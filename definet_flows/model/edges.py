@@ -60,7 +60,10 @@ class EdgeState(NamedTuple):
 
 
 class Edges(ABC):
-    """What a layer needs to know about neighbours. Shapes: `*n` nodes, `*e` edges, `*g` structures."""
+    """What a layer needs to know about neighbours, and the operations that are worth compiling.
+
+    Shapes: `*n` nodes, `*e` edges, `*g` structures.
+    """
 
     shift: Tensor
     """Cartesian image offset of each edge's source, Å, [*e, 3]."""
@@ -107,6 +110,11 @@ class Edges(ABC):
         """Sum s_ij e_ij over neighbours, eqs. 6 and 7: phi [*n, F], the filter K -> F, `mlp` F -> 1 -> [*n, 3]."""
         s = mlp(self._products(phi, gate, edge.radial.filtered(filters)))  # [*e, 1]
         return self.sum(s * edge.unit)
+
+    def activated(self, mapped: Tensor, consensus: Tensor) -> Tensor:
+        """Return mapped vectors l where <l, c> >= 0, else (l + c) / 2: [*n, 3, F], consensus c [*n, 3, 1]."""
+        agrees = (mapped * consensus).sum(-2, keepdim=True) >= 0  # [*n, 1, F]
+        return torch.where(agrees, mapped, (mapped + consensus) / 2)
 
     def _products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
         """phi_j (g_j + g_i) rho_ij, phi [*n, w], rho [*e, w] -> [*e, w]."""
@@ -217,6 +225,11 @@ class FusedTableEdges(TableEdges):
         geometry = (self._graph(gate), edge.radial.table.step, edge.radial.distance, edge.unit)
         weights = (p for linear in (mlp[0], mlp[2]) for p in (linear.weight, linear.bias))
         out: Tensor = kernels.Pulls.apply(*geometry, phi, gate.table, table, *weights)  # type: ignore[no-untyped-call]
+        return out
+
+    def activated(self, mapped: Tensor, consensus: Tensor) -> Tensor:
+        """See `Edges.activated`."""
+        out: Tensor = kernels.Activation.apply(mapped, consensus)  # type: ignore[no-untyped-call]
         return out
 
 

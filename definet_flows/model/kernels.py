@@ -1,4 +1,4 @@
-"""Fused edge operations on the CPU: native/*.cpp, compiled once per machine by g++ and called through ctypes.
+"""Fused operations on the CPU: native/*.cpp, compiled once per machine by g++ and called through ctypes.
 
 The plain form of each operation, which runs everywhere and defines the result, is in `definet_flows.model.edges`; these
 are the same numbers without arrays of F features an edge, which is where the time goes on a CPU.
@@ -148,6 +148,28 @@ def _fold(gradient: Tensor | None, like: Tensor) -> Tensor | None:
     if gradient is None or gradient.shape[0] == like.shape[0]:
         return gradient
     return gradient.sum(0, keepdim=True)
+
+
+class Activation(torch.autograd.Function):
+    """Vector activation of mapped vectors [..., 3, F] and their consensus [..., 3, 1], eqs. 12 and 13."""
+
+    @staticmethod
+    def forward(ctx: Any, mapped: Tensor, consensus: Tensor) -> Tensor:  # noqa: ANN401
+        """Return what the class says."""
+        mapped, consensus = mapped.contiguous(), consensus.contiguous()
+        ctx.save_for_backward(mapped, consensus)
+        out, width = torch.empty_like(mapped), mapped.shape[-1]
+        _call("activation_forward", mapped, consensus.numel() // 3, width, mapped, consensus, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        """Return the gradients."""
+        mapped, consensus = ctx.saved_tensors
+        d_mapped, d_consensus = torch.empty_like(mapped), torch.empty_like(consensus)
+        arrays = (mapped, consensus, grads[0].contiguous(), d_mapped, d_consensus)
+        _call("activation_backward", mapped, consensus.numel() // 3, mapped.shape[-1], *arrays)
+        return d_mapped, d_consensus
 
 
 class Messages(torch.autograd.Function):

@@ -7,9 +7,11 @@ Attribute names are those of published checkpoints.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.edges import Edges, EdgeState, Gate
@@ -48,12 +50,9 @@ class VectorActivation(nn.Module):
         self.lin_vec = nn.Linear(width, width, bias=False)
         self.lin_gvec = nn.Linear(width, 1, bias=False)
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Tensor, edges: Edges) -> Tensor:
         """[*n, 3, F] -> [*n, 3, F]."""
-        consensus = self.lin_gvec(v)  # [*n, 3, 1]
-        mapped = self.lin_vec(v)  # [*n, 3, F]
-        agrees = (mapped * consensus).sum(-2, keepdim=True) >= 0  # [*n, 1, F]
-        return torch.where(agrees, mapped, (mapped + consensus) / 2)
+        return edges.activated(self.lin_vec(v), self.lin_gvec(v))
 
 
 class GlobalScalar(nn.Module):
@@ -66,8 +65,10 @@ class GlobalScalar(nn.Module):
 
     def distribute(self, x: Tensor, x_global: Tensor, edges: Edges) -> Tensor:
         """Nodes [*n, F] learn from the global scalar [*g, F]."""
-        spread = edges.spread(x_global).expand_as(x)
-        out: Tensor = x + self.mlp_node(torch.cat([x, spread], -1))
+        first, width = cast("nn.Linear", self.mlp_node[0]), x.shape[-1]
+        of_global = functional.linear(x_global, first.weight[:, width:], first.bias)  # once a structure, [*g, F]
+        hidden = functional.linear(x, first.weight[:, :width]) + edges.spread(of_global)  # [*n, F]
+        out: Tensor = x + self.mlp_node[1:](hidden)
         return out
 
     def aggregate(self, x: Tensor, x_global: Tensor, edges: Edges) -> Tensor:
@@ -111,7 +112,7 @@ class MessagePassing(nn.Module):
         """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F]."""
         gate = Gate(self.defect_proj(defect.table), defect.markers)  # [3, 3F]
         moved, h = edges.messages(self.x_proj(x), gate, v, edge, self.edge_proj)
-        dv = self.vec_activation(moved / math.sqrt(self.width))
+        dv = self.vec_activation(moved / math.sqrt(self.width), edges)
         return (x + h) / math.sqrt(2), v + dv
 
 
@@ -125,13 +126,13 @@ class SelfUpdate(nn.Module):
         self.xvec_proj = nn.Sequential(nn.Linear(2 * width, width), ScaledSiLU(), nn.Linear(width, 3 * width))
         self.vec_activation = VectorActivation(width)
 
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
         """Return x [*n, F] and v [*n, 3, F], updated."""
         v1, v2 = self.vec_proj(v).chunk(2, -1)
         norm = torch.sqrt(v2.square().sum(-2) + _TINY)  # [*n, F]
         p, q, t = self.xvec_proj(torch.cat([x, norm], -1)).chunk(3, -1)
         dx = q / math.sqrt(2) + x * torch.tanh(t)
-        dv = self.vec_activation(p.unsqueeze(-2) * v1)
+        dv = self.vec_activation(p.unsqueeze(-2) * v1, edges)
         return (x + dx) / math.sqrt(2), v + dv
 
 

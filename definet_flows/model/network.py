@@ -117,7 +117,7 @@ class DefiNet(nn.Module):
             x = scalar.distribute(x, x_global, edges)
             v = vector.distribute(v, v_global, edges)
             x, v = message(x, v, defect, edge, edges)
-            x, v = update(x, v)
+            x, v = update(x, v, edges)
             r = r + coordinate(x, v, defect, edge, edges)
             x_global = scalar.aggregate(x, x_global, edges)
             v_global = vector.aggregate(v, v_global, edges)

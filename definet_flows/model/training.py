@@ -303,7 +303,8 @@ def _trainer(config: TrainConfig, folder: Path, best: ModelCheckpoint) -> lightn
         max_epochs=config.epochs,
         accelerator="auto",
         devices=devices if cuda else 1,
-        strategy="ddp" if devices > 1 else "auto",
+        # the last layer's global nodes have no one to speak to, so no gradient
+        strategy="ddp_find_unused_parameters_true" if devices > 1 else "auto",
         precision="bf16-mixed" if cuda else "32-true",
         use_distributed_sampler=False,
         gradient_clip_val=config.clip,

@@ -220,3 +220,14 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, saying: str) -> No
     path.write_text(text)
     with pytest.raises(InputError, match=saying):
         read_recipe(str(path))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """As Lightning does on two GPUs: each takes half of the batches, both end with the same weights."""
+    script = Path(__file__).with_name("two_processes.py")
+    done = subprocess.run([sys.executable, script, tmp_path], check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = ((tmp_path / rank).read_text() for rank in "01")
+    assert first == second
+    assert first.startswith("2 ")

@@ -40,6 +40,8 @@ _EXPECTED = (
     "The `srun` command is available",  # one process trains, wherever it was started
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
 )
+SEVERAL_DEVICES = "ddp_find_unused_parameters_true"
+"""Lightning's strategy: the last layer's global nodes have no one to speak to, hence no gradient."""
 _VALIDATED = 60  # entries of each set, the first ones of its list, that choose the epoch
 _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
 
@@ -303,8 +305,7 @@ def _trainer(config: TrainConfig, folder: Path, best: ModelCheckpoint) -> lightn
         max_epochs=config.epochs,
         accelerator="auto",
         devices=devices if cuda else 1,
-        # the last layer's global nodes have no one to speak to, so no gradient
-        strategy="ddp_find_unused_parameters_true" if devices > 1 else "auto",
+        strategy=SEVERAL_DEVICES if devices > 1 else "auto",
         precision="bf16-mixed" if cuda else "32-true",
         use_distributed_sampler=False,
         gradient_clip_val=config.clip,

@@ -200,7 +200,7 @@ def test_two_processes_share_the_batches() -> None:
     assert len(seen[0]) == len(seen[1]) == 3
 
 
-@pytest.mark.parametrize("name", ["paper", "shipped", "refine"])
+@pytest.mark.parametrize("name", ["paper", "shipped", "refine", "wide"])
 def test_recipes_are_valid(name: str) -> None:
     assert read_recipe(name).epochs > 1
 

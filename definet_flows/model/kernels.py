@@ -135,12 +135,13 @@ class EdgeGeometry(NamedTuple):
         return self.graph, self.distance, self.unit, shared, table, table.shape[0], self.step
 
     def gradients(self, needed: Sequence[bool]) -> list[Tensor | None]:
-        """Return arrays for the gradients of distance and unit, one a structure, where they are needed."""
+        """Return arrays for the gradients of distance and unit, one a structure, where they are needed.
+
+        Of zeros: the kernels pass over padding.
+        """
         if not any(needed):
             return [None, None]
-        like = (self.distance, self.unit)
-        # padding is never written
-        return [a.new_zeros(self.graph.B, *a.shape[1:]) for a in like]
+        return [a.new_zeros(self.graph.B, *a.shape[1:]) for a in (self.distance, self.unit)]
 
 
 def _fold(gradient: Tensor | None, like: Tensor) -> Tensor | None:
@@ -206,10 +207,8 @@ class Messages(torch.autograd.Function):
         distance, unit, phi, gate, v, table = ctx.saved_tensors
         geometry = EdgeGeometry(ctx.graph, ctx.step, distance, unit)
         d_moved, d_h = (g.contiguous() for g in grads)
-        d_phi, d_v, d_gate, d_table = (
-            *(torch.empty_like(t) for t in (phi, v)),
-            *(torch.zeros_like(t) for t in (gate, table)),
-        )
+        d_phi, d_v = torch.empty_like(phi), torch.empty_like(v)
+        d_gate, d_table = torch.zeros_like(gate), torch.zeros_like(table)
         d_distance, d_unit = geometry.gradients(ctx.needs_input_grad[2:4])
         arrays = (phi, gate, v, d_moved, d_h, d_phi, d_gate, d_v, d_table, d_distance, d_unit)
         _call("messages_backward", phi, *geometry.arguments(table), v.shape[-1], *arrays)

@@ -1,7 +1,7 @@
 """Speed of the network: plain form against the package's, on MoS2 8 x 8, same threads, interleaved, medians.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/speed.py            # the whole table
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/speed.py --hidden 128 --batch 8
+    GOMP_SPINCOUNT=5000 python benchmarks/speed.py            # the whole table
+    GOMP_SPINCOUNT=5000 python benchmarks/speed.py --hidden 128 --batch 8
 
 Run it alone on the machine. Each case runs in a process of its own, whose peak memory is its own; a case that does
 not fit into memory shows "-". Before anything is timed, positions and gradients of both forms are compared.

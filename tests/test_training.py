@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,21 @@ def test_batches_cover_an_epoch_once_and_differ_between_epochs() -> None:
     assert first != [tuple(entries) for _, entries in sampler]
 
 
+def test_single_sets_can_be_drawn_more_or_less_of() -> None:
+    few, many = (replace(pairs(), name=name) for name in ("few", "many"))
+    sampler = HostSampler([few, many], "train", batch=4, per_epoch=5, drawn={"many": 0}, seed=3)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler) == 2 + 5
+    assert [sum(len(e) for index, e in drawn if index == i) for i in (0, 1)] == [5, 18]
+
+
+def test_a_recipe_that_draws_from_a_set_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    config = recipe(1).model_copy(update={"drawn": {"low_density_defects/WSe": 800}})
+    with pytest.raises(InputError, match="low_density_defects/WSe is no set"):
+        train(config, [pairs()], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_processes_share_the_batches() -> None:
     shares = [HostSampler([pairs()], "train", batch=3, seed=3, rank=r, world=2) for r in (0, 1)]
     seen = [{tuple(entries) for _, entries in share} for share in shares]
@@ -200,7 +216,7 @@ def test_two_processes_share_the_batches() -> None:
     assert len(seen[0]) == len(seen[1]) == 3
 
 
-@pytest.mark.parametrize("name", ["paper", "shipped", "refine", "wide"])
+@pytest.mark.parametrize("name", ["paper", "shipped", "refine", "wide", "longer"])
 def test_recipes_are_valid(name: str) -> None:
     assert read_recipe(name).epochs > 1
 

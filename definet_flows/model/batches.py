@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,6 +86,8 @@ class HostSampler(Sampler[tuple[int, np.ndarray]]):
         Configurations a batch.
     per_epoch
         At most so many entries of a set each epoch, drawn anew each time; 0: all.
+    drawn
+        The same for single sets, by name, instead of `per_epoch`.
     seed
         Seed of the order; None: in order of entry, the same every epoch.
     rank, world
@@ -99,12 +101,15 @@ class HostSampler(Sampler[tuple[int, np.ndarray]]):
         *,
         batch: int,
         per_epoch: int = 0,
+        drawn: Mapping[str, int] | None = None,
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.entries = [s.split(split) for s in sets]
-        self.batch, self.per_epoch, self.seed, self.rank, self.world = batch, per_epoch, seed, rank, world
+        most = ((drawn or {}).get(s.name, per_epoch) for s in sets)
+        self.counts = [min(len(e), m or len(e)) for e, m in zip(self.entries, most, strict=True)]
+        self.batch, self.seed, self.rank, self.world = batch, seed, rank, world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -113,16 +118,14 @@ class HostSampler(Sampler[tuple[int, np.ndarray]]):
 
     def __len__(self) -> int:
         """Return the number of batches of this process."""
-        counts = (min(len(e), self.per_epoch or len(e)) for e in self.entries)
-        return sum(-(-n // self.batch) for n in counts) // self.world
+        return sum(-(-n // self.batch) for n in self.counts) // self.world
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (set, entries)."""
         rng = None if self.seed is None else np.random.default_rng((self.seed, self.epoch))
         drawn: list[tuple[int, np.ndarray]] = []
-        for index, entries in enumerate(self.entries):
-            order = entries if rng is None else rng.permutation(entries)
-            chosen = order[: self.per_epoch or len(order)]
+        for index, (entries, count) in enumerate(zip(self.entries, self.counts, strict=True)):
+            chosen = (entries if rng is None else rng.permutation(entries))[:count]
             drawn += [(index, chosen[k : k + self.batch]) for k in range(0, len(chosen), self.batch)]
         order = np.arange(len(drawn)) if rng is None else rng.permutation(len(drawn))
         for k in order[self.rank : len(self) * self.world : self.world]:

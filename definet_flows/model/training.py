@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from definet_flows.errors import InputError
 from definet_flows.model.archive import PairSet
 from definet_flows.model.batches import Batch, HostSampler, Lattice, PairBatches, lattice_of
 from definet_flows.model.checkpoint import Card
@@ -54,6 +55,7 @@ class TrainConfig(Frozen):
     epochs: int = Field(default=60, ge=1, description="passes; the learning rate's schedule ends with the last")
     batch: int = Field(default=8, ge=1, description="configurations of one host a step")
     per_epoch: int = Field(default=400, ge=0, description="entries of a set drawn each epoch; 0 for all")
+    drawn: dict[str, NonNegativeInt] = Field(default={}, description="the same for single sets, by name")
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["cosine", "plateau"] = Field(
         default="cosine", description="cosine to zero, or the paper's x 0.8 after 5 epochs without gain"
@@ -272,6 +274,10 @@ def train(
     network
         Where to start; None: from scratch.
     """
+    strange = set(config.drawn) - {s.name for s in sets}
+    if strange:
+        msg = f"drawn: {min(strange)} is no set that is learned here: leave it out of the recipe"
+        raise InputError(msg)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its hints for other products
     lightning.seed_everything(config.seed, verbose=False)
     module = Training(config, sets, network)
@@ -286,7 +292,7 @@ def train(
             warnings.filterwarnings("ignore", message=expected)
         trainer = _trainer(config, folder, best)
         shared = {"batch": config.batch, "seed": config.seed, "rank": trainer.global_rank, "world": trainer.world_size}
-        training = HostSampler(sets, "train", per_epoch=config.per_epoch, **shared)
+        training = HostSampler(sets, "train", per_epoch=config.per_epoch, drawn=config.drawn, **shared)
         validation = HostSampler(sets, "val", batch=config.batch, per_epoch=_VALIDATED)
         resumed = _readable(folder) if resume else None
         trainer.fit(module, loader(training), loader(validation), ckpt_path=resumed, weights_only=True)

@@ -201,10 +201,14 @@ class TableEdges(Edges):
 class FusedTableEdges(TableEdges):
     """A neighbour table whose edge operations are the compiled kernels (CPU)."""
 
-    def _graph(self, gate: Gate) -> kernels.TableGraph:
+    @cached_property
+    def _narrow(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Table and reverse, int32, and mask, uint8, as the kernels read them."""
         mask = None if self.mask is None else self.mask.to(torch.uint8).contiguous()
-        table, reverse, markers = (t.to(torch.int32).contiguous() for t in (self.table, self.reverse, gate.markers))
-        return kernels.TableGraph(table, reverse, mask, markers)
+        return self.table.to(torch.int32).contiguous(), self.reverse.to(torch.int32).contiguous(), mask
+
+    def _graph(self, gate: Gate) -> kernels.TableGraph:
+        return kernels.TableGraph(*self._narrow, gate.markers.to(torch.int32).contiguous())
 
     def messages(
         self, phi: Tensor, gate: Gate, v: Tensor, edge: EdgeState, filters: nn.Linear

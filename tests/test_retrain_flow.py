@@ -94,7 +94,7 @@ def test_weights_come_from_the_store_once_and_are_checked(registered):
 
 def test_records_of_a_flow_become_a_training_set_on_the_host_as_given(maker, jobs):
     shifted = CU.copy()
-    shifted.perturb(0.05)  # so that relaxing the host moves its sites
+    shifted.translate_sites([0], [0.03, 0.02, 0.035], frac_coords=False)  # so that relaxing the host moves its sites
     maker.defects = ("v_Cu",)
     run(maker.make(shifted), jobs)
     host = make_host(shifted, maker.supercell)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
-from definet_flows.cli import app
+from definet_flows.cli import app, main
 from definet_flows.stores import open_store
 
 runner = CliRunner()
@@ -92,6 +93,20 @@ def test_wrong_usage_is_one_line() -> None:
     refused("run", "MoS2", "--defekt", "v_S", saying="--defekt")
     refused("run", "MoS2", saying="--defect")
     refused("run", "MoS2", "--defect", "v_S", "--batch-size", "many", saying="--batch-size")
+
+
+@pytest.mark.parametrize(("policy", "count"), [(None, "5000"), ("PASSIVE", None)])
+def test_how_threads_wait_is_the_user_s_choice(
+    policy: str | None, count: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    monkeypatch.setattr("definet_flows.cli.app", lambda: None)
+    main()
+    assert os.environ.get("GOMP_SPINCOUNT") == count
 
 
 @pytest.mark.parametrize("command", ["run", "quickstart", "savings"])

@@ -131,7 +131,7 @@ class SelfUpdate(nn.Module):
         v1, v2 = self.vec_proj(v).chunk(2, -1)
         norm = torch.sqrt(v2.square().sum(-2) + _TINY)  # [*n, F]
         p, q, t = self.xvec_proj(torch.cat([x, norm], -1)).chunk(3, -1)
-        tanh = 2 * torch.sigmoid(2 * t) - 1  # [*n, F]; torch's own takes five times as long on a CPU
+        tanh = 2 * torch.sigmoid(2 * t) - 1  # [*n, F]; torch's own is slow on a CPU
         dx = q / math.sqrt(2) + x * tanh
         dv = self.vec_activation(p.unsqueeze(-2) * v1, edges)
         return (x + dx) / math.sqrt(2), v + dv

@@ -55,7 +55,7 @@ class TrainConfig(Frozen):
     epochs: int = Field(default=60, ge=1, description="passes; the learning rate's schedule ends with the last")
     batch: int = Field(default=8, ge=1, description="configurations of one host a step")
     per_epoch: int = Field(default=400, ge=0, description="entries of a set drawn each epoch; 0 for all")
-    drawn: dict[str, NonNegativeInt] = Field(default={}, description="the same for single sets, by name")
+    drawn: dict[str, NonNegativeInt] = Field(default={}, description="the same for single sets, by set name")
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["cosine", "plateau"] = Field(
         default="cosine", description="cosine to zero, or the paper's x 0.8 after 5 epochs without gain"
@@ -276,7 +276,7 @@ def train(
     """
     strange = set(config.drawn) - {s.name for s in sets}
     if strange:
-        msg = f"drawn: {min(strange)} is no set that is learned here: leave it out of the recipe"
+        msg = f"drawn: {min(strange)} is no set that is learned here: take a copy of the recipe without it"
         raise InputError(msg)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its hints for other products
     lightning.seed_everything(config.seed, verbose=False)

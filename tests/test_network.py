@@ -287,16 +287,23 @@ def test_each_kernel_is_the_plain_operation_gradients_too(operation, config, dty
 
 
 @needs_kernels
-def test_kernels_on_a_lattice_without_padding_are_the_plain_form():
+def test_kernels_on_a_lattice_where_edges_share_rows_are_the_plain_form_gradients_too():
     host, config = make_host("BN", (5, 5, 1)), CONFIG
     lattice = lattice_of(host, config)
     assert lattice.edges.mask is None
     network, markers = make_network(), torch.zeros(2, host.n_sites, dtype=torch.long)
     markers[:, 7], markers[1, 8:11] = 2, 1
     numbers = torch.tensor(host.numbers).repeat(2, 1)
-    with torch.inference_mode():
-        fused, plain = (network(numbers, markers, a.positions, a.edges) for a in (lattice.fused(), lattice))
+    results = []
+    for form in (lattice.fused(), lattice):
+        network.zero_grad()
+        out = network(numbers, markers, form.positions, form.edges)
+        (out * torch.cos(torch.arange(out.numel()).view_as(out))).sum().backward()
+        results.append((out.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}))
+    (fused, got), (plain, expected) = results
     agree(fused, plain, 1e-8)
+    for name, gradient in expected.items():
+        assert float((got[name] - gradient).norm()) <= 1e-7 * float(gradient.norm()) + 1e-12, name
 
 
 @needs_kernels

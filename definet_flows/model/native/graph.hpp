@@ -57,6 +57,7 @@ template <class T> struct Edge {
   int64_t other; // node at its other end, into [B * N]
   int64_t slot;  // where it stands in the receiver's row, into [B * N * M]
   int64_t pair;  // of markers, sender * 3 + receiver
+  T distance;    // Å
   Place<T> place;
   T unit[3]; // from sender to receiver
 };
@@ -64,8 +65,8 @@ template <class T> struct Edge {
 template <class T> Edge<T> edge_at(int64_t other, int64_t pair, int64_t b, int64_t slot, const Graph &graph,
                                    const Geometry<T> &geometry, const Filter<T> &filter) {
   const int64_t whole = b * graph.N * graph.M + slot, at = geometry.shared ? slot : whole;
-  const T *unit = geometry.unit + 3 * at;
-  return {other, whole, pair, Place<T>(geometry.distance[at], filter), {unit[0], unit[1], unit[2]}};
+  const T *unit = geometry.unit + 3 * at, distance = geometry.distance[at];
+  return {other, whole, pair, distance, Place<T>(distance, filter), {unit[0], unit[1], unit[2]}};
 }
 
 // Append the edges that a node receives.

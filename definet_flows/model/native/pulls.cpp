@@ -1,17 +1,20 @@
 // RPV2Disp, eqs. 6 and 7: t_i = sum_j s_ij e_ij, s = w2 . ScaledSiLU(W1 q + b1) + b2, q = phi_j (g_j + g_i) rho_ij.
 //
-// Some hundred edges at a time go through the matrix products, in the cache. phi [B, N, F], gate [3, F], W1 [F, F] (row =
-// output), b1 and w2 [F], t [B, N, 3]; the filter has F features.
+// Some hundred rows q at a time go through the matrix products, in the cache. At lattice distances a sender has few
+// different ones: a row a shell and marker, not an edge. phi [B, N, F], gate [3, F], W1 [F, F] (row = output), b1 and w2
+// [F], t [B, N, 3]; the filter has F features.
 
 #include "graph.hpp"
 
 #include <cmath>
+#include <limits>
 
 namespace definet {
 namespace {
 
-constexpr int64_t kBlock = 96; // edges, about: their rows stay in the cache beside W1
+constexpr int64_t kBlock = 96; // rows, at least: they stay in the cache beside W1
 template <class T> constexpr T kSilu = T(1 / 0.6);
+template <class T> constexpr T kSame = 64 * std::numeric_limits<T>::epsilon(); // Å: what positions are rounded by
 
 template <class T> struct Mlp {
   const T *w1, *w1_transposed, *b1, *w2;
@@ -23,7 +26,37 @@ template <class T> struct Inputs {
   const T *phi, *gate;
 };
 
-int64_t nodes_per_block(const Graph &graph) { return std::max<int64_t>(1, kBlock / graph.M); }
+// Edges whose rows go through the products together, and the rows.
+template <class T> struct Block {
+  std::vector<Edge<T>> edges;
+  std::vector<int64_t> row, first, sender; // of each edge its row; of each row its first edge and its sender
+  std::vector<T> q, y, scratch;
+
+  // Append the edges that a node sends. Those of one pair of markers and, if `merge`, one distance share a row; a table's
+  // rows go by distance, so that the last row of the pair is the only candidate.
+  void add(int64_t node, const Graph &graph, const Geometry<T> &geometry, const Filter<T> &filter, bool merge) {
+    int64_t last[kMarkers * kMarkers];
+    std::fill(last, last + kMarkers * kMarkers, int64_t(-1));
+    sent(node, graph, geometry, filter, edges);
+    for (std::size_t e = row.size(); e < edges.size(); ++e) {
+      int64_t &r = last[edges[e].pair];
+      if (!merge || r < 0 || std::abs(edges[first[r]].distance - edges[e].distance) > kSame<T>) {
+        r = first.size();
+        first.push_back(e);
+        sender.push_back(node);
+      }
+      row.push_back(r);
+    }
+  }
+
+  int64_t rows() const { return first.size(); }
+  const Edge<T> &edge(int64_t r) const { return edges[first[r]]; }
+
+  void clear() {
+    edges.clear();
+    for (auto *indices : {&row, &first, &sender}) indices->clear();
+  }
+};
 
 // One edge's row of q; phi and gate are the sender's and the pair's.
 template <class T>
@@ -43,34 +76,60 @@ template <class T> T readout(const Mlp<T> &mlp, int64_t F, const T *y) {
   return kSilu<T> * out + mlp.b2;
 }
 
+// q of a block's rows, and y = q W1^T.
+template <class T>
+void first_layer(Block<T> &block, const Filter<T> &filter, const Inputs<T> &in, const std::vector<T> &gates,
+                 const Mlp<T> &mlp) {
+  const int64_t F = in.F, R = block.rows();
+  for (auto *rows : {&block.q, &block.y}) rows->resize(std::max<std::size_t>(rows->size(), R * F));
+  for (int64_t r = 0; r < R; ++r)
+    products(block.edge(r), filter, F, in.phi + block.sender[r] * F, &gates[block.edge(r).pair * F], &block.q[r * F]);
+  product<T>(R, F, F, {block.q.data(), F, 1}, mlp.w1_transposed, block.y.data(), false, block.scratch);
+}
+
+// Scalars of the edges of all senders, into their slots [B, N, M].
+template <class T>
+void scalars(const Graph &graph, const Geometry<T> &geometry, const Filter<T> &filter, const Inputs<T> &in,
+             const Mlp<T> &mlp, T *out) {
+  const auto gates = pair_gates(in.gate, in.F, T(1));
+#pragma omp parallel
+  {
+    Block<T> block;
+    std::vector<T> s;
+    const auto flush = [&] {
+      first_layer(block, filter, in, gates, mlp);
+      s.resize(block.rows());
+      for (int64_t r = 0; r < block.rows(); ++r) s[r] = readout(mlp, in.F, &block.y[r * in.F]);
+      for (std::size_t e = 0; e < block.edges.size(); ++e) out[block.edges[e].slot] = s[block.row[e]];
+      block.clear();
+    };
+#pragma omp for schedule(static)
+    for (int64_t node = 0; node < graph.B * graph.N; ++node) {
+      block.add(node, graph, geometry, filter, true);
+      if (block.rows() >= kBlock) flush();
+    }
+    flush();
+  }
+}
+
 template <class T>
 void forward(const Graph &graph, const Geometry<T> &geometry, const Filter<T> &filter, const Inputs<T> &in,
              const Mlp<T> &mlp, T *t) {
-  const int64_t F = in.F, nodes = graph.B * graph.N, step = nodes_per_block(graph);
-  const auto gates = pair_gates(in.gate, F, T(1));
-#pragma omp parallel
-  {
-    std::vector<Edge<T>> edges;
-    std::vector<int64_t> centre;
-    std::vector<T> q(step * graph.M * F), y(q.size()), scratch;
-#pragma omp for schedule(static)
-    for (int64_t first = 0; first < nodes; first += step) {
-      edges.clear();
-      centre.clear();
-      for (int64_t node = first; node < std::min(nodes, first + step); ++node) {
-        received(node, graph, geometry, filter, edges);
-        centre.resize(edges.size(), node);
-        std::fill(t + node * 3, t + node * 3 + 3, T(0));
-      }
-      const int64_t E = edges.size();
-      for (int64_t e = 0; e < E; ++e)
-        products(edges[e], filter, F, in.phi + edges[e].other * F, &gates[edges[e].pair * F], &q[e * F]);
-      product<T>(E, F, F, {q.data(), F, 1}, mlp.w1_transposed, y.data(), false, scratch);
-      for (int64_t e = 0; e < E; ++e) {
-        const T s = readout(mlp, F, &y[e * F]);
-        for (int x = 0; x < 3; ++x) t[centre[e] * 3 + x] += s * edges[e].unit[x];
-      }
+  std::vector<T> s(graph.B * graph.N * graph.M);
+  scalars(graph, geometry, filter, in, mlp, s.data());
+#pragma omp parallel for schedule(static)
+  for (int64_t node = 0; node < graph.B * graph.N; ++node) {
+    const int64_t first = node * graph.M, own = node % graph.N * graph.M;
+    T x = 0, y = 0, z = 0;
+    for (int64_t m = 0; m < graph.M; ++m) { // the unit vector of padding is zero
+      const T *unit = geometry.unit + 3 * (geometry.shared ? own + m : first + m);
+      x += s[first + m] * unit[0];
+      y += s[first + m] * unit[1];
+      z += s[first + m] * unit[2];
     }
+    t[node * 3] = x;
+    t[node * 3 + 1] = y;
+    t[node * 3 + 2] = z;
   }
 }
 
@@ -132,45 +191,52 @@ T products_backward(const Edge<T> &edge, const Filter<T> &filter, int64_t F, con
   return sum<T>(bend) / filter.step;
 }
 
+// What a block says about every gradient. Rows hold one edge each where distances are asked about.
+template <class T>
+void block_backward(Block<T> &block, const Filter<T> &filter, const Inputs<T> &in, const std::vector<T> &gates,
+                    const Mlp<T> &mlp, const T *d_t, const Gradients<T> &d, Sums<T> &sums) {
+  const int64_t F = in.F, R = block.rows();
+  first_layer(block, filter, in, gates, mlp);
+  std::vector<T> d_s(R, T(0));
+  for (std::size_t e = 0; e < block.edges.size(); ++e) {
+    const T *dt = d_t + block.edges[e].other * 3, *u = block.edges[e].unit;
+    d_s[block.row[e]] += dt[0] * u[0] + dt[1] * u[1] + dt[2] * u[2];
+  }
+  for (int64_t r = 0; r < R; ++r) {
+    const T s = readout_backward(mlp, F, d_s[r], &block.y[r * F], sums);
+    for (int x = 0; d.unit && x < 3; ++x) d.unit[block.edge(r).slot * 3 + x] = s * d_t[block.edge(r).other * 3 + x];
+  }
+  product<T>(F, F, R, {block.y.data(), 1, F}, block.q.data(), sums.w1.data(), true, block.scratch);
+  product<T>(R, F, F, {block.y.data(), F, 1}, mlp.w1, block.q.data(), false, block.scratch); // q: d(loss)/dq from here
+  for (int64_t r = 0; r < R; ++r) {
+    const int64_t at = block.sender[r] * F;
+    const T bend = products_backward(block.edge(r), filter, F, in.phi + at, &gates[block.edge(r).pair * F],
+                                     &block.q[r * F], d.distance != nullptr, d.phi + at, sums);
+    if (d.distance) d.distance[block.edge(r).slot] = bend;
+  }
+}
+
 template <class T>
 void backward(const Graph &graph, const Geometry<T> &geometry, const Filter<T> &filter, const Inputs<T> &in,
               const Mlp<T> &mlp, const T *d_t, const Gradients<T> &d) {
-  const int64_t F = in.F, nodes = graph.B * graph.N, step = nodes_per_block(graph);
-  const auto gates = pair_gates(in.gate, F, T(1));
+  const auto gates = pair_gates(in.gate, in.F, T(1));
 #pragma omp parallel
   {
-    Sums<T> sums(F, filter);
-    std::vector<Edge<T>> edges;
-    std::vector<int64_t> senders;
-    std::vector<T> q(step * graph.M * F), y(q.size()), scratch;
+    Sums<T> sums(in.F, filter);
+    Block<T> block;
+    const auto flush = [&] {
+      block_backward(block, filter, in, gates, mlp, d_t, d, sums);
+      block.clear();
+    };
 #pragma omp for schedule(static)
-    for (int64_t first = 0; first < nodes; first += step) {
-      edges.clear();
-      senders.clear();
-      for (int64_t node = first; node < std::min(nodes, first + step); ++node) {
-        sent(node, graph, geometry, filter, edges);
-        senders.resize(edges.size(), node);
-        std::fill(d.phi + node * F, d.phi + (node + 1) * F, T(0));
-      }
-      const int64_t E = edges.size();
-      for (int64_t e = 0; e < E; ++e)
-        products(edges[e], filter, F, in.phi + senders[e] * F, &gates[edges[e].pair * F], &q[e * F]);
-      product<T>(E, F, F, {q.data(), F, 1}, mlp.w1_transposed, y.data(), false, scratch);
-      for (int64_t e = 0; e < E; ++e) {
-        const T *dt = d_t + edges[e].other * 3, *u = edges[e].unit;
-        const T s = readout_backward(mlp, F, dt[0] * u[0] + dt[1] * u[1] + dt[2] * u[2], &y[e * F], sums);
-        for (int x = 0; d.unit && x < 3; ++x) d.unit[edges[e].slot * 3 + x] = s * dt[x];
-      }
-      product<T>(F, F, E, {y.data(), 1, F}, q.data(), sums.w1.data(), true, scratch);
-      product<T>(E, F, F, {y.data(), F, 1}, mlp.w1, q.data(), false, scratch); // q holds d(loss)/dq from here on
-      for (int64_t e = 0; e < E; ++e) {
-        const T bend = products_backward(edges[e], filter, F, in.phi + senders[e] * F, &gates[edges[e].pair * F],
-                                         &q[e * F], d.distance != nullptr, d.phi + senders[e] * F, sums);
-        if (d.distance) d.distance[edges[e].slot] = bend;
-      }
+    for (int64_t node = 0; node < graph.B * graph.N; ++node) {
+      std::fill(d.phi + node * in.F, d.phi + (node + 1) * in.F, T(0));
+      block.add(node, graph, geometry, filter, d.distance == nullptr);
+      if (block.rows() >= kBlock) flush();
     }
+    flush();
 #pragma omp critical
-    sums.add_to_all(F, d);
+    sums.add_to_all(in.F, d);
   }
 }
 

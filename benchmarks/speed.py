@@ -39,7 +39,7 @@ ROUNDS = 5
 TOLERANCE = 1e-5  # Å
 SIZES = (8, 16, 32, 64, 129)  # n x n cells of three sites: 192 to 49,923
 GIB = 2**20  # of ru_maxrss, which counts KiB
-PLAIN_FITS = {128: 8, 512: 8}  # largest batch of the plain form that fits into 24 GiB when it trains
+PLAIN_TRAINS = 8  # largest batch of the plain form that fits into 24 GiB when it trains
 
 Form = Callable[[], torch.Tensor]
 
@@ -75,31 +75,34 @@ def loss(network: DefiNet, form: Form) -> torch.Tensor:
     return out.detach()
 
 
-def check(network: DefiNet, forms: dict[str, Form]) -> tuple[float, float]:
-    """Return the largest difference of the forms' positions, Å, and of their gradients, relative to the largest one."""
-    found = {}
-    for name, form in forms.items():
+def check(network: DefiNet, forms: dict[str, Form], *, trains: bool) -> dict[str, float]:
+    """Return the largest difference of the forms' positions, Å, and where both train of their gradients, relative."""
+    if not trains:
+        with torch.inference_mode():
+            plain, fast = (form() for form in forms.values())
+        return {"positions": float((plain - fast).abs().max())}
+    found = []
+    for form in forms.values():
         out = loss(network, form)
-        gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
-        found[name] = out, gradient
-    (out, gradient), (fast_out, fast_gradient) = found["plain"], found["fast"]
+        found.append((out, torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])))
+    (plain, gradient), (fast, fast_gradient) = found
     worst = float((gradient - fast_gradient).abs().max() / gradient.abs().max())
-    return float((out - fast_out).abs().max()), worst
+    return {"positions": float((plain - fast).abs().max()), "gradients": worst}
 
 
 def case(hidden: int, batch: int, names: tuple[str, ...]) -> dict[str, float]:
     """Time the forms, interleaved; s per structure, median of the rounds."""
     network, forms = make_forms(hidden, batch)
     forms = {name: forms[name] for name in names}
-    out: dict[str, float] = {}
-    if len(forms) > 1:
-        out["positions"], out["gradients"] = check(network, forms)
-    times: dict[str, list[float]] = {f"{name} {kind}": [] for name in forms for kind in ("inference", "training")}
+    trained = {name: form for name, form in forms.items() if name == "fast" or batch <= PLAIN_TRAINS}
+    out = check(network, forms, trains=len(trained) == len(forms)) if len(forms) > 1 else {}
+    times = {f"{name} inference": [] for name in forms} | {f"{name} training": [] for name in trained}
     for _ in range(ROUNDS + 1):
         for name, form in forms.items():
             with torch.inference_mode():
                 times[f"{name} inference"].append(seconds(form))
-            times[f"{name} training"].append(seconds(lambda form=form: loss(network, form)))
+            if name in trained:
+                times[f"{name} training"].append(seconds(lambda form=form: loss(network, form)))
     out |= {key: float(np.median(values[1:])) / batch for key, values in times.items()}
     out["gflop"] = gflop(network, forms["fast"], batch)
     out["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
@@ -168,8 +171,7 @@ def speed_table(hidden: list[int], batches: list[int], peak: float) -> Table:
         table.add_column(head, justify="right")
     for f in hidden:
         for b in batches:
-            names = "plain,fast" if b <= PLAIN_FITS[f] else "fast"
-            got = alone("--case", str(f), str(b), names) or alone("--case", str(f), str(b), "fast") or {}
+            got = alone("--case", str(f), str(b), "plain,fast") or alone("--case", str(f), str(b), "fast") or {}
             rate = got.get("gflop", 0) / got.get("fast inference", np.inf)
             cells = [str(f), str(b)]
             for kind in ("inference", "training"):

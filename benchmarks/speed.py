@@ -96,7 +96,8 @@ def case(hidden: int, batch: int, names: tuple[str, ...]) -> dict[str, float]:
     forms = {name: forms[name] for name in names}
     trained = {name: form for name, form in forms.items() if name == "fast" or batch <= PLAIN_TRAINS}
     out = check(network, forms, trains=len(trained) == len(forms)) if len(forms) > 1 else {}
-    times = {f"{name} inference": [] for name in forms} | {f"{name} training": [] for name in trained}
+    keys = [f"{name} inference" for name in forms] + [f"{name} training" for name in trained]
+    times: dict[str, list[float]] = {key: [] for key in keys}
     for _ in range(ROUNDS + 1):
         for name, form in forms.items():
             with torch.inference_mode():

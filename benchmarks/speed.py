@@ -36,7 +36,6 @@ from definet_flows.model.network import DefiNet
 from definet_flows.schemas import Host
 
 ROUNDS = 5
-TOLERANCE = 1e-5  # Å
 SIZES = (8, 16, 32, 64, 129)  # n x n cells of three sites: 192 to 49,923
 GIB = 2**20  # of ru_maxrss, which counts KiB
 PLAIN_TRAINS = 8  # largest batch of the plain form that fits into 24 GiB when it trains

@@ -121,7 +121,7 @@ void forward(const Graph &graph, const Geometry<T> &geometry, const Filter<T> &f
   for (int64_t node = 0; node < graph.B * graph.N; ++node) {
     const int64_t first = node * graph.M, own = node % graph.N * graph.M;
     T x = 0, y = 0, z = 0;
-    for (int64_t m = 0; m < graph.M; ++m) { // the unit vector of padding is zero
+    for (int64_t m = 0; m < graph.M; ++m) { // nobody sends to padding: s is zero there
       const T *unit = geometry.unit + 3 * (geometry.shared ? own + m : first + m);
       x += s[first + m] * unit[0];
       y += s[first + m] * unit[1];

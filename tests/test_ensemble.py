@@ -7,20 +7,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from training_run import pairs
 
 from definet_flows.errors import InputError
+from definet_flows.hosts import make_host
 from definet_flows.model.checkpoint import Card, Checkpoint, combine, load_checkpoint, save_checkpoint
 from definet_flows.model.config import NetworkConfig
+from definet_flows.model.gate import unit_cell
 from definet_flows.model.network import DefiNet
 from definet_flows.model.predict import displacements, mixed_displacements
+from definet_flows.schemas import Host
 
 CONFIG = NetworkConfig(hidden=8, layers=2, gaussians=8, radial_extent=6.0, cutoff=4.0)
 
+CARD = Card(name="both", config=CONFIG)
 
-def single(folder: Path, seed: int, config: NetworkConfig = CONFIG) -> Checkpoint:
+
+def single(folder: Path, seed: int, config: NetworkConfig = CONFIG, hosts: tuple[str, ...] = ()) -> Checkpoint:
     torch.manual_seed(seed)
-    return save_checkpoint(folder / f"{seed}.safetensors", DefiNet(config), Card(name=f"{seed}", config=config))
+    units = tuple(unit_cell(make_host(name, (2, 2, 1))) for name in hosts)
+    card = Card(name=f"{seed}", config=config, hosts=units)
+    return save_checkpoint(folder / f"{seed}.safetensors", DefiNet(config), card)
+
+
+def crystals_of(*names: str) -> list[tuple[Host, np.ndarray, np.ndarray]]:
+    """Make crystals with random markers."""
+    rng, hosts = np.random.default_rng(3), [make_host(name, (3, 3, 1)) for name in names]
+    return [(host, np.array(host.numbers), rng.integers(0, 3, host.n_sites)) for host in hosts]
+
+
+def each_alone(one: Checkpoint, crystals: list[tuple[Host, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    return [displacements(one.network, host, z[None], m[None])[0] for host, z, m in crystals]
 
 
 def test_it_predicts_the_mean_of_its_members_after_a_round_trip(tmp_path: Path) -> None:
@@ -76,3 +94,42 @@ def test_networks_that_see_other_neighbours_are_refused(change: dict[str, float]
 def test_a_mean_of_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 weights given"):
         combine([single(tmp_path, 1)])
+
+
+def test_a_network_of_one_host_is_asked_about_that_host_alone(tmp_path: Path) -> None:
+    every = single(tmp_path, 1, hosts=("MoS2", "BN"))
+    ones = [every, single(tmp_path, 2, hosts=("BN",)), single(tmp_path, 3, hosts=("BN", "P"))]
+    both = load_checkpoint(save_checkpoint(tmp_path / "both.safetensors", combine(ones), every.card).path)
+    assert both.card.speak_for == ((), ("BN",), ("BN", "P"))
+    crystals = crystals_of("BN", "MoS2", "BN", "P", "MoS2", "GaSe")
+    alone = [each_alone(one, crystals) for one in ones]
+    asked = {"BN": (0, 1, 2), "MoS2": (0,), "P": (0, 2), "GaSe": (0,)}
+    together = mixed_displacements(both.network, crystals)
+    for k, (crystal, in_a_batch) in enumerate(zip(crystals, together, strict=True)):
+        expected = np.mean([alone[member][k] for member in asked[crystal[0].formula]], axis=0)
+        assert np.allclose(each_alone(both, [crystal])[0], expected, atol=1e-5)
+        assert np.allclose(in_a_batch, expected, atol=1e-4)
+    assert np.abs(alone[0][0] - alone[1][0]).max() > 1e-2
+
+
+def test_whom_a_network_speaks_for_outlives_another_combining(tmp_path: Path) -> None:
+    every, other = (single(tmp_path, seed, hosts=("MoS2", "BN")) for seed in (1, 3))
+    narrow = combine([every, single(tmp_path, 2, hosts=("BN",))])
+    two = save_checkpoint(tmp_path / "two.safetensors", narrow, every.card)
+    assert combine([two, other]).hosts == ((), ("BN",), ())
+    assert combine([other, two]).hosts == ((), (), ("BN",))
+
+
+def test_a_network_whose_hosts_are_not_known_speaks_for_all(tmp_path: Path) -> None:
+    assert combine([single(tmp_path, 1, hosts=("BN",)), single(tmp_path, 2)]).hosts == ((), ())
+
+
+@pytest.mark.parametrize("speak_for", [((), ("BN",), ()), (("BN",), ())])
+def test_a_card_by_which_no_network_speaks_for_every_host_is_refused(
+    speak_for: tuple[tuple[str, ...], ...], tmp_path: Path
+) -> None:
+    both = save_checkpoint(tmp_path / "2.safetensors", combine([single(tmp_path, 1), single(tmp_path, 3)]), CARD)
+    card = both.card.model_copy(update={"speak_for": speak_for})
+    save_file(both.network.state_dict(), tmp_path / "bad.safetensors", metadata={"definet": card.model_dump_json()})
+    with pytest.raises(InputError, match=r"bad\.safetensors: unreadable card .*the first for every host"):
+        load_checkpoint(tmp_path / "bad.safetensors")

@@ -90,6 +90,8 @@ def combine(
 ) -> None:
     """Make one model of several trained apart: it predicts the mean of their positions.
 
+    A network that was trained on some of the first one's hosts only (`train --hosts`) is asked about those alone.
+
     Its uncertainty and the errors on its card (Å) are those on the `val` splits of DATA.
     """
     from definet_flows.model.archive import read_archive

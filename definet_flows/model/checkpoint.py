@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -26,7 +27,7 @@ DEFAULT_MODEL = "definet-2dmd"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _HEADER = "definet"
-_FORMAT = 2  # 2: networks of several shapes
+_FORMAT = 3  # 2: networks of several shapes; 3: networks that speak for single hosts
 
 
 class UnitCell(Frozen):
@@ -48,6 +49,10 @@ class Card(Frozen):
     config: NetworkConfig
     members: int = Field(default=1, ge=1, description="networks, whose mean is the prediction")
     shapes: tuple[NetworkConfig, ...] = Field(default=(), description="of each network; empty: all have that of config")
+    speak_for: tuple[tuple[str, ...], ...] = Field(
+        default=(),
+        description="formulas of the hosts that each network is asked about, none: every host; empty: all are",
+    )
     hosts: tuple[UnitCell, ...] = Field(default=(), description="hosts trained on; empty: unknown")
     elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
     data: str = Field(default="", description="training data and its licence, in words")
@@ -55,6 +60,13 @@ class Card(Frozen):
     recipe: dict[str, object] = Field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict, description="validation, by set, Å")
     calibration: Calibration | None = Field(default=None, description="of the uncertainty; None: none is stated")
+
+    @model_validator(mode="after")
+    def _one_speaks_for_every_host(self) -> Self:
+        if self.speak_for and (len(self.speak_for) != self.members or self.speak_for[0]):
+            msg = f"speak_for={self.speak_for} of {self.members} networks: one entry each, and the first for every host"
+            raise ValueError(msg)
+        return self
 
     @property
     def domain_known(self) -> bool:
@@ -87,7 +99,8 @@ class Checkpoint:
     def network(self) -> Network:
         """The network in float32, ready for inference, loaded once."""
         shapes = self.card.shapes or (self.card.config,) * self.card.members
-        network = DefiNet(self.card.config) if len(shapes) == 1 else Ensemble(shapes)
+        networks = [DefiNet(shape) for shape in shapes]
+        network = networks[0] if len(networks) == 1 else Ensemble(networks, self.card.speak_for)
         with safe_open(self.path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         try:
@@ -104,6 +117,11 @@ class Checkpoint:
         network = self.network
         return (network,) if isinstance(network, DefiNet) else tuple(cast("Iterable[DefiNet]", network.members))
 
+    @property
+    def speak_for(self) -> tuple[tuple[str, ...], ...]:
+        """Formulas of the hosts that each of `members` is asked about; none: every host."""
+        return self.card.speak_for or ((),) * self.card.members
+
     def trainable(self, passes: int | None = None) -> DefiNet:
         """Return a copy of the network, of several the first, whose weights may change; None: its own passes."""
         config = self.card.config
@@ -115,8 +133,13 @@ class Checkpoint:
 def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
     """Write weights (float32) and card to one safetensors file, whole or not at all."""
     shapes = (network.config,) if isinstance(network, DefiNet) else network.configs
-    differ = shapes if len(set(shapes)) > 1 else ()
-    card = card.model_copy(update={"members": len(shapes), "shapes": differ})
+    hosts = () if isinstance(network, DefiNet) else network.hosts
+    described = {
+        "members": len(shapes),
+        "shapes": shapes if len(set(shapes)) > 1 else (),
+        "speak_for": hosts if any(hosts) else (),
+    }
+    card = card.model_copy(update=described)
     state = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in network.state_dict().items()}
     with replacing(path) as part:
         save_file(state, part, metadata={_HEADER: card.model_dump_json()})
@@ -126,6 +149,8 @@ def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
 def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
     """Return one network that predicts the mean of these.
 
+    A network that was trained on some of the first one's hosts only is asked about those hosts only.
+
     Raises
     ------
     InputError
@@ -133,16 +158,23 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
     """
     if len(checkpoints) < 2:  # noqa: PLR2004 - a mean of one is none
         raise InputError(f"{len(checkpoints)} weights given: a mean needs two or more")
-    members = [member for checkpoint in checkpoints for member in checkpoint.members]
+    first = checkpoints[0]
+    members: list[DefiNet] = []
+    hosts: list[tuple[str, ...]] = []
     for checkpoint in checkpoints:
-        seen, first = checkpoint.card.config.sees, checkpoints[0].card.config.sees
-        if seen != first:
-            msg = f"{checkpoint.path} sees (Å, neighbours, elements) {seen}, {checkpoints[0].path} {first}"
+        seen, expected = checkpoint.card.config.sees, first.card.config.sees
+        if seen != expected:
+            msg = f"{checkpoint.path} sees (Å, neighbours, elements) {seen}, {first.path} {expected}"
             raise InputError(f"{msg}: combine weights of one cutoff, cap and table")
-    ensemble = Ensemble([member.config for member in members])
-    for mine, theirs in zip(ensemble.members, members, strict=True):
-        mine.load_state_dict(theirs.state_dict())
-    return ensemble.eval().requires_grad_(requires_grad=False)
+        members += deepcopy(checkpoint.members)
+        hosts += [own or _narrower(checkpoint.card, first.card) for own in checkpoint.speak_for]
+    return Ensemble(members, hosts).eval()
+
+
+def _narrower(card: Card, first: Card) -> tuple[str, ...]:
+    """Formulas of the hosts of a card that lacks some of the first one's; of any other card, none."""
+    own, every = ({unit.formula for unit in one.hosts} for one in (card, first))
+    return () if not own or own >= every else tuple(sorted(own))
 
 
 def load_checkpoint(ref: str | Path) -> Checkpoint:

@@ -72,6 +72,11 @@ class DefiNet(nn.Module):
         self.message_update_layers = nn.ModuleList(SelfUpdate(config) for _ in range(depth))
         self.coord_update_layers = nn.ModuleList(CoordinateUpdate(config) for _ in range(depth))
 
+    def of(self, host: str) -> DefiNet:
+        """Return itself: one network speaks for every host."""
+        del host
+        return self
+
     def _layers(self) -> Iterator[_Layer]:
         lists = (
             self.virtual_scalar_layers,
@@ -130,17 +135,36 @@ def restart(predicted: Tensor, markers: Tensor, positions: Tensor) -> Tensor:
 
 
 class Ensemble(nn.Module):
-    """Networks that see the same edges, trained apart; it predicts the mean of their positions."""
+    """Networks that see the same edges, trained apart; it predicts the mean of their positions.
 
-    def __init__(self, configs: Sequence[NetworkConfig]) -> None:
+    Parameters
+    ----------
+    members : sequence of DefiNet
+        The first speaks for every host.
+    hosts : sequence of tuple of str
+        Formulas of the hosts that each member speaks for; an empty one: every host. None: all speak for every host.
+    """
+
+    def __init__(self, members: Sequence[DefiNet], hosts: Sequence[tuple[str, ...]] | None = None) -> None:
         super().__init__()
-        self.config = configs[0]
-        self.configs = tuple(configs)
-        self.members = nn.ModuleList(DefiNet(config) for config in configs)
+        self.config = members[0].config
+        self.configs = tuple(member.config for member in members)
+        self.members = nn.ModuleList(members)
+        self.hosts = tuple(hosts) if hosts else ((),) * len(members)
+        self._views: dict[tuple[int, ...], Network] = {}
+
+    def of(self, host: str) -> Network:
+        """Return what predicts crystals of a host, by its formula: the members that speak for it, always the same."""
+        speaking = tuple(k for k, own in enumerate(self.hosts) if not own or host in own)
+        if speaking not in self._views:
+            members = [cast("DefiNet", self.members[k]) for k in speaking]
+            self._views[speaking] = members[0] if len(members) == 1 else Ensemble(members)
+        return self._views[speaking]
 
     def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
-        """See `DefiNet.forward`."""
-        return torch.stack([member(numbers, markers, positions, edges) for member in self.members]).mean(0)
+        """See `DefiNet.forward`; atoms alone do not say their host, so only members for every host are asked."""
+        asked = [member for member, own in zip(self.members, self.hosts, strict=True) if not own]
+        return torch.stack([member(numbers, markers, positions, edges) for member in asked]).mean(0)
 
 
 Network = DefiNet | Ensemble

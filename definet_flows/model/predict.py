@@ -53,7 +53,7 @@ def displacements(
     Parameters
     ----------
     network
-        On its device, in its precision.
+        On its device, in its precision; of several, those that speak for this host are asked.
     host
         Pristine supercell, n_sites.
     numbers, markers
@@ -68,16 +68,30 @@ def displacements(
     """
     parameter = next(network.parameters())
     lattice = lattice_of(host, network.config).to(parameter.device, parameter.dtype).fused()
+    asked = network.of(host.formula)
     out = []
     with torch.inference_mode():
         for k in range(0, len(numbers), batch_size):
             z, m = (_index(a[k : k + batch_size], parameter.device) for a in (numbers, markers))
-            out.append((network(z, m, lattice.positions, lattice.edges) - lattice.positions).double().cpu().numpy())
+            out.append((asked(z, m, lattice.positions, lattice.edges) - lattice.positions).double().cpu().numpy())
     return np.concatenate(out) if out else np.zeros((0, host.n_sites, 3))
 
 
 def mixed_displacements(network: Network, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
-    """Return the same for any mixture of hosts, in one torch-geometric batch: [(host, numbers, markers)]."""
+    """Return the same for any mixture of hosts, in one torch-geometric batch for all of whom the same networks speak.
+
+    crystals [(host, numbers, markers)], in any order; what is returned is in that order.
+    """
+    asked: dict[Network, list[int]] = {}
+    for k, (host, _, _) in enumerate(crystals):
+        asked.setdefault(network.of(host.formula), []).append(k)
+    moved: dict[int, FloatArray] = {}
+    for speaking, rows in asked.items():
+        moved |= zip(rows, _together(speaking, [crystals[k] for k in rows]), strict=True)
+    return [moved[k] for k in range(len(crystals))]
+
+
+def _together(network: Network, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
     parameter = next(network.parameters())
     data = []
     for host, _, _ in crystals:

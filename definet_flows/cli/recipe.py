@@ -8,7 +8,7 @@ from definet_flows.cli import options
 from definet_flows.errors import InputError
 
 if TYPE_CHECKING:
-    from definet_flows.defects import Recipe
+    from definet_flows.defects import Recipe, Sampling
 
 Repetitions = tuple[int, int, int]
 
@@ -54,7 +54,7 @@ def read_recipe(
     InputError
         If an option is malformed, one is missing, or two exclude each other.
     """
-    from definet_flows.defects import Choices, Recipe, Sampling
+    from definet_flows.defects import Choices, Recipe
 
     limits = {
         "defects": tuple(defect),
@@ -77,16 +77,22 @@ def read_recipe(
     if not defect:
         msg = "no defects: give at least one, such as --defect v_S, or a --preset"
         raise InputError(msg)
-    if per_concentration and not concentration:
-        msg = f"--per-concentration {per_concentration}: give a --concentration too, such as 0.025"
-        raise InputError(msg)
+    sampling = _sampling(concentration, per_concentration, seed)
     cell = default if cell is None else cell
     if cell is None:
         msg = "no supercell: give --supercell, such as --supercell 8 8 1, or --min-image in Å"
         raise InputError(msg)
-    many = {"per_concentration": per_concentration} if per_concentration else {}
-    sampling = Sampling(concentrations=tuple(concentration), seed=seed, **many) if concentration else None
     return Recipe(supercell=cell, choices=Choices(**limits, charges=charges), sampling=sampling)
+
+
+def _sampling(concentration: list[float], per_concentration: int | None, seed: int) -> Sampling | None:
+    from definet_flows.defects import Sampling
+
+    if per_concentration and not concentration:
+        msg = f"--per-concentration {per_concentration}: give a --concentration too, such as 0.025"
+        raise InputError(msg)
+    many = {"per_concentration": per_concentration} if per_concentration else {}
+    return Sampling(concentrations=tuple(concentration), seed=seed, **many) if concentration else None
 
 
 def _cell(supercell: tuple[str, str, str] | None, min_image: float | None) -> Repetitions | float | None:

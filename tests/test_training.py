@@ -216,7 +216,7 @@ def test_two_processes_share_the_batches() -> None:
     assert len(seen[0]) == len(seen[1]) == 3
 
 
-@pytest.mark.parametrize("name", ["paper", "shipped", "refine", "wide", "longer"])
+@pytest.mark.parametrize("name", ["paper", "shipped", "refine", "wide", "longer", "alone"])
 def test_recipes_are_valid(name: str) -> None:
     assert read_recipe(name).epochs > 1
 

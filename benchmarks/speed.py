@@ -223,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--hidden", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--files", action="store_true", help="Only predictions on files.")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -231,6 +232,8 @@ def main() -> None:
         print(json.dumps(case(int(f), int(b), tuple(names.split(",")))))
     elif arguments.size:
         print(json.dumps(size(arguments.size)))
+    elif arguments.files:
+        print(files_line())
     else:
         peak, console = matrix_product(), Console(width=160)
         console.print(f"{torch.get_num_threads()} threads; matrix product {peak:.0f} GFLOP/s")

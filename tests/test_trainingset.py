@@ -65,7 +65,7 @@ class Oracle(torch.nn.Module):
             for z, m, d in zip(pairs.numbers.astype(int), pairs.markers.astype(int), pairs.relaxed, strict=True)
         }
 
-    def of(self, formula):
+    def of(self, _formula):
         return self
 
     def forward(self, numbers, markers, positions, _):

@@ -32,7 +32,7 @@ def train(
         list[str], typer.Option("--hosts", help="Only sets of this host, such as MoS2; again for each.")
     ] = [],  # noqa: B006 - typer's way to say "all"
     config: Annotated[
-        str, typer.Option("--config", help="Recipe: a YAML file, or one of shipped, refine, wide, longer, alone, paper.")
+        str, typer.Option("--config", help="Recipe: a YAML file, or shipped, refine, wide, longer, alone or paper.")
     ] = "shipped",
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
     start: Annotated[

@@ -121,7 +121,9 @@ def test_whom_a_network_speaks_for_outlives_another_combining(tmp_path: Path) ->
 
 
 def test_a_network_whose_hosts_are_not_known_speaks_for_all(tmp_path: Path) -> None:
-    assert combine([single(tmp_path, 1, hosts=("BN",)), single(tmp_path, 2)]).hosts == ((), ())
+    known, unknown = single(tmp_path, 1, hosts=("BN",)), single(tmp_path, 2)
+    assert combine([known, unknown]).hosts == ((), ())
+    assert combine([unknown, known]).hosts == ((), ("BN",))
 
 
 @pytest.mark.parametrize("speak_for", [((), ("BN",), ()), (("BN",), ())])

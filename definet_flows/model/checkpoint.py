@@ -172,9 +172,9 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
 
 
 def _narrower(card: Card, first: Card) -> tuple[str, ...]:
-    """Formulas of the hosts of a card that lacks some of the first one's; of any other card, none."""
+    """Formulas of the hosts of a card that lacks some of the first one's, or where these are unknown; else none."""
     own, every = ({unit.formula for unit in one.hosts} for one in (card, first))
-    return () if not own or own >= every else tuple(sorted(own))
+    return () if not own or (every and own >= every) else tuple(sorted(own))
 
 
 def load_checkpoint(ref: str | Path) -> Checkpoint:

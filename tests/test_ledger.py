@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monty.json import jsanitize
 from pymatgen.core import Lattice, Structure
+from vasp_helpers import SHARED, real_output
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import (
@@ -28,8 +28,6 @@ from definet_flows.ledger import (
     repeats_last_frame,
 )
 
-SHARED = Path(__file__).parents[2] / "shared" / "vasp"
-real_output = pytest.mark.skipif(not SHARED.is_dir(), reason="no real VASP output in ../shared/vasp")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),

@@ -11,73 +11,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_helpers import (
+    CAPPED,
+    CONFIG,
+    FORMS,
+    Crystal,
+    agree,
+    form_parameters,
+    make_network,
+    relaxed,
+    tensors,
+)
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.transform import Rotation
-from torch_geometric.data import Batch
 
 from definet_flows.hosts import make_host
 from definet_flows.model import kernels
 from definet_flows.model.batches import lattice_of
 from definet_flows.model.config import NetworkConfig
-from definet_flows.model.edges import EdgeState, FusedTableEdges, Gate, TableEdges
-from definet_flows.model.graph import crystal, find_neighbours, list_edges, table_edges
-from definet_flows.model.layers import ScaledSiLU, VectorActivation, edge_state
+from definet_flows.model.graph import find_neighbours, table_edges
+from definet_flows.model.layers import VectorActivation, edge_state
 from definet_flows.model.network import DefiNet
 from definet_flows.model.predict import displacements, mixed_displacements
 from definet_flows.model.radial import RadialBasis
-
-CONFIG = NetworkConfig(hidden=16, layers=3, gaussians=32, radial_extent=12.0, cutoff=4.0)
-CAPPED = CONFIG.model_copy(
-    update={"max_neighbours": 9}
-)  # binds on the random crystal, in one direction only here and there
-FORMS = ("list", "table", "fused")
-
-needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no g++ to build the kernels")
-
-
-def make_network(config: NetworkConfig = CONFIG, dtype: torch.dtype = torch.float64) -> DefiNet:
-    torch.manual_seed(3)
-    return DefiNet(config).to(dtype)
-
-
-class Crystal:
-    """A random crystal of 14 sites without any symmetry, in a skew cell."""
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(0)
-        self.lattice = np.array([[6.0, 0.4, 0.1], [-2.5, 5.5, 0.3], [0.2, -0.6, 7.0]])
-        grid = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1, 2, 3], indexing="ij"), -1).reshape(-1, 3)[:14]
-        self.positions = (grid / [2, 2, 4]) @ self.lattice + rng.normal(0, 0.25, (14, 3))
-        self.numbers = rng.integers(1, 100, (2, 14))
-        self.markers = rng.integers(0, 3, (2, 14))
-
-    def copy(self, **changes: np.ndarray) -> "Crystal":
-        other = Crystal()
-        other.__dict__.update(self.__dict__, **changes)
-        return other
-
-
-def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
-    return [torch.as_tensor(a) for a in arrays]
-
-
-def relaxed(network: DefiNet, of: Crystal, form: str) -> torch.Tensor:
-    """Predicted positions of the crystal's two configurations, [2, 14, 3], in one form of the edges."""
-    dtype = next(network.parameters()).dtype
-    found = find_neighbours(of.lattice, of.positions, network.config)
-    numbers, markers = tensors(of.numbers, of.markers)
-    if form == "list":
-        batch = Batch.from_data_list([crystal(found, of.lattice, of.positions, dtype)] * 2)
-        return network(numbers.flatten(), markers.flatten(), batch.pos, list_edges(batch)).view(2, -1, 3)
-    edges = table_edges(found, of.lattice, dtype=dtype)
-    if form == "fused":
-        edges = edges.fused()
-        assert isinstance(edges, FusedTableEdges)
-    return network(numbers, markers, torch.as_tensor(of.positions, dtype=dtype)[None], edges)
-
-
-def form_parameters() -> list:
-    return [pytest.param(form, marks=needs_kernels if form == "fused" else ()) for form in FORMS]
 
 
 @pytest.fixture(params=form_parameters())
@@ -88,12 +44,6 @@ def form(request) -> str:
 @pytest.fixture(params=[CONFIG, CAPPED], ids=["all neighbours", "capped"])
 def network(request) -> DefiNet:
     return make_network(request.param).requires_grad_(requires_grad=False)
-
-
-def agree(found: torch.Tensor, expected: np.ndarray | torch.Tensor, tolerance: float = 1e-9) -> None:
-    """Relative to the displacements."""
-    expected = torch.as_tensor(expected)
-    assert float((found - expected).abs().max()) < tolerance * float(expected.std())
 
 
 # ------------------------------------------------------------------ symmetry
@@ -231,112 +181,6 @@ def test_no_configurations_give_no_displacements():
     assert displacements(make_network(), host, nothing, nothing).shape == (0, host.n_sites, 3)
 
 
-class EdgeInputs:
-    """Random inputs of one edge operation on the random crystal, capped, hence with padding and a mask."""
-
-    def __init__(self, operation: str, config: NetworkConfig, dtype: torch.dtype, *, shared: bool = False) -> None:
-        of, width = Crystal(), config.hidden
-        self.operation, self.basis = operation, RadialBasis(config).to(dtype)
-        self.plain = table_edges(find_neighbours(of.lattice, of.positions, config), of.lattice, dtype=dtype)
-        n, m = self.plain.table.shape
-        torch.manual_seed(1)
-        self.markers = torch.as_tensor(of.markers)
-        wide = 3 * width if operation == "messages" else width
-        self.filters = torch.nn.Linear(config.gaussians, wide, dtype=dtype)
-        layers = (torch.nn.Linear(width, width, dtype=dtype), ScaledSiLU(), torch.nn.Linear(width, 1, dtype=dtype))
-        self.mlp = torch.nn.Sequential(*layers)
-        batch = 1 if shared else 2
-        self.distance = 1.1 * config.cutoff * torch.rand(batch, n, m, dtype=dtype)
-        rare = [1e-4, config.radial_extent + 0.3, 5.0]  # as padding, past the envelope, on a row of the table
-        self.distance.view(-1)[:3] = torch.tensor(rare)
-        self.unit = torch.randn(batch, n, m, 3, dtype=dtype)
-        if self.plain.mask is not None:
-            self.unit *= self.plain.mask
-        drawn = [torch.randn(2, n, wide, dtype=dtype), torch.randn(3, wide, dtype=dtype)]
-        if operation == "messages":
-            drawn.append(torch.randn(2, n, 3, width, dtype=dtype))
-        self.arrays = [a.requires_grad_() for a in (self.distance, self.unit, *drawn)]
-
-    def run(self, edges: TableEdges) -> list[torch.Tensor]:
-        """Outputs, then the gradients of a function of theirs for every input and parameter."""
-        distance, unit, phi, gate, *v = self.arrays
-        edge, gates = EdgeState(edges.radial(distance, self.basis), unit), Gate(gate, self.markers)
-        if self.operation == "messages":
-            outs, modules = edges.messages(phi, gates, v[0], edge, self.filters), [self.filters]
-        else:
-            outs, modules = (edges.pulls(phi, gates, edge, self.filters, self.mlp),), [self.filters, self.mlp]
-        parameters = [p for module in modules for p in module.parameters()]
-        loss = sum((o * torch.cos(torch.arange(o.numel(), dtype=o.dtype).view_as(o))).sum() for o in outs)
-        gradients = torch.autograd.grad(loss, [*self.arrays, *parameters])
-        if edges.mask is not None:  # a padded edge ends in its own centre: its unit vector never moves
-            gradients = (gradients[0], gradients[1] * edges.mask, *gradients[2:])
-        return [*(o.detach() for o in outs), *gradients]
-
-
-@needs_kernels
-@pytest.mark.parametrize("shared", [True, False], ids=["layer 0", "later layers"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("config", [CAPPED, NetworkConfig(hidden=48)], ids=["short basis", "published basis"])
-@pytest.mark.parametrize("operation", ["messages", "pulls"])
-def test_each_kernel_is_the_plain_operation_gradients_too(operation, config, dtype, tolerance, shared):
-    inputs = EdgeInputs(operation, config, dtype, shared=shared)
-    assert inputs.plain.mask is not None
-    for got, expected in zip(inputs.run(inputs.plain.fused()), inputs.run(inputs.plain), strict=True):
-        assert got.shape == expected.shape
-        assert float((got - expected).norm()) <= tolerance * float(expected.norm())
-
-
-@needs_kernels
-def test_kernels_on_a_lattice_where_edges_share_rows_are_the_plain_form_gradients_too():
-    host, config = make_host("BN", (5, 5, 1)), CONFIG
-    lattice = lattice_of(host, config)
-    assert lattice.edges.mask is None
-    network, markers = make_network(), torch.zeros(2, host.n_sites, dtype=torch.long)
-    markers[:, 7], markers[1, 8:11] = 2, 1
-    numbers = torch.tensor(host.numbers).repeat(2, 1)
-    results = []
-    for form in (lattice.fused(), lattice):
-        network.zero_grad()
-        out = network(numbers, markers, form.positions, form.edges)
-        (out * torch.cos(torch.arange(out.numel()).view_as(out))).sum().backward()
-        results.append((out.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}))
-    (fused, got), (plain, expected) = results
-    agree(fused, plain, 1e-8)
-    for name, gradient in expected.items():
-        assert float((got[name] - gradient).norm()) <= 1e-7 * float(gradient.norm()) + 1e-12, name
-
-
-@needs_kernels
-@pytest.mark.parametrize("operation", ["messages", "pulls"])
-def test_a_width_that_fills_no_vector_takes_the_plain_form(operation):
-    inputs = EdgeInputs(operation, CONFIG.model_copy(update={"hidden": 10}), torch.float32)
-    for got, expected in zip(inputs.run(inputs.plain.fused()), inputs.run(inputs.plain), strict=True):
-        assert torch.equal(got, expected)
-
-
-@needs_kernels
-def test_a_table_made_by_a_prediction_serves_a_training():
-    inputs = EdgeInputs("pulls", NetworkConfig(hidden=16, gaussians=13, radial_extent=9.0), torch.float64)
-    fused = inputs.plain.fused()
-    edge = EdgeState(fused.radial(inputs.distance.detach(), inputs.basis), inputs.unit.detach())
-    phi, gate = (a.detach() for a in inputs.arrays[2:4])
-    with torch.inference_mode():
-        fused.pulls(phi, Gate(gate, inputs.markers), edge, inputs.filters, inputs.mlp)
-    assert inputs.run(fused)[-6].norm() > 0  # of the filters' weights
-
-
-@needs_kernels
-@pytest.mark.parametrize("broken", [math.nan, math.inf])
-@pytest.mark.parametrize("operation", ["messages", "pulls"])
-def test_a_distance_that_is_no_number_does_not_look_up_a_table(operation, broken):
-    inputs = EdgeInputs(operation, CONFIG, torch.float64)
-    with torch.no_grad():
-        inputs.distance[0, 0, 0] = broken
-    for got, expected in zip(inputs.run(inputs.plain.fused()), inputs.run(inputs.plain), strict=True):
-        assert torch.equal(got.isfinite(), expected.isfinite())
-        assert torch.equal(got[got.isfinite()], expected[expected.isfinite()])
-
-
 # ------------------------------------------------------------------ pieces with a number to them
 
 
@@ -419,24 +263,6 @@ def test_the_vector_activation_keeps_what_agrees_with_the_consensus(form):
     v = torch.tensor([[[1.0, -1.0], [0.0, 0.5], [0.0, 0.0]]])  # consensus (1, 0.5, 0); second feature points against it
     found = activation(v, edges.fused() if form == "fused" else edges)
     assert torch.allclose(found, torch.tensor([[[1.0, 0.0], [0.0, 0.5], [0.0, 0.0]]]))
-
-
-@needs_kernels
-@pytest.mark.parametrize("width", [7, 32])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
-def test_the_compiled_activation_is_the_plain_one_gradients_too(dtype, tolerance, width):
-    of = Crystal()
-    plain = table_edges(find_neighbours(of.lattice, of.positions, CONFIG), of.lattice, dtype=dtype)
-    torch.manual_seed(4)
-    inputs = [torch.randn(2, 14, 3, w, dtype=dtype).requires_grad_() for w in (width, 1)]
-
-    def run(edges: TableEdges) -> list[torch.Tensor]:
-        out = edges.activated(*inputs)
-        loss = (out * torch.cos(torch.arange(out.numel(), dtype=dtype).view_as(out))).sum()
-        return [out.detach(), *torch.autograd.grad(loss, inputs)]
-
-    for got, expected in zip(run(plain.fused()), run(plain), strict=True):
-        assert float((got - expected).norm()) <= tolerance * float(expected.norm())
 
 
 def test_the_gradient_is_finite_where_two_sites_coincide():

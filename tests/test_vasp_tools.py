@@ -1,4 +1,4 @@
-"""Check before a campaign, ingest of finished runs, and what the count of executions rests on."""
+"""What the count of executions rests on."""
 
 from __future__ import annotations
 
@@ -10,37 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emmet.core.tasks import TaskDoc
 from flow_helpers import CU
-from jobflow import JobStore, run_locally
-from maggma.stores import MemoryStore
+from jobflow import run_locally
 from monty.json import MontyDecoder, jsanitize
 from pymatgen.core import Structure
-from typer.testing import CliRunner
 from vasp_helpers import WARNINGS
 
 from definet_flows import InputError
-from definet_flows.cli import app
-from definet_flows.hosts import make_host
-from definet_flows.ledger import combined, read_document, read_executions, read_relaxation, read_vasp_run
-from definet_flows.stores import open_store
-from definet_flows.workflows import preflight as checks
+from definet_flows.ledger import combined, read_document, read_executions, read_relaxation
 from definet_flows.workflows.engines import resolve_engine
-from definet_flows.workflows.ingest import ingest
-from definet_flows.workflows.preflight import preflight
 from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
 from definet_flows.workflows.vasp_inputs import mark_defects
 from definet_flows.workflows.vasp_run import failed_document, fresh_handlers
 
 pytest_plugins = ["flow_fixtures", "vasp_fixtures"]
 pytestmark = WARNINGS
-
-SHARED = Path(__file__).parents[2] / "shared" / "vasp"
-real_output = pytest.mark.skipif(not SHARED.is_dir(), reason="no real VASP output in ../shared/vasp")
-runner = CliRunner()
-
-
-# ------------------------------------------------------------------ counting
 
 
 def relax(maker=None):
@@ -228,213 +212,3 @@ def test_spin_trials_are_counted_and_the_lowest_starts(standin, workplace, remov
     assert ledger.optimizer == "conjugate gradient"
     assert resolve_engine(maker).settings_hash != resolve_engine("vasp").settings_hash
     assert workplace.is_dir()
-
-
-# ------------------------------------------------------------------ check
-
-
-def levels(lines):
-    return {line.subject: line.level for line in lines}
-
-
-def test_a_machine_without_vasp_fails_the_check(maker, monkeypatch):
-    maker.engine = "vasp"
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("pymatgen.io.vasp.inputs.SETTINGS", {})
-    found = levels(preflight(maker, CU))
-    assert {subject for subject, level in found.items() if level == "fail"} == {"POTCAR", "program"}
-
-
-def test_a_machine_with_everything_passes(maker, standin):
-    maker.engine = "vasp"
-    lines = preflight(maker, CU)
-    assert "fail" not in levels(lines).values()
-    told = {line.subject: line.text for line in lines}
-    assert told["program"] == "vasp_gam"
-    assert "PAW_PBE Ni" in " ".join(line.text for line in lines if line.subject == "POTCAR")
-    assert told["k-points"].endswith("3 x 3 x 3 (vasp_std) would do")
-    assert levels(lines)["k-points"] == "warn"
-    assert "2 configurations, 2 of them" in told["campaign"]
-    assert "all 2 kinds" in told["domain"]
-    assert "not told" in told["lattice"]
-    assert "kB for its result" in told["documents"]
-    assert "records, can be written" in told["records"]
-    assert "this machine" in told["workers"]
-    shown = " ".join(line.text for line in lines if line.subject == "")
-    assert shown.split(": FireWorks category ")[1:] == ["gpu relaxations", "cpu bookkeeping", "light"]
-    assert standin.entries() == []
-    maker.defects = ("Ag_Cu",)
-    monkey = levels(preflight(maker, CU))
-    assert (monkey["domain"], monkey["POTCAR"]) == ("warn", "fail")
-
-
-def test_what_cannot_be_written_is_told(maker, standin, monkeypatch):
-    maker.engine = VaspDefectRelaxMaker(store_trajectory=True)
-    documents = MemoryStore(key="uuid")
-    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents))
-    found = {line.subject: line for line in preflight(maker, CU)}
-    assert found["job store"].level == "ok"  # nothing is configured: journals
-
-    class Database(MemoryStore):
-        """A store that is not only in memory, as far as the check can tell."""
-
-    monkeypatch.setattr(checks, "MemoryStore", type("Other", (), {}))
-    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(Database(key="uuid")))
-    found = {line.subject: line for line in preflight(maker, CU)}
-    assert (found["job store"].level, "no additional store 'data'" in found["job store"].text) == ("fail", True)
-    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents, additional_stores={"data": MemoryStore()}))
-    found = {line.subject: line for line in preflight(maker, CU)}
-    assert (found["job store"].level, "can be written" in found["job store"].text) == ("ok", True)
-    assert "for each ionic step" in found["documents"].text
-
-    def refuse(*_, **__):
-        raise PermissionError("mongodb://user:secret@host")
-
-    monkeypatch.setattr(documents, "update", refuse)
-    found = {line.subject: line for line in preflight(maker, CU)}
-    assert found["job store"].level == "fail"
-    assert "secret" not in found["job store"].text
-    assert standin.entries() == []
-
-
-@real_output
-@pytest.mark.filterwarnings("ignore:No POTCAR file with matching TITEL:UserWarning")
-def test_the_size_of_a_result_is_foreseen():
-    document = TaskDoc.from_directory(SHARED / "GaN_Mg_Ga" / "q=0")
-    document.calcs_reversed[0].output.ionic_steps = None
-    fixed, per_atom = checks._RESULT
-    size = len(json.dumps(jsanitize(document, strict=True)))
-    assert fixed + per_atom * document.nsites == pytest.approx(size, rel=0.2)
-
-
-def test_vacuum_does_not_count_for_the_k_points():
-    assert checks._kpoints(make_host("MoS2", (8, 8, 1))).level == "ok"
-    line = checks._kpoints(make_host("MoS2", (3, 3, 1)))
-    assert (line.level, "3 x 3 x 1" in line.text) == ("warn", True)
-
-
-def test_check_from_the_shell(workplace, standin):
-    arguments = ["check", "MoS2", "--supercell", "8", "8", "1", "--defect", "v_S", "--store", "records.jsonl"]
-    result = runner.invoke(app, arguments, env={"COLUMNS": "160"})
-    assert result.exit_code == 1  # the stand-in has no POTCARs of these
-    assert "POTCAR" in result.output
-    result = runner.invoke(app, [*arguments, "--engine", "sevennet"], env={"COLUMNS": "160"})
-    assert result.exit_code == 0, result.output
-    assert standin.entries() == []
-    assert not list(workplace.glob("job_*"))
-
-
-def test_nothing_to_retry_is_one_line(workplace, standin):
-    result = runner.invoke(app, ["retry", "--store", "records.jsonl"])
-    assert result.exit_code == 2
-    assert "nothing to retry" in result.stderr
-    assert standin.entries() == []
-    assert workplace.is_dir()
-
-
-# ------------------------------------------------------------------ ingest
-
-
-@real_output
-@pytest.mark.parametrize(
-    ("name", "bulk", "expected"),
-    [
-        ("GaN_Mg_Ga", "POSCAR.gz", [("Mg_Ga", 0, 5, -206.957934), ("Mg_Ga", 1, 5, -211.383950)]),
-        ("GaN_v_N", "CONTCAR.gz", [("v_N", -1, 9, -193.407666), ("v_N", 0, 8, -200.601114)]),
-    ],
-)
-def test_real_relaxations_become_records(name, bulk, expected):
-    host = make_host(Structure.from_file(SHARED / name / "bulk" / bulk), (1, 1, 1))
-    found = ingest(host, SHARED / name)
-    assert list(found.left_out) == [str(SHARED / name / "bulk")]
-    records = sorted(found.records.values(), key=lambda record: record.configuration.charge)
-    told = [(r.name, r.configuration.charge, r.ledger.ionic_steps, r.ledger.energy) for r in records]
-    assert told == [(*one[:3], pytest.approx(one[3], abs=1e-6)) for one in expected]
-    assert len({record.settings_hash for record in records}) == 1
-    for record in records:
-        assert (record.status, record.ledger.converged) == ("done", True)
-        folder = SHARED / name / f"q={record.configuration.charge}"
-        end = read_relaxation(folder).structure
-        rows = record.sites.relaxed[list(record.sites.permutation)]
-        placed = Structure(record.host.lattice, end.species, rows, coords_are_cartesian=True)
-        np.testing.assert_allclose(placed.distance_matrix, end.distance_matrix, atol=2e-3)  # the host is symmetrised
-
-
-@real_output
-def test_settings_and_cut_off_runs_are_kept_apart(tmp_path):
-    source = SHARED / "GaN_Mg_Ga"
-    host = make_host(Structure.from_file(source / "bulk" / "POSCAR.gz"), (1, 1, 1))
-    text = gzip.decompress((source / "q=0" / "vasprun.xml.gz").read_bytes()).decode()
-    for name, made in {
-        "first": text,
-        "again": text,
-        "other": text.replace('<i name="ENMAX">    500.0', '<i name="ENMAX">    400.0'),
-        "zcut": text[: text.rindex("<calculation>") + 500].replace('"ENMAX">    500.0', '"ENMAX">    300.0'),
-    }.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "vasprun.xml").write_text(made)
-    found = ingest(host, tmp_path)
-    assert len({record.settings_hash for record in found.records.values()}) == 3
-    assert len({record.configuration_id for record in found.records.values()}) == 1
-    assert len(found.left_out) == 1
-    (cut,) = (record for record in found.records.values() if record.status == "failed")
-    assert cut.ledger.ionic_steps == 4
-    assert cut.sites.last is not None
-    assert cut.sites.relaxed is None
-
-
-def zinc_blende():
-    """Return the pristine cell of the runs in ZnS_outcar: their sites, put back on the ideal ones."""
-    run = read_vasp_run(SHARED / "ZnS_outcar" / "sub_1_Al_on_Zn_0.OUTCAR.gz")
-    ideal = np.rint(run.initial.frac_coords * 16) / 16
-    species = [site.specie.symbol.replace("Al", "Zn") for site in run.initial]
-    return make_host(Structure(run.initial.lattice, species, ideal), (1, 1, 1))
-
-
-@real_output
-def test_outcars_alone_become_records(tmp_path):
-    found = ingest(zinc_blende(), SHARED / "ZnS_outcar")
-    assert found.left_out == {}
-    told = {
-        (r.name, r.configuration.charge): (r.status, r.ledger.ionic_steps, r.ledger.electronic_steps, r.ledger.energy)
-        for r in found.records.values()
-    }
-    assert told == {
-        ("Al_Zn", 0): ("done", 7, 24, pytest.approx(-269.216202, abs=1e-6)),
-        ("v_Zn", -1): ("done", 14, 59, pytest.approx(-260.065464, abs=1e-6)),
-        ("v_S", 1): ("done", 10, 31, pytest.approx(-261.394646, abs=1e-6)),
-    }
-    assert len({record.settings_hash for record in found.records.values()}) == 1
-    whole = gzip.decompress((SHARED / "ZnS_outcar" / "vac_2_S_1.OUTCAR.gz").read_bytes())
-    for name, share in (("cut", 0.6), ("head", 0.01)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "OUTCAR").write_bytes(whole[: int(share * len(whole))])
-    found = ingest(zinc_blende(), tmp_path)
-    (cut,) = found.records.values()
-    assert (cut.status, cut.error) == ("failed", "the output is cut off")
-    assert 0 < cut.ledger.ionic_steps < 10
-    assert cut.sites.last is not None
-    assert "breaks off before the first structure" in found.left_out[str(tmp_path / "head")]
-
-
-@real_output
-def test_two_runs_in_one_folder_are_left_out(tmp_path):
-    source = SHARED / "GaN_v_N" / "q=0" / "vasprun.xml.gz"
-    for name in ("vasprun.xml.relax1.gz", "vasprun.xml.relax2.gz"):
-        shutil.copy(source, tmp_path / name)
-    host = make_host(Structure.from_file(SHARED / "GaN_v_N" / "bulk" / "CONTCAR.gz"), (1, 1, 1))
-    found = ingest(host, tmp_path)
-    assert found.records == {}
-    assert "a folder of its own" in found.left_out[str(tmp_path)]
-
-
-@real_output
-def test_ingest_from_the_shell(workplace):
-    host = workplace / "POSCAR"
-    host.write_bytes(gzip.decompress((SHARED / "GaN_Mg_Ga" / "bulk" / "POSCAR.gz").read_bytes()))
-    arguments = ["ingest", str(SHARED / "GaN_Mg_Ga"), "--host", str(host), "--store", "records.jsonl"]
-    result = runner.invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    with open_store("records.jsonl", read_only=True) as records:
-        assert len(list(records.records())) == 2
-    assert runner.invoke(app, ["ingest", str(workplace), "--host", str(host)]).exit_code == 2

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 STANDIN = Path(__file__).parent / "vasp_standin"
+SHARED = Path(__file__).parents[2] / "shared" / "vasp"
+real_output = pytest.mark.skipif(not SHARED.is_dir(), reason="no real VASP output in ../shared/vasp")
 WARNINGS = [
     pytest.mark.filterwarnings("ignore:POTCAR data with symbol"),  # made for tests
     pytest.mark.filterwarnings("ignore::pymatgen.io.vasp.outputs.UnconvergedVASPWarning"),  # what handlers look for

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import spglib
+from bulk_hosts import CDTE, Y2TI2S2O5
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Element, Lattice, Structure
@@ -26,13 +27,6 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure, make_host, to_structure
 from definet_flows.schemas import Configuration, Edit
 
-CDTE = Structure.from_spacegroup("F-43m", Lattice.cubic(6.48), ["Cd", "Te"], [[0, 0, 0], [0.25] * 3])
-Y2TI2S2O5 = Structure.from_spacegroup(  # I4/mmm, the oxysulfide of the defect literature; O on two inequivalent sites
-    "I4/mmm",
-    Lattice.tetragonal(3.77, 22.80),
-    ["Y", "Ti", "S", "O", "O"],
-    [[0, 0, 0.334], [0, 0, 0.0775], [0, 0, 0.205], [0, 0.5, 0.1], [0, 0, 0]],
-)
 RECTANGULAR = Structure(  # a triangular lattice in a rectangular setting; the supercell of its test is hexagonal
     Lattice.orthorhombic(3.19, 3.19 * 3**0.5, 20), ["Mo", "Mo"], [[0, 0, 0.5], [0.5, 0.5, 0.5]]
 )

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from pymatgen.core import Lattice, Structure
+from bulk_hosts import CDTE
 
 from definet_flows.defects import (
     Choices,
@@ -15,8 +15,6 @@ from definet_flows.defects import (
 )
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
-
-CDTE = Structure.from_spacegroup("F-43m", Lattice.cubic(6.48), ["Cd", "Te"], [[0, 0, 0], [0.25] * 3])
 
 
 @pytest.mark.parametrize("text", ["S_S", "v_Xx", "Qq_S", "v-S", "vS", "", "v_S@-1", "v_S@x", "v_s", "v_v"])

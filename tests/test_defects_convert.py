@@ -1,7 +1,8 @@
 import pytest
+from bulk_hosts import CDTE, Y2TI2S2O5
 from pymatgen.analysis.defects.core import Adsorbate, DefectComplex, Interstitial, Substitution, Vacancy
 from pymatgen.analysis.defects.generators import AntiSiteGenerator, VacancyGenerator, VoronoiInterstitialGenerator
-from pymatgen.core import Lattice, PeriodicSite, Structure
+from pymatgen.core import PeriodicSite, Structure
 
 from definet_flows.defects import (
     Choices,
@@ -17,13 +18,6 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import make_host, to_structure
 from definet_flows.schemas import Configuration
 
-CDTE = Structure.from_spacegroup("F-43m", Lattice.cubic(6.48), ["Cd", "Te"], [[0, 0, 0], [0.25] * 3])
-Y2TI2S2O5 = Structure.from_spacegroup(
-    "I4/mmm",
-    Lattice.tetragonal(3.77, 22.80),
-    ["Y", "Ti", "S", "O", "O"],
-    [[0, 0, 0.334], [0, 0, 0.0775], [0, 0, 0.205], [0, 0.5, 0.1], [0, 0, 0]],
-)
 CASES = {
     "CdTe": (CDTE, (2, 2, 2), ("v_Cd", "Te_Cd", "Li_i")),
     "Y2Ti2S2O5": (Y2TI2S2O5, (3, 3, 1), ("v_O", "S_O", "v_Y")),

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from bulk_hosts import CDTE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
@@ -29,7 +30,6 @@ from definet_flows.defects.kinds import DefectKind
 from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure, make_host
 
-CDTE = Structure.from_spacegroup("F-43m", Lattice.cubic(6.48), ["Cd", "Te"], [[0, 0, 0], [0.25] * 3])
 LI_S, NA_S = 1.28 + 1.05, 1.66 + 1.05  # Å; sums of covalent radii (Cordero)
 
 

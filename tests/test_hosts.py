@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from bulk_hosts import CDTE
 from pymatgen.core import Lattice, Structure
 
 from definet_flows.errors import InputError
@@ -10,7 +11,6 @@ from definet_flows.hosts import load_structure, make_host, shipped_hosts, to_str
 from definet_flows.hosts.cell import shortest_vector
 from definet_flows.schemas import Host
 
-CDTE = Structure.from_spacegroup("F-43m", Lattice.cubic(6.48), ["Cd", "Te"], [[0, 0, 0], [0.25] * 3])
 BULK_MOS2 = Structure.from_spacegroup(
     "P6_3/mmc", Lattice.hexagonal(3.16, 12.3), ["Mo", "S"], [[1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.621]]
 )

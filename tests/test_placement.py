@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import walk_packages
+
 import pytest
+from atomate2.ase.jobs import AseMaker
 from flow_helpers import CU
+from jobflow import Flow, Maker, job
+from jobflow.core.job import store_inputs
 from jobflow.managers.fireworks import flow_to_workflow
 from queue_helpers import EXAMPLES
 
+import definet_flows
+from definet_flows import DefectFlowMaker
 from definet_flows.errors import InputError
+from definet_flows.workflows.active import ActiveLearningMaker, learn_round
+from definet_flows.workflows.engines import resolve_engine
+from definet_flows.workflows.kinds import KINDS, plain
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, place, read_placement
+from definet_flows.workflows.probe import probe_flow, record_probe
+from definet_flows.workflows.retrain import RetrainMaker
 
 pytest_plugins = ["flow_fixtures"]
 
@@ -83,3 +96,72 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path, text, told):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read_placement(tmp_path / "none.yaml")
+
+
+def job_functions():
+    """Return every function of the package that jobflow has decorated, methods of Makers apart."""
+    modules = [import_module(one.name) for one in walk_packages(definet_flows.__path__, "definet_flows.")]
+    own = [(module.__name__, value) for module in modules for value in vars(module).values()]
+    return {
+        plain(value)
+        for name, value in own
+        if callable(value) and hasattr(value, "original") and getattr(value, "__module__", "") == name
+    }
+
+
+def test_every_job_function_of_the_package_has_a_kind():
+    found = job_functions()
+    assert len(found) >= 13
+    assert found | {plain(store_inputs)} == {plain(function) for function in KINDS}
+
+
+def makers():
+    modules = [import_module(one.name) for one in walk_packages(definet_flows.__path__, "definet_flows.")]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return [one for one in found if issubclass(one, Maker) and one.__module__.startswith("definet_flows.")]
+
+
+def test_every_maker_of_the_package_makes_jobs_of_known_kinds(maker, weights):
+    """Makers whose `make` is a job are engines; the others are named here, each with its flow."""
+    flows = {
+        DefectFlowMaker: lambda: maker.make(CU),
+        RetrainMaker: lambda: RetrainMaker(store="records.jsonl").make(),
+        ActiveLearningMaker: lambda: Flow([learn_round(None, CU, number=None)]),
+    }
+    for one in makers():
+        if hasattr(one.make, "original") or issubclass(one, AseMaker):
+            flow = resolve_engine(one()).relaxation(CU)
+            place(flow, DEFAULT_PLACEMENT.fireworks)
+            assert set(categories(Flow([flow])).values()) == {"cpu"}, one
+        else:
+            place(flows.pop(one)(), DEFAULT_PLACEMENT.fireworks)
+    assert not flows
+
+
+def test_probes_and_learning_run_where_they_should(maker):
+    probing = probe_flow(["one"], "sevennet", "records.jsonl")
+    place(probing, DEFAULT_PLACEMENT.fireworks)
+    assert categories(probing) == {"probe_end": "light", "probed": "light"}
+    learning = Flow([learn_round(None, CU, number=None)])
+    place(learning, DEFAULT_PLACEMENT.fireworks)
+    assert categories(learning) == {"learn_round": "gpu"}
+    (first,) = [job for job, _ in learning.iterflow()]
+    grown = maker.make(CU)  # as a round grows its flow, jobflow hands the updates down
+    grown.add_jobs(record_probe(grown.output, record_id="one", store=None, rattle=0.0, seed=0))
+    for update in first.config_updates:
+        grown.update_config(**update, dynamic=True)
+    found = categories(grown)
+    assert found == {"host": "light", "predict": "gpu", "relax": "light", "totals": "light", "record_probe": "light"}
+
+
+def test_a_job_of_an_unknown_kind_is_refused_and_nothing_is_placed(maker):
+    @job
+    def plot(value):
+        return value
+
+    campaign = maker.make(CU)
+    flow = Flow([campaign, plot(campaign.output)])
+    with pytest.raises(InputError, match="plot.*no kind") as error:
+        place(flow, DEFAULT_PLACEMENT.fireworks)
+    assert "\n" not in str(error.value)
+    assert not any(job.config.manager_config for job, _ in flow.iterflow())

@@ -133,6 +133,7 @@ def _add_host(launchpad: LaunchPad, plan: Plan, placement: Placement) -> list[st
     known = launchpad.fireworks.find_one(query, {"fw_id": 1, f"spec.{_CAMPAIGN}": 1})
     if known is None:
         flow = Flow([plan.maker.prepared(plan.campaign)], name=f"host {plan.campaign.host.formula}")
+        flow.update_metadata({KEY: plan.host_key})
         place(flow, placement.fireworks)
         made = flow_to_workflow(flow)
         last = _rest(plan, placement, parents=made.fws)

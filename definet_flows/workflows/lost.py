@@ -1,4 +1,7 @@
-"""What killed workers leave in a LaunchPad, put right: nothing waits for the dead, nothing finished is redone."""
+"""What killed workers leave in a LaunchPad, put right: nothing waits for the dead, nothing finished is redone.
+
+Only Fireworks of this package are looked at, by query: a LaunchPad may be shared with other projects.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from maggma.stores import MemoryStore, MongoStore
 from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA
-from definet_flows.workflows.jobs import predict_batch
+from definet_flows.schemas import content_hash
+from definet_flows.workflows.kinds import KINDS
+from definet_flows.workflows.ours import CARRIED, TASK, half_written, of_functions, our_fireworks, workflows_of
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement, place
+from definet_flows.workflows.plan import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +36,7 @@ LOST_AT_MOST = 3
 
 _PATIENCE = 30.0  # s; a living worker writes the end of a job, and locks its workflow, for less
 _ENDED = ("COMPLETED", "FIZZLED")
-_OURS = ("definet_flows.workflows.jobs", "definet_flows.workflows.retry", "jobflow.core.job")
-_TASK = "spec._tasks.0.job"
-_BOOKKEEPING = {
-    f"{_TASK}.function.@module": {"$in": list(_OURS)},
-    f"{_TASK}.function.@callable": {"$ne": predict_batch.__name__},
-}
+_BOOKKEEPING = of_functions(function for function, kind in KINDS.items() if kind in ("light", "record"))
 
 
 @contextmanager
@@ -98,7 +98,8 @@ def mend(
 
 def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: float) -> Mended:
     dropped = _mend_writes(launchpad, patience)
-    _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after)
+    running = {"fw_id": {"$in": sorted(our_fireworks(launchpad, {"state": "RUNNING"}))}}
+    _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after, query=running)
     kept = [one for one in lost if _finish(launchpad, outputs, one)]
     for one in torn:
         launchpad._refresh_wf(one)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
@@ -112,6 +113,7 @@ def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: 
 
 def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT_PLACEMENT) -> int:
     """Add the flow of `retry_flow` to a LaunchPad; return the smallest fw_id."""
+    flow.update_metadata({KEY: content_hash("retry", flow.uuid)})  # whatever its jobs make is known by it
     place(flow, placement.fireworks)
     workflow = flow_to_workflow(flow)
     launchpad.bulk_add_wfs([workflow])
@@ -168,28 +170,29 @@ def _mend_writes(launchpad: LaunchPad, patience: float) -> int:
 
 
 def _left(launchpad: LaunchPad) -> _Left:
-    locked, known, torn = set(), set(), set()
-    fields = {"nodes": 1, "fw_states": 1, "updated_on": 1, "locked": 1}
+    ours = our_fireworks(launchpad)
     states = {int(raw["fw_id"]): raw["state"] for raw in launchpad.fireworks.find({}, {"fw_id": 1, "state": 1})}
-    for raw in launchpad.workflows.find({}, fields):
+    locked, known, torn = set(), set(), set()
+    for raw in workflows_of(launchpad, ours, {"nodes": 1, "fw_states": 1, "updated_on": 1, "locked": 1}):
         at = (raw["_id"], raw["updated_on"])
         known.update(raw["nodes"])
         if "locked" in raw:
             locked.add(at)
         told = {int(name): state for name, state in raw["fw_states"].items()}
-        ended = [one for one in raw["nodes"] if states.get(one) in _ENDED]
+        ended = [one for one in raw["nodes"] if one in ours and states.get(one) in _ENDED]
         torn |= {(*at, one) for one in ended if told.get(one) != states[one]}
     # what is reserved properly has its launch written a moment later
-    taken = launchpad.fireworks.find({"state": "RESERVED", "launches": []}, {"updated_on": 1})
-    reserved = frozenset((raw["_id"], raw["updated_on"]) for raw in taken)
-    return _Left(frozenset(locked), reserved, frozenset(set(states) - known), frozenset(torn))
+    taken = launchpad.fireworks.find({"state": "RESERVED", "launches": []}, {"fw_id": 1, "updated_on": 1})
+    reserved = frozenset((raw["_id"], raw["updated_on"]) for raw in taken if raw["fw_id"] in ours)
+    loose = half_written(launchpad, ours - known)
+    return _Left(frozenset(locked), reserved, frozenset(loose), frozenset(torn))
 
 
 def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:
     """Take a relaxation as ended whose output was stored before its worker died; say whether it was."""
     raw = launchpad.fireworks.find_one({"fw_id": fw_id}, {"spec._tasks": 1, "launches": 1})
     job = raw["spec"]["_tasks"][0].get("job", {"metadata": {}})
-    if not {RECORD_METADATA, HOST_METADATA} & set(job["metadata"]) or not _has(outputs, job["uuid"], job["index"]):
+    if not set(CARRIED) & set(job["metadata"]) or not _has(outputs, job["uuid"], job["index"]):
         return False
     launchpad.complete_launch(raw["launches"][-1], FWAction(), "COMPLETED")
     return True
@@ -197,7 +200,7 @@ def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:
 
 def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
     """Take a relaxation or a prediction as failed that was lost too often; say whether it was."""
-    query = {"fw_id": fw_id, _TASK: {"$exists": True}, "$nor": [_BOOKKEEPING]}
+    query = {"fw_id": fw_id, TASK: {"$exists": True}, "$nor": [_BOOKKEEPING]}
     raw = launchpad.fireworks.find_one(query, {"launches": 1, "archived_launches": 1})
     if raw is None or len(raw["launches"]) + len(raw.get("archived_launches", ())) < LOST_AT_MOST:
         return False
@@ -210,7 +213,7 @@ def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
 
 def _drop_half_outputs(launchpad: LaunchPad, outputs: JobStore) -> None:
     """Drop the half that a failed relaxation stored of its output: whoever records the failure could not read it."""
-    ours = [{f"{_TASK}.metadata.{key}": {"$exists": True}} for key in (RECORD_METADATA, HOST_METADATA)]
+    ours = [{f"{TASK}.metadata.{key}": {"$exists": True}} for key in CARRIED]
     query = {"state": "FIZZLED", "$or": ours}
     for raw in launchpad.fireworks.find(query, {"spec._tasks.job.uuid": 1, "spec._tasks.job.index": 1}):
         job = raw["spec"]["_tasks"][0]["job"]
@@ -230,5 +233,4 @@ def _has(outputs: JobStore, uuid: str, index: int) -> bool:
 
 def _failed_bookkeeping(launchpad: LaunchPad) -> list[int]:
     """Return the failed Fireworks that only write down; a failed prediction was answered for by its children."""
-    query = {"state": "FIZZLED", **_BOOKKEEPING}
-    return [int(raw["fw_id"]) for raw in launchpad.fireworks.find(query, {"fw_id": 1})]
+    return sorted(our_fireworks(launchpad, {"state": "FIZZLED", **_BOOKKEEPING}))

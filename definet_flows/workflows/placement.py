@@ -8,38 +8,23 @@ off, and each job carries what its children of each kind are to get.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jobflow.core.job import store_inputs
 from pydantic import Field, ValidationError
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
-from definet_flows.workflows import jobs, retrain, retry
+from definet_flows.workflows.kinds import KINDS, Kind, made_by, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jobflow import Flow, Job
 
-Kind = Literal["predict", "relax", "record", "light"]
-"""`record` is the bookkeeping after a relaxation; it runs where `light` does."""
-
 _FIRST: dict[Kind, int] = {"predict": 1, "relax": 2, "record": 3}
 """FireWorks' priorities: what is begun is ended first. Each query for work reads all that is ready, and what relaxes
 holds its structure: a campaign that prepared all its relaxations before the first would slow down as it grows."""
-
-_PREDICT: tuple[Callable[..., Job], ...] = (jobs.predict_batch, retrain.retrain_network)
-_LIGHT: tuple[Callable[..., Job], ...] = (
-    jobs.prepare_host,
-    jobs.relax_configuration,
-    jobs.resume_relaxation,
-    jobs.totals,
-    retry.ends_of,
-)
-_LIGHT_CHILDREN: tuple[Callable[..., Job], ...] = (jobs.record_host, jobs.record_relaxation, store_inputs)
-
 
 class Place(Frozen):
     """Where jobs of one kind run."""
@@ -71,7 +56,7 @@ class Place(Frozen):
 class Placement(Frozen):
     """The three kinds of jobs and their places."""
 
-    predict: Place = Field(default=Place(category="gpu"), description="predictions in batches, and retraining")
+    predict: Place = Field(default=Place(category="gpu"), description="predictions in batches, training, rounds of learning")
     relax: Place = Field(default=Place(category="cpu"), description="relaxations of defects and of the host")
     light: Place = Field(default=Place(category="light"), description="bookkeeping: seconds each, needs the databases")
 
@@ -120,7 +105,8 @@ def read_placement(path: Path | None) -> Placement:
 def place(flow: Flow | Job, configs: Mapping[Kind, Mapping[str, Any]]) -> None:
     """Give every job of a flow, and every job that these will make, the manager_config of its kind.
 
-    Whatever is not known here is of the engine, so that no step of a user's own engine is taken for bookkeeping.
+    Whatever the package's own jobs make and the package does not know is of the engine, so that no step of a user's
+    own engine is taken for bookkeeping.
 
     Parameters
     ----------
@@ -128,14 +114,17 @@ def place(flow: Flow | Job, configs: Mapping[Kind, Mapping[str, Any]]) -> None:
         Changed in place.
     configs
         The manager_config of each kind.
+
+    Raises
+    ------
+    InputError
+        If the flow holds a job whose kind is not known; nothing is changed then.
     """
+    require_known(flow)
+    children = made_by(flow)  # every update is stored in every job: only those that a job of this flow needs
     _give(flow, configs["relax"], None, dynamic=True)
-    for function in _LIGHT_CHILDREN:
-        _give(flow, configs["record"], function, dynamic=True)
-    for function in _LIGHT:
-        _give(flow, configs["light"], function, dynamic=False)
-    for function in _PREDICT:
-        _give(flow, configs["predict"], function, dynamic=False)
+    for function, kind in KINDS.items():
+        _give(flow, configs[kind], function, dynamic=function in children)
 
 
 def _give(flow: Flow | Job, config: Mapping[str, Any], function: Callable[..., Job] | None, *, dynamic: bool) -> None:

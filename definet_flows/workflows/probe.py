@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _EVERYTHING = Filter()
 
+PROBE_METADATA = "definet_probe"
+"""Key under which the job that relaxes a rattled end carries the id of its record."""
+
 
 def symmetric_ends(records: Records, settings_hashes: set[str], sample: int, where: Filter = _EVERYTHING) -> list[str]:
     """Return the ids of at most `sample` converged records that ended symmetric and are not probed yet.
@@ -94,6 +97,7 @@ def probe_end(record_id: str, *, engine: str | Maker, store: str | None, rattle:
         record = _record(records, record_id)
     arm: Job = resolved.relaxation(rattled(next_structure(record, resolved), rattle, seed))
     arm.append_name(f" {record.name} probe")
+    arm.update_metadata({PROBE_METADATA: record_id}, dynamic=False)
     recording = survive_parents(record_probe(arm.output, record_id=record_id, store=store, rattle=rattle, seed=seed))
     recording.name = f"record {record.name} probe"
     return Response(replace=Flow([arm, recording], output=recording.output))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import active_run
@@ -19,7 +20,10 @@ from hypothesis import strategies as st
 from definet_flows import open_store
 from definet_flows.errors import InputError
 from definet_flows.schemas.learning import Round
+from definet_flows.schemas.models import ModelRef
+from definet_flows.workflows import active
 from definet_flows.workflows.active_state import Limits, by_split, learning_id, read_standing, stalled
+from definet_flows.workflows.weights import checkpoint_of
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +173,37 @@ def test_a_plateau_is_counted_from_the_last_gain(errors):
     if since:
         best = min(errors[: len(errors) - since])
         assert min(errors[len(errors) - since :]) >= 0.98 * best
+
+
+@pytest.mark.parametrize(("spent", "wanted"), [(23, 1), (24, 0), (14, 10)])
+def test_replacements_of_what_failed_count_in_the_budget(spent, wanted):
+    """Every held-out relaxation failed: twelve configurations are missing, eight of them held out."""
+    one = maker(budget=24)
+    campaign, settings = one.campaign(CU), one.settings_hash
+    train = [identity for identity, _ in by_split(campaign)["train"]]
+    with open_store("records.jsonl") as records:
+        standing = read_standing(records, campaign, settings, "none")
+        checkpoint = checkpoint_of(one.defects.model, None)
+        first = Round(
+            id="first",
+            learning="none",
+            number=0,
+            strategy="random",
+            weights=ModelRef(name="small", sha256=checkpoint.sha256),
+            error=None,
+            held_out=0,
+            relaxed=0,
+            ionic_steps=0,
+            core_hours=None,
+            chosen=tuple(train[:spent]),
+            stop=None,
+            at="",
+        )
+        standing = replace(standing, rounds=(first,))
+        left = active._candidates(campaign, standing)
+        chosen = active._choose(one, campaign, records, standing, checkpoint, left, 1)
+    assert len(chosen) == wanted
+    assert not set(chosen) & set(train)
 
 
 def test_what_a_pool_is_does_not_depend_on_the_limits_but_on_the_strategy():

@@ -87,8 +87,8 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="Registry id of the weights (see models list), or a .safetensors file; in run also champion: that of the "
-        "record store for these settings.",
+        help="Registry id of the weights (see models list) or the beginning of their sha256, a .safetensors file, or "
+        "champion: that of the record store, in run for these settings.",
     ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]

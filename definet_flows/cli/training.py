@@ -36,8 +36,9 @@ def train(
     ] = "shipped",
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
     start: Annotated[
-        str | None, typer.Option(help="Go on from these weights: a registry id or .safetensors file, and its network.")
+        str | None, typer.Option(help="Go on from these weights, with their network: named as --model elsewhere.")
     ] = None,
+    store: options.Store = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last completed epoch in --output.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for all.")] = 0,
 ) -> None:
@@ -48,10 +49,10 @@ def train(
     import torch
 
     from definet_flows.model.archive import read_archive
-    from definet_flows.model.checkpoint import load_checkpoint
     from definet_flows.model.recipes import read_recipe
     from definet_flows.model.training import card_of, read_weights
     from definet_flows.model.training import train as fit
+    from definet_flows.workflows.weights import checkpoint_of
 
     recipe = read_recipe(config)
     if (output / "last.ckpt").exists() and not resume:
@@ -67,7 +68,7 @@ def train(
         console.print(f"{pairs.name}: {len(pairs.split('train'))} to learn from{left_out}", highlight=False)
     if threads:
         torch.set_num_threads(threads)
-    parent = load_checkpoint(start) if start is not None else None
+    parent = checkpoint_of(start, store) if start is not None else None
     if parent is not None:
         shape = parent.card.config.model_copy(update={"passes": recipe.network.passes})
         recipe = recipe.model_copy(update={"network": shape})
@@ -81,12 +82,13 @@ def combine(
     weights: Annotated[
         list[str],
         typer.Argument(
-            help="Registry ids or .safetensors files of one cutoff; what is learned later goes on from the first."
+            help="Models of one cutoff, named as --model elsewhere; what is learned later goes on from the first."
         ),
     ],
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
+    store: options.Store = None,
 ) -> None:
     """Make one model of several trained apart: it predicts the mean of their positions.
 
@@ -96,12 +98,12 @@ def combine(
     """
     from definet_flows.model.archive import read_archive
     from definet_flows.model.checkpoint import combine as mean_of
-    from definet_flows.model.checkpoint import load_checkpoint
+    from definet_flows.workflows.weights import checkpoint_of
 
     if output.suffix != ".safetensors":
         raise InputError(f"--output {output}: give a name that ends in .safetensors")
     options.check_writable(output)
-    checkpoints = [load_checkpoint(ref) for ref in weights]
+    checkpoints = [checkpoint_of(ref, store) for ref in weights]
     network = mean_of(checkpoints)
     recipes = {f"{one.name} {one.sha256[:12]}": one.card.recipe for one in checkpoints}
     card = checkpoints[0].card.model_copy(update={"name": name, "recipe": {"mean of": recipes}})

@@ -7,54 +7,61 @@ from typing import TYPE_CHECKING
 from definet_flows.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
 
 _SHOWN = 12  # characters of a hash that a person reads
 _LISTED = 20
 
-
-def beginning_with(ref: str, known: Iterable[str], shortest: int = 1) -> list[str]:
-    """Return the hashes that begin so, sorted; the whole hash stands for itself, whatever else begins so."""
-    every = set(known)
-    if ref in every:
-        return [ref]
-    return sorted(one for one in every if len(ref) >= shortest and one.startswith(ref.lower()))
+Named = tuple[str, str]
+"""A hash, and what a person knows it by; the latter may be empty."""
 
 
-def only(ref: str, known: Mapping[str, str], what: str, where: str, shortest: int = 1) -> str:
-    """Return the hash that begins so.
+def beginning_with(ref: str, known: Iterable[Named], shortest: int = 1) -> list[Named]:
+    """Return those whose hash begins so, sorted; a whole hash stands for itself, whatever else begins so.
 
     Parameters
     ----------
     ref
         The beginning of a hash, or all of it.
     known
-        What a person reads of each hash.
-    what
-        What is looked for, such as "settings".
-    where
-        What it is looked for in, such as "record store 'campaign'".
+        What there is.
     shortest
         Fewer characters name nothing.
+    """
+    every, given = sorted(set(known)), ref.strip().lower()
+    whole = [one for one in every if one[0] == given]
+    return whole or [one for one in every if len(given) >= shortest and one[0].startswith(given)]
+
+
+def only(ref: str, known: Iterable[Named], what: str, where: str, shortest: int = 1) -> Named:
+    """Return the one thing whose hash begins so.
+
+    Parameters
+    ----------
+    ref, known, shortest
+        As in `beginning_with`.
+    what, where
+        What is looked for, and where, in words, in the plural: "settings", "record store 'campaign'".
 
     Raises
     ------
     InputError
-        If none or several begin so; the candidates are listed.
+        If none begins so, or several do; the candidates are listed.
     """
-    found = beginning_with(ref, known, shortest)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        msg = f"several {what} in {where} begin with {ref!r}: {listed(found, known)}; give more characters"
+    every = sorted(set(known))
+    found = beginning_with(ref, every, shortest)
+    if not found:
+        msg = f"no {what} {ref!r} in {where}: {listed(every) or 'it has none yet'}"
         raise InputError(msg)
-    msg = f"no {what} {ref!r} in {where}: {listed(sorted(known), known) or 'it has none yet'}"
-    raise InputError(msg)
+    if len(found) > 1:
+        msg = f"several {what} in {where} match {ref!r}: {listed(found)}; give more characters"
+        raise InputError(msg)
+    return found[0]
 
 
-def listed(hashes: list[str], known: Mapping[str, str]) -> str:
-    """Return candidates in words: the beginning of each hash, as long as tells them apart, and what it stands for."""
-    size = next(n for n in range(_SHOWN, 999) if len({one[:n] for one in hashes}) == len(hashes))
-    shown = [f"{one[:size]} ({known[one]})" if known[one] else one[:size] for one in hashes[:_LISTED]]
-    more = f" and {len(hashes) - _LISTED} more" if len(hashes) > _LISTED else ""
-    return ", ".join(shown) + more
+def listed(some: Sequence[Named]) -> str:
+    """Return candidates in words; of each hash as much as tells them apart."""
+    hashes = {one for one, _ in some}
+    size = next((n for n in range(_SHOWN, 64) if len({one[:n] for one in hashes}) == len(hashes)), 64)
+    shown = [f"{name} ({one[:size]})" if name else one[:size] for one, name in some[:_LISTED]]
+    return ", ".join(shown) + (f" and {len(some) - _LISTED} more" if len(some) > _LISTED else "")

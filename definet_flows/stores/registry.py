@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from definet_flows.errors import InputError
 from definet_flows.schemas.models import Champion, Model, ModelRef, Tenure, Trial
+from definet_flows.stores.prefix import beginning_with, listed, only
 from definet_flows.stores.swap import swap
 from definet_flows.stores.weights import put_weights
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 State = Literal["challenger", "champion", "retired"]
 
-_SHORTEST = 6  # characters of a sha256 that name a model
+SHORTEST = 6
+"""Characters of a sha256 that name a model."""
 
 
 def register(records: Records, model: Model, content: bytes) -> Model:
@@ -43,18 +45,18 @@ def find_model(records: Records, ref: str) -> Model:
     Raises
     ------
     InputError
-        If there is none, or several.
+        If there is none, or several match; they are listed.
     """
     named = next(records.find(Model, {"id": ref}), None)
     if named is not None:
         return named
-    every = models(records)
-    found = [model for model in every if len(ref) >= _SHORTEST and model.sha256.startswith(ref)]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(model.id for model in every) or "it has none yet"
-    msg = f"no model {ref!r} in record store {records.name!r}: {known}"
-    raise InputError(msg)
+    every = {(model.sha256, model.id): model for model in models(records)}
+    where = f"record store {records.name!r}"
+    if not beginning_with(ref, every, SHORTEST):
+        known = ", ".join(model.id for model in every.values()) or "it has none yet"
+        msg = f"no model {ref!r} in {where}: {known}"
+        raise InputError(msg)
+    return every[only(ref, every, "models", where, SHORTEST)]
 
 
 def champion_document(records: Records, settings_hash: str) -> Champion | None:
@@ -137,14 +139,14 @@ def settings_with_champion(records: Records, beginning: str | None) -> str:
     InputError
         If there is none, or there are several.
     """
-    every = sorted(one.settings_hash for one in records.find(Champion))
-    found = [one for one in every if one.startswith(beginning or "")]
-    if len(found) == 1:
-        return found[0]
+    every = [(one.settings_hash, "") for one in records.find(Champion)]
     if not every:
         msg = f"record store {records.name!r} has had no champion: `definet retrain` makes one"
         raise InputError(msg)
-    known = ", ".join(one[:12] for one in every)
+    found = beginning_with(beginning, every) if beginning is not None else sorted(every)
+    if len(found) == 1:
+        return found[0][0]
+    known = listed(found or sorted(every))
     msg = f"{len(found)} settings with a champion begin with {beginning or ''!r}: name one by --settings ({known})"
     raise InputError(msg)
 

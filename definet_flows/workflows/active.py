@@ -286,8 +286,9 @@ def _choose(
     from definet_flows.model.predict import predict  # noqa: PLC0415 - torch
 
     random = np.random.default_rng((maker.seed, number))
-    missing = _missing(maker, pool, standing, random)
-    count = min(maker.batch, maker.budget - len(standing.chosen) - len(missing))
+    left_to_spend = maker.budget - len(standing.chosen)
+    missing = _missing(maker, pool, standing, random)[: max(left_to_spend, 0)]
+    count = min(maker.batch, left_to_spend - len(missing))
     strategy = acquisition(maker.strategy)
     asked = predict(calibrated(checkpoint, standing.training), pool.host, [configuration for _, configuration in left])
     able = [(*one, raw) for one, raw in zip(left, asked, strict=True) if raw.displacements is not None]

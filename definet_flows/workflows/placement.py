@@ -26,6 +26,7 @@ _FIRST: dict[Kind, int] = {"predict": 1, "relax": 2, "record": 3}
 """FireWorks' priorities: what is begun is ended first. Each query for work reads all that is ready, and what relaxes
 holds its structure: a campaign that prepared all its relaxations before the first would slow down as it grows."""
 
+
 class Place(Frozen):
     """Where jobs of one kind run."""
 
@@ -56,7 +57,9 @@ class Place(Frozen):
 class Placement(Frozen):
     """The three kinds of jobs and their places."""
 
-    predict: Place = Field(default=Place(category="gpu"), description="predictions in batches, training, rounds of learning")
+    predict: Place = Field(
+        default=Place(category="gpu"), description="predictions in batches, training, rounds of learning"
+    )
     relax: Place = Field(default=Place(category="cpu"), description="relaxations of defects and of the host")
     light: Place = Field(default=Place(category="light"), description="bookkeeping: seconds each, needs the databases")
 

@@ -15,6 +15,7 @@ from definet_flows.schemas.models import Champion, Model, ModelRef, Trial
 from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
 from definet_flows.stores.lease import HeldError, open_patiently, sole
+from definet_flows.stores.prefix import only
 from definet_flows.stores.registry import (
     add_trial,
     champion,
@@ -142,23 +143,24 @@ def retrain_all(
     Parameters
     ----------
     settings
-        The settings hash or the beginning of it; None: each.
+        The settings hash or a beginning that no other has; None: each.
     tell
         Hears, before the training starts, what is learned.
 
     Raises
     ------
     InputError
-        If the store has no records with such settings, or cannot be reached.
+        If the store has no records with such settings, several settings begin so, or it cannot be reached.
     """
     with open_store(store, read_only=True) as records:
         every = settings_in(records)
-    chosen = {one: engine for one, engine in every.items() if one.startswith(settings or "")}
-    if not chosen:
-        known = ", ".join(f"{one[:12]} ({engine})" for one, engine in every.items()) or "the store has no records"
-        msg = f"no finished records with settings {settings or 'of any kind'}: {known}"
+        where = f"finished records of record store {records.name!r}"
+    if settings is not None:
+        return [retrain(store, only(settings, every.items(), "settings", where)[0], config, tell)]
+    if not every:
+        msg = f"no finished records to learn from in {records.name!r}: the store has no records of any settings"
         raise InputError(msg)
-    return [retrain(store, one, config, tell) for one in chosen]
+    return [retrain(store, one, config, tell) for one in every]
 
 
 def retrain(

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
+from definet_flows.schemas.models import Champion
 from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
-from definet_flows.stores.registry import champion, find_model
+from definet_flows.stores.prefix import beginning_with, listed
+from definet_flows.stores.registry import SHORTEST, champion, find_model, models
 from definet_flows.stores.weights import get_weights
 from definet_flows.whole import replacing
 
@@ -25,14 +27,15 @@ _FILE = ".safetensors"
 
 
 def checkpoint_of(ref: str, store: str | None, sha256: str | None = None) -> Checkpoint:
-    """Return the checkpoint of a registry id: of the package, a `.safetensors` file, or a model in a record store.
+    """Return the checkpoint that a person has named, in whichever command.
 
     What comes from a store is kept in the cache folder and used from there, its sha256 checked each time.
 
     Parameters
     ----------
     ref
-        Registry id, file, or the beginning of a sha256.
+        A `.safetensors` file; a registry id of the package or of the record store; the beginning of a sha256 of either;
+        or `champion`: the champion of the record store, if it has one for one settings hash only.
     store
         Name of the record store.
     sha256
@@ -41,7 +44,7 @@ def checkpoint_of(ref: str, store: str | None, sha256: str | None = None) -> Che
     Raises
     ------
     InputError
-        If there is no such model.
+        If there is no such model, or several match; they are listed.
     """
     from definet_flows.model.checkpoint import load_checkpoint, shipped_models  # noqa: PLC0415 - torch
 
@@ -49,12 +52,61 @@ def checkpoint_of(ref: str, store: str | None, sha256: str | None = None) -> Che
         return load_checkpoint(ref)
     if sha256 is not None and _whole(cached := _place(sha256), sha256):
         return load_checkpoint(cached)
+    if ref == CHAMPION:
+        return _sole_champion(store)
+    known, where = _registered(store)
+    if any(model.id == ref for model in known):
+        return _from_store(store, ref)
+    names = {model.sha256: model.id for model in known}
+    names.update({load_checkpoint(name).sha256: name for name in shipped_models()})
+    found = [(sha256, names[sha256])] if sha256 in names else beginning_with(ref, names.items(), SHORTEST)
+    if len(found) == 1:
+        name = found[0][1]
+        return load_checkpoint(name) if name in shipped_models() else _from_store(store, name)
+    if found:
+        msg = f"several models match {ref!r}: {listed(found)}; give more characters"
+        raise InputError(msg)
+    msg = f"no model {ref!r}: neither a {_FILE} file nor one of {', '.join(shipped_models())}; {where}"
+    raise InputError(msg)
+
+
+def _registered(store: str | None) -> tuple[list[Model], str]:
+    """Return the models of a record store, and in words which they are, or why there are none."""
     try:
         with open_store(store, read_only=True) as records:
-            return stored_checkpoint(records, find_model(records, ref))
+            known = models(records)
+            there = ", ".join(model.id for model in known) or "none yet"
+            return known, f"record store {records.name!r} has {there}"
     except InputError as error:
-        msg = f"no model {ref!r}: neither a {_FILE} file nor one of {', '.join(shipped_models())}; {error}"
-        raise InputError(msg) from None
+        return [], str(error)
+
+
+def _from_store(store: str | None, ref: str) -> Checkpoint:
+    with open_store(store, read_only=True) as records:
+        return stored_checkpoint(records, find_model(records, ref))
+
+
+def _sole_champion(store: str | None) -> Checkpoint:
+    """Return the champion of a store that has one for one settings hash only; after a rollback, the package's weights.
+
+    Raises
+    ------
+    InputError
+        If there is none, or there are several.
+    """
+    from definet_flows.model.checkpoint import DEFAULT_MODEL, load_checkpoint  # noqa: PLC0415 - torch
+
+    with open_store(store, read_only=True) as records:
+        every = {one.settings_hash for one in records.find(Champion)}
+        found = [model for one in sorted(every) if (model := champion(records, one)) is not None]
+        if len(every) > 1:
+            names = ", ".join(f"{model.id} (settings {model.settings_hash[:12]})" for model in found)
+            msg = f"record store {records.name!r} has a champion for each of {len(every)} settings: name one of {names}"
+            raise InputError(msg)
+        if not every:
+            msg = f"record store {records.name!r} has no champion: run `definet retrain`, or name a model"
+            raise InputError(msg)
+        return stored_checkpoint(records, found[0]) if found else load_checkpoint(DEFAULT_MODEL)
 
 
 def stored_checkpoint(records: Records, model: Model) -> Checkpoint:

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment first, then the file that DEFINET_FLOWS_CONFIG names or ~/.definet_flows.yaml."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_file())
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=settings_file())
 
 
 def load_settings() -> Settings:
@@ -76,9 +76,11 @@ def load_settings() -> Settings:
         # Only the kind and the place of the error are told: there may be a password beside it.
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         line = f", line {mark.line + 1}" if mark else ""
-        msg = f"settings: {_file()}{line} or a {_PREFIX}* variable cannot be read ({type(error).__name__}): mend it"
+        path = settings_file()
+        msg = f"settings: {path}{line} or a {_PREFIX}* variable cannot be read ({type(error).__name__}): mend it"
         raise InputError(msg) from None
 
 
-def _file() -> Path:
+def settings_file() -> Path:
+    """Return the file that holds the settings of this machine, whether or not there is one."""
     return Path(os.environ.get(f"{_PREFIX}CONFIG", _DEFAULT_FILE)).expanduser()

@@ -104,9 +104,9 @@ def test_several_models_are_listed_not_called_none():
 
 
 def test_champion_is_refused_where_there_is_none_or_several(digests):
+    with open_store("other.jsonl"):
+        pass
     with pytest.raises(InputError, match="has no champion"):
-        with open_store("other.jsonl"):
-            pass
         checkpoint_of("champion", "other.jsonl")
     with open_store(STORE) as records:
         other = register(records, model("other", "7" * 32), Path("1.safetensors").read_bytes())
@@ -119,7 +119,7 @@ def test_champion_is_refused_where_there_is_none_or_several(digests):
 @pytest.mark.parametrize("second", ["small-1", "sha256", "champion"])
 def test_combine_takes_every_name(digests, second, monkeypatch):
     asked = []
-    monkeypatch.setattr(training, "_finish", lambda path, network, card, *_: asked.append(card.recipe["mean of"]))
+    monkeypatch.setattr(training, "_finish", lambda *given: asked.append(given[2].recipe["mean of"]))
     monkeypatch.setattr("definet_flows.model.archive.read_archive", lambda _: [])
     name = {"sha256": digests[1][:10]}.get(second, second)
     done = runner.invoke(app, ["combine", "small-0", name, "--data", ".", "-o", "both.safetensors", "--store", STORE])
@@ -132,7 +132,7 @@ def test_combine_takes_every_name(digests, second, monkeypatch):
 def test_train_starts_from_every_name(digests, start, monkeypatch):
     begun = []
 
-    def fit(recipe, sets, output, *, resume, network):
+    def fit(*_, network, **__):
         begun.append(network)
         raise InputError("enough")
 
@@ -154,7 +154,7 @@ def test_an_ambiguous_beginning_of_settings_trains_nothing(monkeypatch):
     with open_store(STORE) as records:
         records.put(*(record(configurations()[0], settings=settings) for settings in (first, second)))
     trained = []
-    monkeypatch.setattr(retrain, "retrain", lambda store, settings, *_: trained.append(settings))
+    monkeypatch.setattr(retrain, "retrain", lambda *given: trained.append(given[1]))
     told = runner.invoke(app, ["retrain", "--settings", "55", "--store", STORE])
     assert told.exit_code == 2
     assert "several settings" in told.stderr
@@ -165,7 +165,7 @@ def test_an_ambiguous_beginning_of_settings_trains_nothing(monkeypatch):
     retrain.retrain_all(STORE)
     assert trained[0] == second
     assert sorted(trained[1:]) == [first, second]
-    with pytest.raises(InputError, match="no settings '7'.*sevennet"):
+    with pytest.raises(InputError, match=r"no settings '7'.*sevennet"):
         retrain.retrain_all(STORE, settings="7")
 
 

@@ -8,7 +8,8 @@ from pkgutil import walk_packages
 import pytest
 from atomate2.ase.jobs import AseMaker
 from flow_helpers import CU
-from jobflow import Flow, Maker, job
+from jobflow import Flow, Maker
+from jobflow import job as decorated
 from jobflow.core.job import store_inputs
 from jobflow.managers.fireworks import flow_to_workflow
 from queue_helpers import EXAMPLES
@@ -121,7 +122,7 @@ def makers():
     return [one for one in found if issubclass(one, Maker) and one.__module__.startswith("definet_flows.")]
 
 
-def test_every_maker_of_the_package_makes_jobs_of_known_kinds(maker, weights):
+def test_every_maker_of_the_package_makes_jobs_of_known_kinds(maker):
     """Makers whose `make` is a job are engines; the others are named here, each with its flow."""
     flows = {
         DefectFlowMaker: lambda: maker.make(CU),
@@ -155,13 +156,13 @@ def test_probes_and_learning_run_where_they_should(maker):
 
 
 def test_a_job_of_an_unknown_kind_is_refused_and_nothing_is_placed(maker):
-    @job
+    @decorated
     def plot(value):
         return value
 
     campaign = maker.make(CU)
     flow = Flow([campaign, plot(campaign.output)])
-    with pytest.raises(InputError, match="plot.*no kind") as error:
+    with pytest.raises(InputError, match=r"plot.*no kind") as error:
         place(flow, DEFAULT_PLACEMENT.fireworks)
     assert "\n" not in str(error.value)
     assert not any(job.config.manager_config for job, _ in flow.iterflow())

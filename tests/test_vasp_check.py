@@ -8,6 +8,7 @@ import pytest
 from emmet.core.tasks import TaskDoc
 from flow_helpers import CU
 from jobflow import JobStore
+from kept_store import Kept
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
 from typer.testing import CliRunner
@@ -62,19 +63,14 @@ def test_a_machine_with_everything_passes(maker, standin):
 
 def test_what_cannot_be_written_is_told(maker, standin, monkeypatch):
     maker.engine = VaspDefectRelaxMaker(store_trajectory=True)
-    documents = MemoryStore(key="uuid")
-    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents))
+    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(MemoryStore(key="uuid")))
     found = {line.subject: line for line in preflight(maker, CU)}
     assert found["job store"].level == "ok"  # nothing is configured: journals
-
-    class Database(MemoryStore):
-        """A store that is not only in memory, as far as the check can tell."""
-
-    monkeypatch.setattr(checks, "MemoryStore", type("Other", (), {}))
-    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(Database(key="uuid")))
+    documents = Kept("documents.json", key="uuid")
+    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents))
     found = {line.subject: line for line in preflight(maker, CU)}
     assert (found["job store"].level, "no additional store 'data'" in found["job store"].text) == ("fail", True)
-    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents, additional_stores={"data": MemoryStore()}))
+    monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(documents, additional_stores={"data": Kept("d.json")}))
     found = {line.subject: line for line in preflight(maker, CU)}
     assert (found["job store"].level, "can be written" in found["job store"].text) == ("ok", True)
     assert "for each ionic step" in found["documents"].text

@@ -27,7 +27,7 @@ def check(campaign: CampaignOptions, placement: options.Placement = None) -> Non
     from definet_flows.workflows.placement import read_placement
     from definet_flows.workflows.preflight import preflight
 
-    lines = preflight(campaign.maker(), campaign.host, read_placement(placement))
+    lines = preflight(campaign.maker(), campaign.host, read_placement(placement), [placement] if placement else ())
     tell_lines(lines)
     failing = sum(line.level == "fail" for line in lines)
     if failing:

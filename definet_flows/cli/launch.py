@@ -60,7 +60,8 @@ def launch(
     from definet_flows.workflows.preflight import preflight
 
     maker, placed = campaign.maker(_PREDICTED_AT_ONCE), read_placement(placement)
-    _require_sound(preflight(maker, campaign.host, placed))
+    files = [path for path in (placement, launchpad) if path is not None]
+    _require_sound(preflight(maker, campaign.host, placed, files))
     plan = make_plan(maker, campaign.host)
     columns = (TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -99,6 +100,8 @@ def open_launchpad(path: Path | None) -> LaunchPad:
     from pymongo.errors import PyMongoError
     from ruamel.yaml.error import YAMLError
 
+    from definet_flows.workflows.outputs import job_store_fault
+
     found = path or LAUNCHPAD_LOC
     if found is None or not Path(found).is_file():
         msg = (
@@ -107,7 +110,8 @@ def open_launchpad(path: Path | None) -> LaunchPad:
         raise InputError(msg)
     docs = SETTINGS.JOB_STORE.docs_store
     if isinstance(docs, MemoryStore):
-        msg = "jobflow has no JobStore that several machines can share: name one in ~/.jobflow.yaml"
+        why = job_store_fault() or "jobflow has none"
+        msg = f"jobflow has no JobStore that several machines can share: name one in ~/.jobflow.yaml ({why})"
         raise InputError(msg)
     try:
         return LaunchPad.from_file(str(found))

@@ -108,12 +108,12 @@ def build(
 ) -> None:
     """Make records of relaxations that are done but were never recorded, from the jobs' outputs; again does no harm."""
     from definet_flows.stores import open_store
-    from definet_flows.workflows.builder import RecordBuilder, job_stores
+    from definet_flows.workflows.builder import RecordBuilder, job_stores, nothing_made
 
     sources = job_stores(folder)
     for source in sources:  # before the record store, which opening makes
         source.connect()
-    made = 0
+    made, hosts = 0, 0
     with open_store(store) as found:
         place = found.location
         for source in sources:
@@ -122,7 +122,9 @@ def build(
                 told = getattr(document, "name", document.host.formula)
                 console.print(f"{told} {getattr(document, 'start', '')}: {status}", highlight=False)
                 made += status != "host"
-    console.print(f"{made} records made in {place}", highlight=False, soft_wrap=True)
+                hosts += status == "host"
+        why = "" if made or hosts else f": {nothing_made(sources)}"
+    console.print(f"{made} records made in {place}{why}", highlight=False, soft_wrap=True, markup=False)
 
 
 @records_app.command()

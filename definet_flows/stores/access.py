@@ -22,6 +22,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
 from definet_flows.settings import load_settings
 from definet_flows.stores import pages
+from definet_flows.stores.durability import prepare, prove_once
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.journal import JournalStore
@@ -60,13 +61,14 @@ def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
     Raises
     ------
     InputError
-        If the name is unknown, or the store cannot be reached, read or (unless `read_only`) locked.
+        If the name is unknown, or the store cannot be reached, read or (unless `read_only`) locked; unless `read_only`,
+        if it does not keep what is written.
     """
     settings = load_settings()
     name = name or settings.record_store
     if name in settings.record_stores:
-        store = _from_spec(name, settings.record_stores[name])
-    elif name == LOCAL:
+        return _open_named(name, settings.record_stores[name], read_only=read_only)
+    if name == LOCAL:
         store = JournalStore(str(settings.data_dir / "records.jsonl"), read_only=read_only)
     elif name.endswith(".jsonl"):
         store = JournalStore(str(Path(name).expanduser().absolute()), read_only=read_only)
@@ -75,6 +77,22 @@ def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
         msg = f"no record store is called {name!r}: give one of {known}, or a path ending in .jsonl"
         raise InputError(msg)
     return Records(store, name=name, read_only=read_only)
+
+
+def _open_named(name: str, spec: dict[str, Any], *, read_only: bool) -> Records:
+    """Open a store of the settings; before the first writing of this process it is tried whether it keeps anything."""
+    store, what = _from_spec(name, spec), f"record store {name!r}"
+    prepare(store, what, read_only=read_only)
+    records = Records(store, name=name, read_only=read_only)
+    if read_only:
+        return records
+    try:
+        with records._errors():  # noqa: SLF001 - of the same module
+            prove_once(store, lambda: _from_spec(name, spec), what, spec)
+    except InputError:
+        records.close()
+        raise
+    return records
 
 
 def _from_spec(name: str, spec: dict[str, Any]) -> Store:

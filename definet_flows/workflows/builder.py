@@ -15,7 +15,8 @@ from definet_flows.stores import update_pairs
 from definet_flows.stores.versions import parse
 from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carried
 from definet_flows.workflows.ends import finished
-from definet_flows.workflows.local import JOBS, configured_store, journal_store, run_folders
+from definet_flows.workflows.local import JOBS, journal_store, run_folders
+from definet_flows.workflows.outputs import configured_store, job_store_fault
 from definet_flows.workflows.provenance import from_local
 
 if TYPE_CHECKING:
@@ -170,6 +171,23 @@ def job_stores(folder: Path | None) -> list[JobStore]:
         return [configured]
     stores = [journal_store(path, read_only=True) for path in run_folders()]
     if not stores:
-        msg = "no job outputs here: name the folder of a run with --folder, or set JOBFLOW_CONFIG_FILE"
+        fault = job_store_fault()
+        why = f" ({fault})" if fault else ""
+        msg = f"no job outputs here{why}: name the folder of a run with --folder, or set JOBFLOW_CONFIG_FILE"
         raise InputError(msg)
     return stores
+
+
+def nothing_made(sources: Iterable[JobStore]) -> str:
+    """Return why the outputs of connected JobStores made no record, in words."""
+    ours = {"$or": [{f"metadata.{key}": {"$exists": True}} for key in (RECORD_METADATA, HOST_METADATA)]}
+    found = [(source.count(), source.count(ours)) for source in sources]
+    every, relaxations = (sum(counts) for counts in zip(*found, strict=True))
+    if not every:
+        why = "the job store holds no outputs of jobs"
+    elif not relaxations:
+        why = f"none of the {every} outputs in the job store is of a relaxation that a campaign began"
+    else:
+        why = f"the {relaxations} relaxations in the job store are recorded already, or another job has them in hand"
+    fault = job_store_fault()
+    return f"{why}; {fault}, so only runs on this machine were looked at" if fault else why

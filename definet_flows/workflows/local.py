@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import warnings
 from contextlib import contextmanager
@@ -11,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobflow import SETTINGS, JobStore, run_locally
+from jobflow import JobStore, run_locally
 
 from definet_flows.settings import load_settings
 from definet_flows.stores import JournalStore
+from definet_flows.workflows.outputs import configured_store, job_store_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,6 @@ _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
 _RUNS = "runs"
 JOBS = "jobs.jsonl"
 """File in a run's folder that holds jobflow's outputs."""
-
-_CONFIGURED = ("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")
 
 
 def new_folder() -> Path:
@@ -66,16 +64,12 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
 
 
 def job_store(folder: Path) -> JobStore:
-    """Return jobflow's own JobStore where the user has configured one, else journals in `folder`."""
+    """Return jobflow's own JobStore where the user has configured one that lasts, else journals in `folder`."""
+    if fault := job_store_fault():
+        warnings.warn(f"{fault}: the outputs of jobs go to {folder / JOBS}", stacklevel=3)
     store = configured_store() or journal_store(folder)
     store.connect()
     return store
-
-
-def configured_store() -> JobStore | None:
-    """Return the JobStore that the user has configured for jobflow; None if there is none."""
-    variable, path = _CONFIGURED
-    return SETTINGS.JOB_STORE if variable in os.environ or Path(path).expanduser().exists() else None
 
 
 def journal_store(folder: Path, *, read_only: bool = False) -> JobStore:

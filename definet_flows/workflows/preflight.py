@@ -9,13 +9,11 @@ import warnings
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 import atomate2
 import jobflow
 import numpy as np
 from atomate2.vasp.jobs.base import BaseVaspMaker
-from maggma.stores import MemoryStore
 from monty.json import jsanitize
 from pymatgen.core import Element
 from pymatgen.io.vasp import PotcarSingle
@@ -24,15 +22,18 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import dump
-from definet_flows.stores import JournalStore, open_store
+from definet_flows.stores import open_store
+from definet_flows.stores.durability import require_lasting, volatile
 from definet_flows.workflows.arms import Case, Pristine
 from definet_flows.workflows.engines import Engine, resolve_engine
+from definet_flows.workflows.outputs import job_store_fault
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement
+from definet_flows.workflows.secrets import exposed
 from definet_flows.workflows.vasp import VaspDefectSetGenerator
 from definet_flows.workflows.weights import checkpoint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from maggma.core import Store
@@ -67,7 +68,10 @@ class Line:
 
 
 def preflight(
-    maker: DefectFlowMaker, host: Structure | str | Path, placement: Placement = DEFAULT_PLACEMENT
+    maker: DefectFlowMaker,
+    host: Structure | str | Path,
+    placement: Placement = DEFAULT_PLACEMENT,
+    files: Iterable[Path] = (),
 ) -> list[Line]:
     """Return what a campaign would do on this machine, and what would fail; no job runs, no record is written.
 
@@ -79,6 +83,8 @@ def preflight(
         As in `DefectFlowMaker.make`.
     placement
         Which worker runs which kind of job where the campaign is launched into a queue.
+    files
+        Files of settings, such as that of the placement; those that are always read are looked at anyway.
 
     Raises
     ------
@@ -90,6 +96,7 @@ def preflight(
     if isinstance(engine.maker, BaseVaspMaker):
         lines += [*_settings(campaign.host, engine), *_potcars(campaign, engine), *_programs()]
     lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
+    lines += [Line("password", text, "warn") for text in exposed(files)]
     return lines
 
 
@@ -213,40 +220,36 @@ def _programs() -> Iterator[Line]:
 
 def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
     try:
-        with open_store(maker.store) as records:  # for writing: a journal's permissions and lock are tried
+        with open_store(maker.store) as records:  # for writing: permissions, a lock, and whether it keeps anything
             count = sum(1 for _ in records.ledgers())
-            if not isinstance(records.store, JournalStore):
-                _try_writing(records.store, "id")
             yield Line("records", f"{records.location}: {count} records, can be written")
     except InputError as error:
         yield Line("records", str(error), "fail")
     except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
         yield Line("records", f"{type(error).__name__} on writing: check the user's role in the database", "fail")
-    yield _attempt("job store", lambda: _job_store(engine))
+    if fault := job_store_fault():
+        text = f"{fault}: a run on this machine keeps journals in its folder, a queue refuses"
+        yield Line("job store", text, "warn")
+    else:
+        yield _attempt("job store", lambda: _job_store(engine))
 
 
 def _job_store(engine: Engine) -> str:
     store = jobflow.SETTINGS.JOB_STORE
-    if isinstance(store.docs_store, MemoryStore) and not isinstance(store.docs_store, JournalStore):
+    if volatile(store.docs_store):
         return "none is configured: a run on this machine keeps journals in its folder"
     extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
     if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
         msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"
         raise InputError(msg)
+    docs = store.docs_store
     store.connect()
     try:
         count = store.count()
-        _try_writing(store.docs_store, "uuid")
+        require_lasting(docs, lambda: type(docs).from_dict(docs.as_dict()), "the job store", key="uuid")
     finally:
         store.close()  # type: ignore[no-untyped-call]
     return f"{store.name}: {count} documents, can be written"
-
-
-def _try_writing(store: Store, key: str) -> None:
-    """Write a document that nothing reads, and take it away again; whatever forbids that is raised."""
-    token = f"definet check {uuid4()}"
-    store.update([{key: token}], key=key)
-    store.remove_docs({key: token})
 
 
 def _attempt(subject: str, look: Callable[[], str]) -> Line:

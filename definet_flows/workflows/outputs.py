@@ -1,0 +1,54 @@
+"""Where jobflow puts the outputs of jobs: the JobStore of its settings, or nowhere, which is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jobflow
+
+from definet_flows.errors import InputError
+from definet_flows.stores.durability import require_whole, volatile
+
+if TYPE_CHECKING:
+    from jobflow import JobStore
+
+_VARIABLE, _DEFAULT = "JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml"
+
+
+def configured_store() -> JobStore | None:
+    """Return the JobStore that the user has configured for jobflow; None if there is none, or it keeps nothing."""
+    return jobflow.SETTINGS.JOB_STORE if _is_configured() and job_store_fault() is None else None
+
+
+def job_store_fault() -> str | None:
+    """Return why jobflow's settings name no JobStore that keeps outputs; None if they do, or nothing is configured."""
+    if not _is_configured():
+        return None
+    path = Path(jobflow.SETTINGS.CONFIG_FILE)
+    if _is_named(path) and not path.is_file():
+        return f"JOBFLOW_CONFIG_FILE names {path}, and there is no such file"
+    store = jobflow.SETTINGS.JOB_STORE
+    reason = volatile(store)
+    if reason is not None and "JOB_STORE" not in jobflow.SETTINGS.model_fields_set:
+        return f"{path} names no JOB_STORE"
+    if reason is not None:
+        return f"the JOB_STORE of {path} {reason}"
+    try:
+        require_whole(store, f"the JOB_STORE of {path}")
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _is_configured() -> bool:
+    """Tell whether there is a file of jobflow's settings, one is named, or the store stands in the environment."""
+    path = Path(jobflow.SETTINGS.CONFIG_FILE)
+    in_environment = any(name.upper() == "JOBFLOW_JOB_STORE" for name in os.environ)
+    return in_environment or path.is_file() or _is_named(path)
+
+
+def _is_named(path: Path) -> bool:
+    """Tell whether the file was named, by JOBFLOW_CONFIG_FILE, rather than left at its default."""
+    return path != Path(_DEFAULT).expanduser() or any(name.upper() == _VARIABLE for name in os.environ)

@@ -20,12 +20,13 @@ from definet_flows.workflows.local import JOBS, job_store, run_here
 from definet_flows.workflows.preflight import preflight
 
 pytest_plugins = ["flow_fixtures"]
+KEPT_DOCS = "docs_store: {type: JSONStore, paths: [a.json], read_only: false}"
 FAULTS = {
     "missing": (None, r"JOBFLOW_CONFIG_FILE names .*jobflow.yaml, and there is no such file"),
     "no store": ('LOG_FORMAT: "%(message)s"', r"jobflow.yaml names no JOB_STORE"),
     "memory": ("JOB_STORE: {docs_store: {type: MemoryStore}}", r"the JOB_STORE of .* keeps documents in memory only"),
     "data in memory": (
-        "JOB_STORE: {docs_store: {type: JSONStore, paths: [a], read_only: false}, additional_stores: {data: {type: MemoryStore}}}",
+        f"JOB_STORE: {{{KEPT_DOCS}, additional_stores: {{data: {{type: MemoryStore}}}}}}",
         r"the JOB_STORE of .* keeps documents in memory only",
     ),
     "JSON": ("JOB_STORE: {docs_store: {type: JSONStore, paths: [a.json]}}", r"give it `read_only: false`"),

@@ -70,7 +70,7 @@ def test_a_failed_job_of_another_project_does_not_run_again(launchpad, outputs):
 
 
 def test_a_reservation_a_lock_and_an_end_of_another_project_stay(launchpad, outputs):
-    script = Workflow([Firework([ScriptTask()], spec=THEIRS)])
+    script = Workflow([Firework([ScriptTask.from_str("true")], spec=THEIRS)])
     launchpad.bulk_add_wfs([script, their_flow(foreign(1)), their_flow(foreign(2))])
     firework, launch_id = checkout(launchpad)
     launchpad.complete_launch(launch_id, FWAction(), "COMPLETED")

@@ -120,7 +120,7 @@ def _require_documents(store: JSONStore, path: Path, what: str) -> None:
         msg = f"{what}: there is no file {path} to read: run a flow first, or name another store"
         raise InputError(msg)
     try:
-        documents = store.read_json_file(path)  # type: ignore[no-untyped-call]
+        documents = store.read_json_file(path)
         reason = None if all(isinstance(one, dict) for one in documents) else "it is no list of documents"
     except Exception as error:  # noqa: BLE001 - of whatever reads compressed files, JSON and dates
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -8,7 +8,7 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import atomate2
 import jobflow
@@ -246,10 +246,15 @@ def _job_store(engine: Engine) -> str:
     store.connect()
     try:
         count = store.count()
-        require_lasting(docs, lambda: type(docs).from_dict(docs.as_dict()), "the job store", key="uuid")
+        require_lasting(docs, lambda: _unconnected(docs), "the job store", key="uuid")
     finally:
         store.close()  # type: ignore[no-untyped-call]
     return f"{store.name}: {count} documents, can be written"
+
+
+def _unconnected(store: Store) -> Store:
+    """Return the same store with no connection yet; its password stays in memory."""
+    return cast("Store", type(store).from_dict(store.as_dict()))
 
 
 def _attempt(subject: str, look: Callable[[], str]) -> Line:

@@ -75,7 +75,7 @@ class TestMongo:
     )
     def test_pages_and_documents_agree(self, records, where, monkeypatch):
         chosen = Filter(**where)
-        reads = (records.arms, records.ends, records.judged)
+        reads = records.arms, records.ends, lambda where: records.judged(where.weights, where.configuration_ids)
         from_pages = [sorted(read(chosen)) for read in reads]
         monkeypatch.setattr(Records, "_pages", lambda *_: None)
         assert from_pages == [sorted(read(chosen)) for read in reads]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from definet_flows.stores import Records
-    from definet_flows.stores.gates import Starts
+    from definet_flows.stores.gates import Starts, StartsKey
 
 _ID = 32  # characters of a whole id
 _SHOWN = 5  # candidates named in an error
@@ -62,8 +62,7 @@ def find_cases(records: Records, identity: str) -> list[Case]:
     """
     configuration_id, record_id = _resolve(records, identity)
     where = Filter(configuration_ids=(configuration_id,))
-    pairs = list(records.pairs(where))
-    pairs = {(pair.configuration_id, pair.settings_hash, pair.weights): pair for pair in records.pairs(where)}
+    pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
     whole = {record.id: record for record in records.records(where)}
     cases = [_case(records, whole, one, pairs.get(one.key)) for one in sorted(both_starts(records, where), key=_order)]
     return [case for case in cases if record_id is None or record_id in {one.id for one in case.records}]
@@ -92,8 +91,9 @@ def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectR
     note = PredictionNote(**{name: getattr(said, name) for name in PredictionNote.model_fields})
     sites = record.sites
     if sites is not None:
-        predicted = None if said.displacements is None else sites.unrelaxed.copy()
-        if predicted is not None:
+        predicted = None
+        if said.displacements is not None:
+            predicted = sites.unrelaxed.copy()
             predicted[: record.host.n_sites] += said.displacements
         sites = sites.model_copy(update={"predicted": predicted})
     return record.model_copy(update={"prediction": note, "sites": sites})

@@ -303,8 +303,9 @@ class Records:
         raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
         return [ends_of(raw) for raw in raws]
 
-    def judged(self, where: Filter = _EVERYTHING) -> list[Judged]:
-        """Return the gate's verdict on every prediction that matches by configuration and weights, see `gates`."""
+    def judged(self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None) -> list[Judged]:
+        """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
+        where = Filter(weights=weights, configuration_ids=configuration_ids)
         if (paged := self._pages("prediction", where)) is not None:
             with uncollected():
                 return list(filter(where.matcher(), pages.judged(paged)))

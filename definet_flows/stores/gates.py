@@ -17,13 +17,17 @@ from definet_flows.stores.filters import Filter
 from definet_flows.stores.table import Arm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from definet_flows.stores.access import Records
     from definet_flows.stores.ledgers import LedgerRow
+    from definet_flows.stores.table import Judged
 
 Key = tuple[str, str]
 """configuration_id, settings hash"""
+
+StartsKey = tuple[str, str, str | None]
+"""configuration_id, settings hash, weights"""
 
 _EVERYTHING = Filter()
 _FEW = 20  # records of one host and settings, all on one base; those without positions are passed over
@@ -102,7 +106,7 @@ def find_gates(
         answered = {row.arm for row in own}
         shared = {arm: host for arm, host in shared.items() if arm not in answered}
     if shared:
-        _join(said, records, shared, Filter(weights=weights, configuration_ids=ids))
+        _join(said, records.judged(weights, ids), shared, cache(partial(base_of, records)))
     for row in own:
         _note(said, row)
     return Gates(said)
@@ -122,12 +126,17 @@ def _note(said: dict[Key, dict[str, Gate]], row: Arm | LedgerRow) -> None:
         said[row.arm][row.weights] = row.prediction.gate
 
 
-def _join(said: dict[Key, dict[str, Gate]], records: Records, shared: Mapping[Key, str], where: Filter) -> None:
+def _join(
+    said: dict[Key, dict[str, Gate]],
+    judged: Iterable[Judged],
+    shared: Mapping[Key, str],
+    base: Callable[[str, str], str | None],
+) -> None:
+    """Take over the verdicts of predictions on the base that the relaxations start from."""
     settings: dict[str, list[str]] = defaultdict(list)
     for configuration_id, settings_hash in shared:
         settings[configuration_id].append(settings_hash)
-    base = cache(partial(base_of, records))
-    for one in records.judged(where):
+    for one in judged:
         for settings_hash in settings.get(one.configuration_id, ()):
             arm = one.configuration_id, settings_hash
             if base(shared[arm], settings_hash) == one.base:
@@ -200,8 +209,8 @@ class Starts(NamedTuple):
         return [row for row in (self.predicted, self.unrelaxed) if row is not None]
 
     @property
-    def key(self) -> tuple[str, str, str | None]:
-        """Configuration_id, settings hash, weights."""
+    def key(self) -> StartsKey:
+        """Identity of what is compared."""
         return (*self.rows[0].arm, self.weights)
 
 

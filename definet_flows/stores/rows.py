@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from definet_flows.schemas import Pair
     from definet_flows.stores.access import Records
     from definet_flows.stores.filters import Filter
-    from definet_flows.stores.gates import Starts
+    from definet_flows.stores.gates import Starts, StartsKey
     from definet_flows.stores.ledgers import LedgerRow
 
 
@@ -47,7 +47,7 @@ def arms_rows(records: Records, where: Filter) -> list[ArmsRow]:
 
     An unrelaxed arm serves all weights.
     """
-    pairs = {(pair.configuration_id, pair.settings_hash, pair.weights): pair for pair in records.pairs(where)}
+    pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
     starts = sorted(both_starts(records, where), key=_order)
     return [_row(one, pairs.get(one.key)) for one in starts]
 

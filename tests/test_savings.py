@@ -116,9 +116,32 @@ def test_nothing_to_say(records):
     assert (result.saving, result.campaign, result.spending.net, result.pairs) == (None, None, None, 0)
     assert "store is empty" in result.message
     add(records, "a", 40, None)
-    assert "raise the control fraction" in savings(records).message
+    assert savings(records).message.endswith("no configuration was relaxed from a prediction")
     add(records, "b", 40, 1, de=0.1)
     assert "none of 1" in savings(records).message
+
+
+def test_the_reason_without_pairs_is_the_true_one(records):
+    add(records, "gated", 60, None, gated=True)
+    told = savings(records).message
+    assert told.endswith("of the configurations 1 were gated out: the gate rejected the prediction")
+    assert "control fraction" not in told
+    add(records, "alone", None, 12)
+    assert "1 have no control (raise the control fraction), 1 were gated out" in savings(records).message
+    assert savings(records, Filter(configuration_ids=("alone",))).message.endswith("(raise the control fraction)")
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "failed (definet retry): 1"), ("running", "not finished: 1")])
+def test_a_control_that_is_not_done_is_no_reason_for_more_controls(records, status, words):
+    add(records, "a", None, 12)
+    records.put(record(configuration_id="a", status=status))
+    assert savings(records).message.endswith(f"relaxations {words}")
+    assert "control fraction" not in savings(records).message
+
+
+def test_ends_that_were_never_compared_are_told(records):
+    records.put(record(configuration_id="a"), record("predicted", configuration_id="a"))
+    assert "1 are not compared yet (definet records build)" in savings(records).message
 
 
 def test_filters_and_groups_add_up(records):
@@ -156,9 +179,9 @@ def test_structures_are_never_read(records):
         asked.append((criteria["kind"], properties)) or query(criteria, properties, **k)
     )
     savings(records)
-    assert {kind for kind, _ in asked} == {"record", "pair", "host"}
+    assert {kind for kind, _ in asked} == {"record", "pair", "prediction", "host"}
     parts = {field.split(".")[0] for _, fields in asked for field in fields}
-    assert not parts & {"sites", "configuration", "provenance", "relaxed"}
+    assert not parts & {"sites", "configuration", "provenance", "relaxed", "displacements"}
 
 
 def test_a_newer_document_among_many_is_named(records):

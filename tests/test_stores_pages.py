@@ -6,7 +6,7 @@ import json
 
 import pytest
 from maggma.stores import MemoryStore
-from store_fixtures import SETTINGS, record
+from store_fixtures import SETTINGS, prediction, record
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import dump
@@ -22,6 +22,7 @@ def put_campaign(records):
         records.put(*arms)
         update_pairs(records, f"c{k}", SETTINGS)
     records.put(record(configuration_id="gated", gated=True), record(configuration_id="r", status="running"))
+    records.put(*(prediction(f"c{k}") for k in range(3)))
 
 
 def test_a_row_has_every_field_at_its_place():
@@ -74,17 +75,22 @@ class TestMongo:
     )
     def test_pages_and_documents_agree(self, records, where, monkeypatch):
         chosen = Filter(**where)
-        from_pages = [sorted(read(chosen)) for read in (records.arms, records.ends)]
+        reads = records.arms, records.ends, lambda where: records.judged(where.weights, where.configuration_ids)
+        from_pages = [sorted(read(chosen)) for read in reads]
         monkeypatch.setattr(Records, "_pages", lambda *_: None)
-        assert from_pages == [sorted(read(chosen)) for read in (records.arms, records.ends)]
+        assert from_pages == [sorted(read(chosen)) for read in reads]
 
     def test_no_record_is_read_for_a_query(self, records, monkeypatch):
         asked = []
         query = records.store.query
-        monkeypatch.setattr(records.store, "query", lambda *a, **k: asked.append(a[0]) or query(*a, **k))
+        monkeypatch.setattr(
+            records.store, "query", lambda *a, **k: asked.append((a[0], k.get("limit"))) or query(*a, **k)
+        )
         assert savings(records).same_minimum == 5
-        kinds = {criteria.get("kind", "pages") for criteria in asked}
-        assert kinds == {"page", "pages", "host"}
+        kinds = {criteria.get("kind", "pages") for criteria, _ in asked}
+        assert kinds == {"page", "pages", "host", "record"}
+        (limit,) = [limit for criteria, limit in asked if criteria.get("kind") == "record"]
+        assert limit <= 20  # the base is read off a few, once for each host and settings
 
     def test_record_and_row_go_in_one_command(self, records, monkeypatch):
         sent = []
@@ -98,12 +104,14 @@ class TestMongo:
 
     def test_documents_that_came_in_otherwise_are_read_until_the_pages_are_made(self, mongo_server, records):
         with Records(mongo_server.store()) as copy:
-            copy.store.update(list(records.store.query({"kind": {"$in": ["record", "pair"]}}, {"_id": 0})))
+            copy.store.update(
+                list(records.store.query({"kind": {"$in": ["record", "pair", "prediction"]}}, {"_id": 0}))
+            )
             copy.put(record(configuration_id="later"))
             assert not copy.complete
             before = sorted(copy.arms())
             assert len(before) == 13
-            assert copy.rebuild_pages() == 13 + 5
+            assert copy.rebuild_pages() == 13 + 5 + 3
             assert copy.complete
             assert sorted(copy.arms()) == before
 

@@ -36,6 +36,7 @@ def export(
     from definet_flows.errors import InputError
     from definet_flows.stores import explain_nothing, open_store
     from definet_flows.stores import export as tables
+    from definet_flows.stores.gates import joined_arms
 
     chosen = read_filter(host, name, engine, where)
     form = _FORMATS.get(output.suffix.lower())
@@ -44,7 +45,7 @@ def export(
         raise InputError(msg)
     options.check_writable(output)
     with open_store(store, read_only=True) as records:
-        if not records.arms(chosen):
+        if not joined_arms(records, chosen)[0]:
             raise InputError(explain_nothing(records, chosen))
         if form == "cif":
             from definet_flows.stores.layout import write_cif_folder

@@ -8,6 +8,7 @@ The layout is that of the public archive (doi:10.5281/zenodo.14027373): one fold
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -107,8 +108,10 @@ class PairSet:
 
     @property
     def data_hash(self) -> str:
-        """Identity of the content: host, ids and relaxed positions."""
-        return content_hash(self.name, self.host.hash, self.ids, float(np.abs(self.relaxed, dtype=np.float64).sum()))
+        """Identity of the content: host, ids, splits, nodes and positions, in their order."""
+        arrays = (self.numbers, self.markers, self.unrelaxed.astype("<f4"), self.relaxed.astype("<f4"))
+        contents = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+        return content_hash("pairs", self.name, self.host.hash, self.ids, self.splits, contents)
 
 
 def read_archive(root: Path, names: tuple[str, ...] = (), workers: int = 2) -> list[PairSet]:

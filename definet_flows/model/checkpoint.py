@@ -40,6 +40,10 @@ class UnitCell(Frozen):
     dimensionality: int
 
 
+DATA_HASH = "2:"
+"""Beginning of a card's `data_hash`: what it is a hash of."""
+
+
 class Card(Frozen):
     """What a checkpoint is; stored with the weights."""
 
@@ -56,7 +60,11 @@ class Card(Frozen):
     hosts: tuple[UnitCell, ...] = Field(default=(), description="hosts trained on; empty: unknown")
     elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
     data: str = Field(default="", description="training data and its licence, in words")
-    data_hash: str = ""
+    data_hash: str = Field(
+        default="",
+        description="of ids, splits, nodes and positions of all pairs if it begins with 2:, as in cards made now; else "
+        "of ids and the sum of |coordinates|",
+    )
     recipe: dict[str, object] = Field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict, description="validation, by set, Å")
     calibration: Calibration | None = Field(default=None, description="of the uncertainty; None: none is stated")

@@ -22,7 +22,7 @@ from definet_flows.defects import Choices, enumerate_configurations, nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.model.archive import PairSet
-from definet_flows.model.checkpoint import Card, Checkpoint, UnitCell, save_checkpoint
+from definet_flows.model.checkpoint import DATA_HASH, Card, Checkpoint, UnitCell, save_checkpoint
 from definet_flows.model.evaluate import calibrate
 from definet_flows.model.gate import knows_host, unit_cell
 from definet_flows.model.predict import displacements
@@ -203,6 +203,6 @@ def _card(
             "hosts": tuple(dict.fromkeys(unit_cell(pairs.host) for pairs in claimed)),
             "elements": tuple(sorted({*card.elements, *known})),
             "data": f"{sum(len(s.split('train')) for s in sets)} ends of relaxations, {start}",
-            "data_hash": content_hash("data", parent.sha256 if parent else "", card.data_hash),
+            "data_hash": DATA_HASH + content_hash("data", parent.sha256 if parent else "", card.data_hash),
         }
     )

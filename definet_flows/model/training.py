@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from definet_flows.errors import InputError
 from definet_flows.model.archive import PairSet
 from definet_flows.model.batches import Batch, HostSampler, Lattice, PairBatches, lattice_of
-from definet_flows.model.checkpoint import Card
+from definet_flows.model.checkpoint import DATA_HASH, Card
 from definet_flows.model.config import NetworkConfig
 from definet_flows.model.gate import unit_cell
 from definet_flows.model.layers import CoordinateUpdate
@@ -235,7 +235,7 @@ def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
         hosts=tuple(unit_cell(pairs.host) for pairs in sets),
         elements=tuple(sorted(elements)),
         data=f"train splits of {', '.join(pairs.name for pairs in sets)}; pairs of the 2DMD layout",
-        data_hash=content_hash("data", *(pairs.data_hash for pairs in sets)),
+        data_hash=DATA_HASH + content_hash("data", *(pairs.data_hash for pairs in sets)),
         recipe=config.model_dump(mode="json", exclude={"network"}),
     )
 

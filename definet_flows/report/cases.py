@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import DefectRecord, Pair, PredictionNote
+from definet_flows.schemas import DefectRecord, Pair, Prediction, PredictionNote
 from definet_flows.stores import Filter
+from definet_flows.stores.gates import base_of, both_starts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from definet_flows.stores import Records
+    from definet_flows.stores.gates import Starts, StartsKey
 
 _ID = 32  # characters of a whole id
 _SHOWN = 5  # candidates named in an error
@@ -18,7 +22,7 @@ _SHOWN = 5  # candidates named in an error
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Both arms of one configuration under one set of settings; one of them may be missing."""
+    """Both arms of one configuration under one set of settings and weights; one of them may be missing."""
 
     unrelaxed: DefectRecord | None
     predicted: DefectRecord | None
@@ -58,25 +62,41 @@ def find_cases(records: Records, identity: str) -> list[Case]:
     """
     configuration_id, record_id = _resolve(records, identity)
     where = Filter(configuration_ids=(configuration_id,))
-    pairs = list(records.pairs(where))
-    arms: dict[str, list[DefectRecord]] = {}
-    for record in records.records(where):
-        arms.setdefault(record.settings_hash, []).append(record)
-    cases = [case for _, found in sorted(arms.items()) for case in _cases(found, pairs)]
+    pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
+    whole = {record.id: record for record in records.records(where)}
+    cases = [_case(records, whole, one, pairs.get(one.key)) for one in sorted(both_starts(records, where), key=_order)]
     return [case for case in cases if record_id is None or record_id in {one.id for one in case.records}]
 
 
-def _cases(found: list[DefectRecord], pairs: list[Pair]) -> list[Case]:
-    """Return one case for each predicted arm, or the lone unrelaxed one."""
-    unrelaxed = next((one for one in found if one.start == "unrelaxed"), None)
-    predicted = sorted((one for one in found if one.start == "predicted"), key=lambda one: one.id)
-    if not predicted:
-        return [Case(unrelaxed, None, None)]
-    verdicts = {(pair.settings_hash, pair.weights): pair for pair in pairs}
-    return [
-        Case(unrelaxed, one, verdicts.get((one.settings_hash, one.prediction.weights)) if one.prediction else None)
-        for one in predicted
-    ]
+def _order(one: Starts) -> tuple[str, str]:
+    return one.rows[0].settings_hash, one.rows[0].id
+
+
+def _case(records: Records, whole: Mapping[str, DefectRecord], one: Starts, pair: Pair | None) -> Case:
+    predicted = None if one.predicted is None else whole[one.predicted.id]
+    if one.unrelaxed is None:
+        return Case(None, predicted, pair)
+    unrelaxed = whole[one.unrelaxed.id]
+    if one.weights is not None and one.gate is not None:
+        unrelaxed = _as_seen_by(records, unrelaxed, one.weights)
+    return Case(unrelaxed, predicted, pair)
+
+
+def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectRecord:
+    """Return a relaxation from the unrelaxed start with what these weights said of it; others may have been first."""
+    base = base_of(records, record.host.hash, record.settings_hash)
+    said = None if base is None else records.prediction(Prediction.identity(record.configuration_id, weights, base))
+    if said is None:
+        return record
+    note = PredictionNote(**{name: getattr(said, name) for name in PredictionNote.model_fields})
+    sites = record.sites
+    if sites is not None:
+        predicted = None
+        if said.displacements is not None:
+            predicted = sites.unrelaxed.copy()
+            predicted[: record.host.n_sites] += said.displacements
+        sites = sites.model_copy(update={"predicted": predicted})
+    return record.model_copy(update={"prediction": note, "sites": sites})
 
 
 def _resolve(records: Records, identity: str) -> tuple[str, str | None]:

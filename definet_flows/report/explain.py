@@ -69,7 +69,7 @@ def explain(case: Case) -> Explanation:
     paragraphs = [
         ("edited", _edits(record)),
         ("network", _network(case)),
-        ("gate", _gate(record)),
+        ("gate", _gate(case)),
         ("against the end", _against_end(case)),
         ("verdict", _verdict(case)),
     ]
@@ -154,10 +154,10 @@ def _lengths(sites: SiteMap, vectors: FloatArray, record: DefectRecord) -> tuple
     return atoms, np.asarray(np.linalg.norm(moved, axis=1))
 
 
-def _gate(record: DefectRecord) -> str:
-    if record.prediction is None:
+def _gate(case: Case) -> str:
+    if case.note is None:
         return "no prediction to judge"
-    gate = record.prediction.gate
+    gate = case.note.gate
     domain = "" if gate.in_domain else "; outside of what the weights were trained on"
     return f"{gate.verdict}{': ' + gate.reason if gate.reason else ''}{domain}"
 

@@ -12,6 +12,7 @@ from definet_flows.report.overlays import Overlay, overlay
 from definet_flows.report.rows import Key, Row, table_rows
 from definet_flows.stores import Filter
 from definet_flows.stores.figures import UNASKED
+from definet_flows.stores.gates import both_starts
 from definet_flows.stores.savings import GroupBy, gather
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ def read_contents(records: Records, source: str) -> Contents:
     InputError
         If the store holds no relaxation, or a document that this version cannot read.
     """
-    ledgers, pairs = list(records.ledgers()), list(records.pairs())
-    if not ledgers:
+    starts, pairs = list(both_starts(records)), list(records.pairs())
+    if not starts:
         msg = f"record store {source!r} holds no relaxations: name another with --store, or run `definet quickstart`"
         raise InputError(msg)
-    rows = table_rows(ledgers, pairs)
+    rows = table_rows(starts, pairs)
     structures = _Structures({row.key: row for row in rows})
     for record in records.records():
         structures.add(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     from definet_flows.schemas import Pair
     from definet_flows.stores import LedgerRow
+    from definet_flows.stores.gates import Starts
 
 ACCEPTED = ("accepted", "flagged")
 
@@ -45,43 +45,30 @@ class Row(Frozen):
         return self.configuration_id, self.settings_hash, self.weights
 
 
-def table_rows(ledgers: Iterable[LedgerRow], pairs: Iterable[Pair]) -> list[Row]:
-    """Return the rows by host, number of defects and name; an unrelaxed arm without a predicted one has its own."""
-    arms: dict[tuple[str, str], list[LedgerRow]] = defaultdict(list)
-    for ledger in ledgers:
-        arms[ledger.arm].append(ledger)
+def table_rows(starts: Iterable[Starts], pairs: Iterable[Pair]) -> list[Row]:
+    """Return the rows by host, number of defects and name."""
     verdicts: dict[Key, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in pairs}
-    rows = [row for arm in arms.values() for row in _rows(arm, verdicts)]
+    rows = [_row(one, verdicts.get(one.key)) for one in starts]
     return sorted(rows, key=lambda row: (row.host, row.n_sites, row.n_defects, row.name, *map(str, row.key)))
 
 
-def _rows(arm: list[LedgerRow], pairs: dict[Key, Pair]) -> list[Row]:
-    unrelaxed = next((ledger for ledger in arm if ledger.start == "unrelaxed"), None)
-    predicted = [ledger for ledger in arm if ledger.start == "predicted"]
-    if not predicted:
-        return [_row(unrelaxed, None, None)]
-    return [_row(unrelaxed, one, pairs.get((*one.arm, one.weights))) for one in predicted]
-
-
-def _row(unrelaxed: LedgerRow | None, predicted: LedgerRow | None, pair: Pair | None) -> Row:
-    arms = [arm for arm in (predicted, unrelaxed) if arm is not None]
-    first = arms[0]
-    note = next((arm.prediction for arm in arms if arm.prediction is not None), None)
+def _row(one: Starts, pair: Pair | None) -> Row:
+    first = one.rows[0]
     return Row(
         configuration_id=first.configuration_id,
         settings_hash=first.settings_hash,
-        weights=note.weights if note else None,
+        weights=one.weights,
         name=first.name,
         host=first.host.formula,
         n_sites=first.host.n_sites,
         n_defects=first.n_defects,
         engine=first.engine,
-        steps_unrelaxed=_steps(unrelaxed),
-        steps_predicted=_steps(predicted),
-        gate=note.gate.verdict if note else "",
-        reason=note.gate.reason if note else "",
-        outcome=pair.verdict if pair else _without_pair(arms),
-        error=next((arm.error for arm in arms if arm.error), ""),
+        steps_unrelaxed=_steps(one.unrelaxed),
+        steps_predicted=_steps(one.predicted),
+        gate=one.gate.verdict if one.gate else "",
+        reason=one.gate.reason if one.gate else "",
+        outcome=pair.verdict if pair else _without_pair(one),
+        error=next((row.error for row in one.rows if row.error), ""),
     )
 
 
@@ -89,16 +76,15 @@ def _steps(row: LedgerRow | None) -> int | None:
     return row.ledger.ionic_steps if row is not None and row.ledger is not None else None
 
 
-def _without_pair(arms: list[LedgerRow]) -> str:
+def _without_pair(one: Starts) -> str:
     """Say why two ends were not compared."""
-    states = {arm.status for arm in arms}
+    states = {row.status for row in one.rows}
     if "failed" in states:
         return "failed"
     if "running" in states:
         return "not finished"
-    if arms[0].start == "predicted":
-        return "no control" if len(arms) == 1 else "not compared"
-    note = arms[0].prediction
-    if note is None:
+    if one.predicted is not None:
+        return "no control" if one.unrelaxed is None else "not compared"
+    if one.gate is None:
         return "no prediction"
-    return "gated out" if note.gate.verdict not in ACCEPTED else "no predicted arm"
+    return "gated out" if one.gate.verdict not in ACCEPTED else "no predicted arm"

@@ -19,6 +19,7 @@ from definet_flows.schemas.base import (
     Matrix,
     Table,
     Vector,
+    base_hash,
     content_hash,
     dump,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "Table",
     "Vector",
     "Verdict",
+    "base_hash",
     "content_hash",
     "dump",
     "joined_name",

@@ -47,6 +47,11 @@ Table = Annotated[
 """Coordinates or displacements, shape [n, 3], Å in memory, whole 1e-6 Å when stored."""
 
 
+def base_hash(positions: FloatArray | Sequence[int]) -> str:
+    """Return the identity of the host positions that displacements are added to; a table as in memory or as stored."""
+    return content_hash("base", _table_to(_table_from(positions)))
+
+
 def content_hash(*parts: object) -> str:
     """Return 32 hex digits that depend on nothing but the content of `parts` (JSON-able)."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from maggma.core import Store
 from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder
+from pydantic import BaseModel
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
@@ -27,7 +28,17 @@ from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
-from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, ends_of
+from definet_flows.stores.table import (
+    ARM_PATHS,
+    ENDS_PATHS,
+    JUDGED_PATHS,
+    Arm,
+    Ends,
+    Judged,
+    arm_of,
+    ends_of,
+    judged_of,
+)
 from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
@@ -45,6 +56,7 @@ _ATTEMPTS = 5
 _ALWAYS = ("id", "kind", "schema_version")
 
 _D = TypeVar("_D", bound=Document)
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
@@ -212,7 +224,10 @@ class Records:
     @property
     def complete(self) -> bool:
         """Whether queries can do without reading every record; False in a MongoDB whose pages have to be made."""
-        return not self._paged or next(self._query({"id": pages.MARK["id"]}, ["id"]), None) is not None
+        return all(self._complete(of) for of in pages.PATHS)
+
+    def _complete(self, of: pages.Of) -> bool:
+        return not self._paged or next(self._query({"id": pages.mark(of)["id"]}, ["id"]), None) is not None
 
     def rebuild_pages(self) -> int:
         """Make the pages of a MongoDB anew from its documents; return how many rows they hold.
@@ -224,13 +239,13 @@ class Records:
         count = 0
         with self._errors():
             self._ensure_indexes()
-            self.store.remove_docs({"kind": {"$in": ["page", pages.MARK["kind"]]}})
-            for kind, paths in (("record", ARM_PATHS), ("pair", ENDS_PATHS)):
+            self.store.remove_docs({"kind": {"$in": ["page", "pages"]}})
+            for kind, paths in pages.PATHS.items():
                 raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*_ALWAYS, *paths])]
                 if raws:
                     self.store._collection.bulk_write(pages.updates(raws))  # noqa: SLF001 - maggma has no $set
                 count += len(raws)
-            self.store.update(dict(pages.MARK), key="id")
+                self.store.update(pages.mark(kind), key="id")
         return count
 
     def _ensure_indexes(self) -> None:
@@ -242,8 +257,9 @@ class Records:
             raise InputError(msg)
         for field in _INDEXES:
             self.store.ensure_index(field)
-        if self._paged and self.store.query_one({"kind": {"$in": ["record", "pair"]}}, ["id"]) is None:
-            self.store.update(dict(pages.MARK), key="id")  # whatever comes in from now on is in the pages
+        for kinds in (("record", "pair"), ("prediction",)) if self._paged else ():
+            if self.store.query_one({"kind": {"$in": [*kinds]}}, ["id"]) is None:
+                self.store.update(pages.mark(kinds[0]), key="id")  # whatever comes in from now on is in the pages
         self._indexed = True
 
     # ------------------------------------------------------------ reading
@@ -282,10 +298,12 @@ class Records:
         """Yield probes of ends."""
         return (parse(raw, Probe) for raw in self._query({"kind": "probe"}))
 
-    def find(self, model: type[_D], criteria: dict[str, Any] = _ANY) -> Iterator[_D]:
-        """Yield documents of one model's kind that match a MongoDB filter."""
+    def find(
+        self, model: type[_M], criteria: dict[str, Any] = _ANY, fields: list[str] | None = None, *, limit: int = 0
+    ) -> Iterator[_M]:
+        """Yield documents of one model's kind that match a MongoDB filter; only these fields, a server a few only."""
         kind = model.model_fields["kind"].default
-        return (parse(raw, model) for raw in self._query({**criteria, "kind": kind}))
+        return (parse(raw, model) for raw in self._query({**criteria, "kind": kind}, fields, limit=limit))
 
     def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
         """Return the flat row of every record that matches; no structure is read."""
@@ -303,13 +321,22 @@ class Records:
         raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
         return [ends_of(raw) for raw in raws]
 
+    def judged(self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None) -> list[Judged]:
+        """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
+        where = Filter(weights=weights, configuration_ids=configuration_ids)
+        if (paged := self._pages("prediction", where)) is not None:
+            with uncollected():
+                return list(filter(where.matcher(), pages.judged(paged)))
+        raws = self._query(where.criteria("prediction"), self._projection(JUDGED_PATHS))
+        return [judged_of(raw) for raw in raws]
+
     def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
         """Return the fields to ask for; what is in memory already is read as it is."""
         return None if isinstance(self.store, JournalStore) else [*_ALWAYS, *paths]
 
     def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
         """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
-        if not (self._paged and self.complete):
+        if not (self._paged and self._complete(of)):
             return None
         return self._query(pages.criteria(of, where), ["id", "rows"])
 
@@ -332,10 +359,15 @@ class Records:
         raw = next(self._query({"id": identity, "kind": kind}), None)
         return None if raw is None else parse(raw, model)
 
-    def _query(self, criteria: dict[str, Any], fields: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        read = self.store.peek if isinstance(self.store, JournalStore) else self.store.query
+    def _query(
+        self, criteria: dict[str, Any], fields: list[str] | None = None, *, limit: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield documents; a `limit` keeps a server from sending more than are wanted."""
         with self._errors():
-            yield from read(criteria, fields)
+            if isinstance(self.store, JournalStore):
+                yield from self.store.peek(criteria, fields)
+            else:
+                yield from self.store.query(criteria, fields, limit=limit)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

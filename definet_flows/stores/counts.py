@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from definet_flows.schemas import Frozen
-from definet_flows.stores.figures import UNASKED, GroupBy, check_group
+from definet_flows.stores.figures import GroupBy, check_group
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.gates import joined_arms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,16 +44,19 @@ class Counts(Frozen):
 
 def counts(records: Records, where: Filter = _EVERYTHING) -> Counts:
     """Count the relaxations that match; no structure is read."""
-    return _count(records.arms(where))
+    rows, _ = joined_arms(records, where)
+    return _count(rows)
 
 
 def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Counts]:
     """Count the relaxations of each group, in ascending order of the group's key; raises as `savings_by`."""
     check_group(by)
+    rows, gates = joined_arms(records, where)
     groups: dict[str | int, list[Arm]] = defaultdict(list)
-    for row in records.arms(where):
-        key = getattr(row, by)
-        groups[UNASKED if key is None else key].append(row)
+    for row in rows:
+        groups[getattr(row, by)].append(row)
+    if by == "weights":
+        groups = gates.by_weights(rows)
     return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
 
 

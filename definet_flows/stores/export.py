@@ -15,6 +15,7 @@ from ase.io import write
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.gates import joined_arms
 from definet_flows.stores.table import Arm, Ends
 from definet_flows.whole import replacing, unwritable
 
@@ -39,7 +40,7 @@ _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm."""
-    frame = pd.DataFrame(records.arms(where), columns=list(Arm._fields))
+    frame = pd.DataFrame(joined_arms(records, where)[0], columns=list(Arm._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
 
 
@@ -134,8 +135,14 @@ def refuse_nothing(count: int) -> None:
 
 
 def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
-    """Yield the records that have a relaxed structure."""
-    return (record for record in records.records(where) if record.status == "done" and record.sites is not None)
+    """Yield the records that have a relaxed structure; of weights also what they share, from the unrelaxed start."""
+    asked: set[str] | None = None
+    if where.weights is not None:
+        asked = {row.id for row in joined_arms(records, where)[0]}
+        where = where.model_copy(update={"weights": None})
+    for record in records.records(where):
+        if record.status == "done" and record.sites is not None and (asked is None or record.id in asked):
+            yield record
 
 
 def relaxed_atoms(record: DefectRecord) -> Atoms:

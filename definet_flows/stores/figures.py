@@ -76,6 +76,8 @@ class Savings(Frozen):
         "search of conjugate gradient is three; None without pairs"
     )
     gated: int = Field(description="configurations whose prediction was rejected, relaxed from the unrelaxed start")
+    without_control: int = Field(default=0, description="configurations relaxed from a prediction only")
+    not_compared: int = Field(default=0, description="configurations relaxed from both starts, if no pair is stored")
     failed: int = Field(description="relaxations that failed")
     running: int = Field(description="relaxations not finished")
 
@@ -110,8 +112,23 @@ class Savings(Frozen):
         if self.pairs:
             return f"no saving can be stated: pairs converged in the same minimum: none of {self.pairs}"
         if self.spending.total or self.gated or self.failed or self.running:
-            return "no saving can be stated: no configuration was relaxed from both starts (raise the control fraction)"
+            return f"no saving can be stated: {self._without_pairs}"
         return "no relaxations match: the store is empty or the filters exclude everything in it"
+
+    @property
+    def _without_pairs(self) -> str:
+        """Say why there are no pairs: every reason that there is, with its number."""
+        reasons = {
+            "have no control (raise the control fraction)": self.without_control,
+            "were gated out: the gate rejected the prediction": self.gated,
+            "are not compared yet (definet records build)": self.not_compared,
+        }
+        told = [f"{count} {reason}" for reason, count in reasons.items() if count]
+        for count, what in ((self.failed, "failed (definet retry)"), (self.running, "not finished")):
+            told += [f"relaxations {what}: {count}"] if count else []
+        if not told:
+            return "no configuration was relaxed from a prediction"
+        return f"no configuration was relaxed from both starts; of the configurations {', '.join(told)}"
 
 
 def check_group(by: str) -> None:

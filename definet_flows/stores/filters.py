@@ -11,12 +11,13 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 
 if TYPE_CHECKING:
-    from definet_flows.stores.table import Arm, Ends
+    from definet_flows.stores.table import Arm, Ends, Judged
 
 # The same thing sits deeper in a record than in a pair.
 _FIELDS = {
     "record": {"host": "host.formula", "weights": "prediction.weights", "n_sites": "host.n_sites"},
     "pair": {"host": "host_formula"},
+    "prediction": {},
 }
 
 
@@ -58,7 +59,7 @@ class Filter(Frozen):
             msg = f"{first['loc'][0]}={first['input']}: {first['msg'].split(',')[0].lower()}"
             raise InputError(msg) from None
 
-    def matcher(self) -> Callable[[Arm | Ends], bool] | None:
+    def matcher(self) -> Callable[[Arm | Ends | Judged], bool] | None:
         """Return what tells whether a flat row is one of those asked for, as `filter` takes it; None: they all are."""
         given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
         ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
@@ -66,14 +67,14 @@ class Filter(Frozen):
         if ids is None and not given:
             return None
 
-        def matches(row: Arm | Ends) -> bool:
+        def matches(row: Arm | Ends | Judged) -> bool:
             if ids is not None and row.configuration_id not in ids:
                 return False
             return all(getattr(row, field) == value for field, value in given)
 
         return matches
 
-    def criteria(self, kind: Literal["record", "pair"]) -> dict[str, Any]:
+    def criteria(self, kind: Literal["record", "pair", "prediction"]) -> dict[str, Any]:
         """Return the MongoDB filter for documents of one kind."""
         given = self.model_dump(exclude_none=True)
         ids = given.pop("configuration_ids", None)

@@ -1,8 +1,9 @@
 """Ledgers of many records in one document, so that a query of a MongoDB never reads a structure.
 
 A server that is asked for a field of 100,000 records reads 100,000 documents of 30 kB to find it. So each write of a
-record or a pair also sets its row in one of `PAGES` documents of kind `page`, in the same command: a client that dies
-leaves both or neither. `definet records build` makes the pages anew where documents came in by another way.
+record, a pair or a prediction also sets its row in one of `PAGES` documents of kind `page`, in the same command: a
+client that dies leaves both or neither. `definet records build` makes the pages anew where documents came in by
+another way.
 """
 
 from __future__ import annotations
@@ -16,32 +17,54 @@ from pymongo import UpdateOne
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
-from definet_flows.stores.table import Arm, Ends, arm_of, ends_of
+from definet_flows.stores.table import (
+    ARM_PATHS,
+    ENDS_PATHS,
+    JUDGED_PATHS,
+    Arm,
+    Ends,
+    Judged,
+    arm_of,
+    ends_of,
+    judged_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from definet_flows.stores.filters import Filter
 
-Of = Literal["record", "pair"]
+Of = Literal["record", "pair", "prediction"]
 Raw = dict[str, Any]
 
 PAGES = 1024
 """Pages of each kind: some forty kilobytes each at 100,000 records."""
 
 FORMAT = 1
-"""First entry of every row; raised whenever the fields of Arm or Ends change."""
+"""First entry of every row; raised whenever the fields of Arm, Ends or Judged change."""
 
-MARK = {"id": content_hash("pages", FORMAT), "kind": "pages"}
-"""Document that says that every record and pair of the store is in pages of this format."""
+PATHS: dict[Of, tuple[str, ...]] = {"record": ARM_PATHS, "pair": ENDS_PATHS, "prediction": JUDGED_PATHS}
+"""The kinds of documents that have rows, and the fields that these are made of."""
+
+_ROW_OF: Mapping[str, Callable[[Raw], Arm | Ends | Judged]] = {
+    "record": arm_of,
+    "pair": ends_of,
+    "prediction": judged_of,
+}
+
+
+def mark(of: Of) -> Raw:
+    """Return the document that says that everything of a kind in the store is in pages of this format."""
+    names = ("pages", FORMAT) if of in ("record", "pair") else ("pages", FORMAT, of)
+    return {"id": content_hash(*names), "kind": "pages"}
 
 
 def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
-    """Return what sets the rows of stored records and pairs; other documents have none."""
+    """Return what sets the rows of stored records, pairs and predictions; other documents have none."""
     rows: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for raw in documents:
-        if raw["kind"] in ("record", "pair"):
-            row = arm_of(raw) if raw["kind"] == "record" else ends_of(raw)
+        if raw["kind"] in _ROW_OF:
+            row = _ROW_OF[raw["kind"]](raw)
             rows[raw["kind"], _number(raw["configuration_id"])][f"rows.{raw['id']}"] = encode(row)
     return [
         UpdateOne(
@@ -53,7 +76,7 @@ def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
     ]
 
 
-def encode(row: Arm | Ends) -> str:
+def encode(row: Arm | Ends | Judged) -> str:
     """Return a row as JSON: one value to a server, whatever number of fields it has."""
     return orjson.dumps([FORMAT, *row]).decode()
 
@@ -73,6 +96,11 @@ def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
 def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
     """Yield the rows of pairs. Raises as `arms`."""
     return map(Ends._make, _rows(pages))
+
+
+def judged(pages: Iterable[Raw]) -> Iterator[Judged]:
+    """Yield the rows of predictions. Raises as `arms`."""
+    return map(Judged._make, _rows(pages))
 
 
 def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:

@@ -1,18 +1,19 @@
-"""One row per configuration: both arms of a campaign side by side, for tables."""
+"""Both arms of a campaign side by side, for tables: one row per configuration, settings and weights."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from definet_flows.schemas import Frozen, Verdict
+from definet_flows.stores.gates import both_starts
 
 if TYPE_CHECKING:
     from definet_flows.schemas import Pair
     from definet_flows.stores.access import Records
     from definet_flows.stores.filters import Filter
+    from definet_flows.stores.gates import Starts, StartsKey
     from definet_flows.stores.ledgers import LedgerRow
 
 
@@ -20,6 +21,9 @@ class ArmsRow(Frozen):
     """What the two arms of one configuration took, and where they ended."""
 
     configuration_id: str
+    settings_hash: str
+    engine: str
+    weights: str | None = Field(description="sha256; None if none were asked")
     name: str
     steps_unrelaxed: int | None = Field(default=None, description="force evaluations; None if this arm was not run")
     steps_predicted: int | None = Field(default=None, description="force evaluations; None if gated or not run")
@@ -39,37 +43,38 @@ class ArmsRow(Frozen):
 
 
 def arms_rows(records: Records, where: Filter) -> list[ArmsRow]:
-    """Return one row per configuration, by number of defects, then name; an unrelaxed arm serves all weights."""
-    arms: dict[str, list[LedgerRow]] = defaultdict(list)
-    for row in records.ledgers(where.model_copy(update={"weights": None})):
-        if row.start == "unrelaxed" or _asked(row, where.weights):
-            arms[row.configuration_id].append(row)
-    pairs = {pair.configuration_id: pair for pair in records.pairs(where)}
-    ordered = sorted(arms.items(), key=lambda item: (item[1][0].n_defects, item[1][0].name, item[0]))
-    return [_row(id_, rows, pairs.get(id_), where.weights) for id_, rows in ordered]
+    """Return one row per configuration, settings and weights, by number of defects, then name.
+
+    An unrelaxed arm serves all weights.
+    """
+    pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
+    starts = sorted(both_starts(records, where), key=_order)
+    return [_row(one, pairs.get(one.key)) for one in starts]
 
 
-def _asked(row: LedgerRow, weights: str | None) -> bool:
-    """Whether these weights were asked about the arm; None: any."""
-    return row.prediction is not None and weights in (None, row.prediction.weights)
+def _order(one: Starts) -> tuple[int, str, tuple[str, ...]]:
+    first = one.rows[0]
+    return first.n_defects, first.name, tuple(map(str, one.key))
 
 
-def _row(configuration_id: str, rows: list[LedgerRow], pair: Pair | None, weights: str | None) -> ArmsRow:
-    unrelaxed, predicted = (next((r for r in rows if r.start == start), None) for start in ("unrelaxed", "predicted"))
-    note = next((r.prediction for r in rows if _asked(r, weights)), None)
+def _row(one: Starts, pair: Pair | None) -> ArmsRow:
+    rows, gate = one.rows, one.gate
     return ArmsRow(
-        configuration_id=configuration_id,
+        configuration_id=rows[0].configuration_id,
+        settings_hash=rows[0].settings_hash,
+        engine=rows[0].engine,
+        weights=one.weights,
         name=rows[0].name,
-        steps_unrelaxed=_steps(unrelaxed),
-        steps_predicted=_steps(predicted),
-        start_force_unrelaxed=_start_force(unrelaxed),
-        start_force_predicted=_start_force(predicted),
-        converged=all(r.ledger is not None and r.ledger.converged for r in rows),
+        steps_unrelaxed=_steps(one.unrelaxed),
+        steps_predicted=_steps(one.predicted),
+        start_force_unrelaxed=_start_force(one.unrelaxed),
+        start_force_predicted=_start_force(one.predicted),
+        converged=all(row.ledger is not None and row.ledger.converged for row in rows),
         verdict=pair.verdict if pair else None,
-        gate=note.gate.verdict if note else "no prediction",
-        reason=note.gate.reason if note else "",
-        in_domain=note.gate.in_domain if note else False,
-        failed=any(r.status == "failed" for r in rows),
+        gate=gate.verdict if gate else "no prediction",
+        reason=gate.reason if gate else "",
+        in_domain=gate.in_domain if gate else False,
+        failed=any(row.status == "failed" for row in rows),
     )
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from definet_flows.stores.figures import UNASKED, GroupBy, Quantity, Savings, Spending, check_group
+from definet_flows.stores.figures import GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
+from definet_flows.stores.gates import Gates, joined_arms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,12 +52,13 @@ class Evidence:
     pairs: list[Ends]
     rows: list[Arm]
     hosts: list[Ledger]
+    gates: Gates
 
     @uncollected()
     def total(self) -> Savings:
         """Return what all of it saved."""
         same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
-        parts = _parts(self.rows)
+        parts = _parts(self.rows, self.gates)
         verdicts = [pair.verdict for pair in self.pairs]
         statuses = [row.status for row in self.rows]
         return Savings(
@@ -70,6 +72,8 @@ class Evidence:
             not_comparable=verdicts.count("not comparable"),
             ceiling=_ceiling(same),
             gated=len(parts.gated),
+            without_control=len(parts.without_control),
+            not_compared=0 if self.pairs else len(parts.controls),
             failed=statuses.count("failed"),
             running=statuses.count("running"),
         )
@@ -78,9 +82,12 @@ class Evidence:
     def by(self, field: GroupBy) -> dict[str | int, Savings]:
         """Return what each group saved, in ascending order of the group's key; hosts count in the total only."""
         pairs = _grouped(self.pairs, field)
-        rows = _by_weights(self.rows) if field == "weights" else _grouped(self.rows, field)
+        by_weights = field == "weights"
+        rows = self.gates.by_weights(self.rows) if by_weights else _grouped(self.rows, field)
         return {
-            key: Evidence(pairs.get(key, []), rows.get(key, []), []).total()
+            key: Evidence(
+                pairs.get(key, []), rows.get(key, []), [], self.gates.only(str(key)) if by_weights else self.gates
+            ).total()
             for key in sorted(pairs.keys() | rows.keys(), key=lambda key: (isinstance(key, str), key))
         }
 
@@ -115,31 +122,9 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
 
 def gather(records: Records, where: Filter) -> Evidence:
     """Read what a saving is computed from; no structure is read."""
-    rows = records.arms(where.model_copy(update={"weights": None}))
-    if where.weights is not None:
-        rows = of_weights(rows, where.weights)
+    rows, gates = joined_arms(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    return Evidence(records.ends(where), rows, hosts)
-
-
-def of_weights(rows: Sequence[Arm], weights: str) -> list[Arm]:
-    """Return the rows of the configurations that these weights were asked about, both arms."""
-    return _by_weights(rows).get(weights, [])
-
-
-def _by_weights(rows: Sequence[Arm]) -> dict[str | int, list[Arm]]:
-    """Return the rows of both arms of what each weights were asked about; an unrelaxed arm may serve several."""
-    asked: dict[tuple[str, str], tuple[str, ...]] = {}
-    for row in rows:
-        if row.weights is not None:
-            others = asked.get(row.arm, ())
-            asked[row.arm] = others if row.weights in others else (*others, row.weights)
-    groups: dict[str | int, list[Arm]] = defaultdict(list)
-    for row in rows:
-        shared = asked.get(row.arm, (UNASKED,)) if row.start == "unrelaxed" else (row.weights or UNASKED,)
-        for weights in shared:
-            groups[weights].append(row)
-    return groups
+    return Evidence(records.ends(where), rows, hosts, gates)
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
@@ -160,13 +145,15 @@ class _Parts:
     unmeasured: list[Arm]
     """Predicted arms without a control, one for each configuration."""
     unfinished: list[Arm]
+    without_control: set[tuple[str, str]]
+    """Arms of finished predicted ones of which no unrelaxed one was ever begun."""
     gated: list[Arm]
-    """Unrelaxed arms that stand alone because their prediction was rejected."""
-    accepted: int
-    """Configurations with a finished predicted arm."""
+    """Unrelaxed arms that stand alone because every prediction of them was rejected."""
+    refused: list[Arm]
+    """Unrelaxed arms, each as often as there are weights whose prediction was rejected."""
 
 
-def _parts(rows: Sequence[Arm]) -> _Parts:
+def _parts(rows: Sequence[Arm], gates: Gates) -> _Parts:
     starts: dict[Start, list[tuple[tuple[str, str], Arm]]] = {"predicted": [], "unrelaxed": []}
     for row in rows:
         starts[row.start].append((row.arm, row))
@@ -179,8 +166,9 @@ def _parts(rows: Sequence[Arm]) -> _Parts:
         alone=[row for arm, row in unrelaxed.items() if arm not in predicted],
         unmeasured=[row for arm, row in predicted.items() if arm not in unrelaxed],
         unfinished=[row for row in rows if row.status != "done"],
+        without_control=predicted.keys() - {arm for arm, _ in starts["unrelaxed"]},
         gated=[row for arm, row in starts["unrelaxed"] if row.gate == "rejected" and arm not in asked],
-        accepted=len(predicted),
+        refused=gates.refused(rows),
     )
 
 
@@ -228,14 +216,15 @@ def _ceiling(pairs: Sequence[Ends]) -> float | None:
 def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _Parts) -> float | None:
     """Return the saving if the pairs stand for all accepted predictions, gated configurations saving nothing.
 
-    Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as
-    many configurations as it stands for.
+    Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as many configurations
+    as it stands for. Each set of weights has a campaign of its own: what two of them gated out counts twice, like
+    what was relaxed from the predictions of both.
     """
     unrelaxed, predicted = sums
     if not unrelaxed:
         return None
-    weight = max(parts.accepted, pairs) / pairs
-    unchanged = _sum(measure, parts.gated)
+    weight = max(len(parts.predicted), pairs) / pairs
+    unchanged = _sum(measure, parts.refused)
     return 1 - (weight * predicted + unchanged) / (weight * unrelaxed + unchanged)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import Start, Status, Verdict
@@ -73,6 +73,18 @@ class Ends(NamedTuple):
     floor: int | None
 
 
+class Judged(NamedTuple):
+    """What the gate said of one prediction, without its displacements."""
+
+    id: str
+    configuration_id: str
+    weights: str
+    base: str
+    gate: Literal["accepted", "flagged", "rejected"]
+    gate_reason: str
+    in_domain: bool
+
+
 _DEEPER = {
     "host": "host.formula",
     "host_hash": "host.hash",
@@ -87,6 +99,9 @@ ARM_PATHS = tuple(_DEEPER.get(field, field) for field in Arm._fields)
 
 ENDS_PATHS = tuple("host_formula" if field == "host" else field for field in Ends._fields)
 """Where a stored pair has each field of an Ends."""
+
+JUDGED_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
+"""Where a stored prediction has each field of a Judged."""
 
 _ARM_NEEDED = Arm._fields.index("weights")
 _ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
@@ -106,6 +121,11 @@ def arm_of(raw: Mapping[str, Any]) -> Arm:
 def ends_of(raw: Mapping[str, Any]) -> Ends:
     """Return the row of a stored pair. Raises as `arm_of`."""
     return Ends(*_values(raw, ENDS_PATHS, _ENDS_NEEDED))
+
+
+def judged_of(raw: Mapping[str, Any]) -> Judged:
+    """Return the row of a stored prediction. Raises as `arm_of`."""
+    return Judged(*_values(raw, JUDGED_PATHS, len(JUDGED_PATHS)))
 
 
 def _values(raw: Mapping[str, Any], paths: tuple[str, ...], needed: int) -> list[Any]:

@@ -26,6 +26,7 @@ from definet_flows.schemas import (
     SiteMap,
     Start,
     Table,
+    base_hash,
     content_hash,
 )
 from definet_flows.workflows.provenance import now, versions
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
     from definet_flows.workflows.engines import Engine
 
-_MICRO = 1_000_000
+NOT_PREDICTED = Gate(verdict="rejected", reason="no prediction: the prediction job failed")
+"""The verdict on a prediction that is missing."""
 
 
 class Pristine(Frozen):
@@ -51,7 +53,7 @@ class Pristine(Frozen):
     @property
     def base_hash(self) -> str:
         """Identity of the base: positions in whole 1e-6 Å, as they are stored."""
-        return content_hash("base", np.rint(self.base * _MICRO).astype(int).ravel().tolist())
+        return base_hash(self.base)
 
 
 def arms_hash(engine: Engine, *, relaxed_host: bool) -> str:
@@ -97,8 +99,7 @@ class Case:
     def note(self) -> PredictionNote:
         """What the records keep of the prediction; a missing one counts as rejected."""
         if self.prediction is None:
-            gate = Gate(verdict="rejected", reason="no prediction: the prediction job failed")
-            return PredictionNote(weights=self.weights, seconds=0.0, device="none", gate=gate)
+            return PredictionNote(weights=self.weights, seconds=0.0, device="none", gate=NOT_PREDICTED)
         kept = {name: getattr(self.prediction, name) for name in PredictionNote.model_fields}
         return PredictionNote(**kept)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import shutil
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import atomate2
 import pymatgen.core
@@ -17,8 +16,8 @@ from jobflow import Maker
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES
-from definet_flows.schemas import content_hash
 from definet_flows.workflows.forcefield import PotentialRelaxMaker, require_potential, weights_file
+from definet_flows.workflows.identity import settings_hash
 from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
 from definet_flows.workflows.vasp_inputs import mark_defects, rattle_vectors, site_order
 from definet_flows.workflows.vasp_run import RECORD_KEY
@@ -44,7 +43,7 @@ class Engine:
         Its `make(structure)` returns the job that relaxes the atoms at fixed cell.
     settings_hash
         Hash of everything the two arms of a pair must share: all the Maker's settings but its
-        display name, and the sha256 of a potential's weights.
+        display name, and the sha256 of a potential's weights and of every file they name.
     force_criterion
         Largest force at the end, eV/Å.
     """
@@ -128,8 +127,8 @@ def resolve_engine(engine: str | Maker) -> Engine:
     Raises
     ------
     InputError
-        If the name is unknown, a package is missing, or the Maker would not relax atoms at fixed cell with
-        force evaluations that can be counted.
+        If the name is unknown, a package is missing, the Maker would not relax atoms at fixed cell with force
+        evaluations that can be counted, or it names a file whose content cannot be told.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:
@@ -142,7 +141,8 @@ def resolve_engine(engine: str | Maker) -> Engine:
         msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: one of {', '.join(ENGINES)}"
         raise InputError(msg)
     criterion = _force_criterion(maker)
-    return Engine(name=name, maker=maker, settings_hash=_settings_hash(maker), force_criterion=criterion)
+    weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
+    return Engine(name=name, maker=maker, settings_hash=settings_hash(maker, weights), force_criterion=criterion)
 
 
 def require_executables(engine: Engine) -> None:
@@ -201,27 +201,3 @@ def _vasp_criterion(maker: BaseVaspMaker) -> float:
         msg = f"{type(maker).__name__} has EDIFFG {incar.get('EDIFFG')}: set the force criterion, EDIFFG -0.01"
         raise InputError(msg)
     return -float(incar["EDIFFG"])
-
-
-_NOT_SETTINGS = frozenset(
-    {"name", "tags", "@version", "vasp_cmd", "vasp_gamma_cmd", "scratch_dir", "wall_time"}
-    | {"task_document_kwargs", "write_additional_data", "store_trajectory", "ionic_step_data"}
-    | {"from_prev", "structure", "prev_incar", "prev_kpts", "prev_dir"}  # what atomate2 writes into a Maker that ran
-)
-"""Fields of a Maker that change neither a relaxation's path nor its end."""
-
-
-def _settings_hash(maker: Maker) -> str:
-    settings = _without(maker.as_dict(), _NOT_SETTINGS)
-    weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None
-    return content_hash("engine", settings, digest)
-
-
-def _without(value: Any, keys: frozenset[str]) -> Any:  # noqa: ANN401  # any JSON
-    """Return the JSON `value` without some keys, at any depth."""
-    if isinstance(value, dict):
-        return {key: _without(part, keys) for key, part in value.items() if key not in keys}
-    if isinstance(value, list | tuple):
-        return [_without(part, keys) for part in value]
-    return getattr(value, "value", value)  # an enum's value

@@ -23,6 +23,7 @@ from emmet.core.types.enums import StoreTrajectoryOption
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import repeats_last_frame
+from definet_flows.workflows.identity import contents
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -107,7 +108,8 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
 
     def _get_calculator(self) -> Calculator:
         """Return the potential, loaded once per process."""
-        calculator = load_potential(self.mlff.value, json.dumps(self.calculator_kwargs, sort_keys=True))
+        arguments = json.dumps(self.calculator_kwargs, sort_keys=True, default=str)
+        calculator = load_potential(self.mlff.value, arguments, contents(self.calculator_kwargs))
         calculator.reset()  # type: ignore[no-untyped-call]
         return calculator
 
@@ -130,7 +132,7 @@ def require_finite(result: AseResult) -> None:
 
 
 @cache
-def load_potential(name: str, arguments: str) -> Calculator:
+def load_potential(name: str, arguments: str, version: str = "") -> Calculator:
     """Return the ASE calculator of a potential; the same object on every call.
 
     Parameters
@@ -139,12 +141,15 @@ def load_potential(name: str, arguments: str) -> Calculator:
         Name of the potential in atomate2.
     arguments
         The calculator's keyword arguments as JSON.
+    version
+        What tells the content of files that they name: a file that was replaced is loaded again.
 
     Raises
     ------
     InputError
         If the package that holds the weights is missing.
     """
+    del version
     require_potential(name)
     with warnings.catch_warnings():
         for message, category in _LOADING_NOISE:

@@ -21,7 +21,7 @@ from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunH
 from definet_flows.workflows.claims import may_begin, owned, owner
 from definet_flows.workflows.ends import finished
 from definet_flows.workflows.engines import resolve_engine
-from definet_flows.workflows.prediction import complete, prediction_of
+from definet_flows.workflows.prediction import complete, failed_prediction, prediction_of
 from definet_flows.workflows.provenance import now, versions
 from definet_flows.workflows.resume import next_structure, resumed
 from definet_flows.workflows.weights import checkpoint_of
@@ -164,6 +164,9 @@ def relax_configuration(
         raise InputError(msg)
     with open_store(store) as records:
         prediction = prediction_of(records, pristine, configuration, weights)
+        if prediction is None:  # the verdict of these weights; the record may be shared with others, which it names
+            prediction = failed_prediction(pristine, configuration, weights)
+            records.put(prediction)
         case = Case(pristine, configuration, resolve_engine(engine), weights, prediction)
         starts = case.starts(control=control)
         done = [start for start in starts if records.has_done(case.record_id(start))]

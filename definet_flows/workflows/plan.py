@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from definet_flows.hosts.source import load_structure
 from definet_flows.schemas import RelaxedHost, content_hash
 from definet_flows.schemas.campaign import LaunchedCampaign
-from definet_flows.stores import Filter, Records, open_store
+from definet_flows.stores import Records, open_store
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.flow import CONFIGURATION
@@ -104,8 +104,7 @@ class Standing:
 def look_up(plan: Plan, records: Records) -> Standing:
     """Return where a plan stands."""
     campaign = plan.campaign
-    where = Filter(configuration_ids=campaign.ids, settings_hash=plan.settings_hash)
-    progress = progress_of(records.arms(where), campaign.ids, campaign.controls, campaign.weights)
+    progress = progress_of(records, campaign.ids, campaign.controls, plan.settings_hash, campaign.weights)
     identity = RelaxedHost.identity(campaign.host.hash, plan.engine.settings_hash)
     return Standing(progress, not plan.maker.relax_host or records.host(identity) is not None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from definet_flows.schemas import Prediction
+from definet_flows.workflows.arms import NOT_PREDICTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,25 @@ def prediction_of(
     """Return the stored prediction of a configuration on its base; None if there is none."""
     configuration_id = configuration.id_in(pristine.host.hash)
     return records.prediction(Prediction.identity(configuration_id, weights, pristine.base_hash))
+
+
+def failed_prediction(pristine: Pristine, configuration: Configuration, weights: str) -> Prediction:
+    """Return what is stored of a configuration whose prediction job failed: a verdict that belongs to its weights.
+
+    Without displacements it is predicted again by the next job that is asked to.
+    """
+    configuration_id = configuration.id_in(pristine.host.hash)
+    return Prediction(
+        id=Prediction.identity(configuration_id, weights, pristine.base_hash),
+        configuration_id=configuration_id,
+        weights=weights,
+        base=pristine.base_hash,
+        displacements=None,
+        gate=NOT_PREDICTED,
+        seconds=0.0,
+        device="none",
+        error="the prediction job failed",
+    )
 
 
 def complete(

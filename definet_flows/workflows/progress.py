@@ -6,9 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+from definet_flows.stores import Filter
+from definet_flows.stores.gates import Gates, find_gates
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from definet_flows.schemas import Start
+    from definet_flows.stores import Records
     from definet_flows.stores.table import Arm
 
 
@@ -36,36 +41,47 @@ class Progress:
         return self.recorded | self.relaxing | self.failed
 
 
-def progress_of(rows: Iterable[Arm], ids: Collection[str], controls: Collection[str], weights: str) -> Progress:
+def progress_of(
+    records: Records, ids: tuple[str, ...], controls: Collection[str], settings_hash: str, weights: str
+) -> Progress:
     """Sort the configurations of a campaign.
 
     Parameters
     ----------
-    rows
-        Records of these configurations with the campaign's settings.
-    ids, controls, weights
-        Of the campaign: configuration ids, those that are relaxed from both starts, sha256 of the weights.
+    records
+        An open store.
+    ids, controls, settings_hash, weights
+        Of the campaign: configuration ids, those that are relaxed from both starts, what its relaxations share,
+        sha256 of the weights.
     """
+    rows = records.arms(Filter(configuration_ids=ids, settings_hash=settings_hash))
+    gates = find_gates(records, rows, weights, ids)
     arms: dict[str, list[Arm]] = defaultdict(list)
     for row in rows:
         if row.start == "unrelaxed" or row.weights == weights:
             arms[row.configuration_id].append(row)
     sets: dict[str, set[str]] = {"recorded": set(), "relaxing": set(), "failed": set()}
     for identity in ids:
-        standing = _standing(arms[identity], weights, control=identity in controls) if identity in arms else None
+        wanted = _wanted(gates, (identity, settings_hash), weights, control=identity in controls)
+        standing = _standing([row for row in arms[identity] if row.start in wanted], wanted)
         if standing is not None:
             sets[standing].add(identity)
     return Progress(**{name: frozenset(found) for name, found in sets.items()})
 
 
-def _standing(rows: list[Arm], weights: str, *, control: bool) -> str | None:
+def _wanted(gates: Gates, arm: tuple[str, str], weights: str, *, control: bool) -> set[Start]:
+    """Return the starts that a campaign relaxes; what others want of the configuration is not its own."""
+    gate = gates.under(arm, weights)
+    if gate is not None and gate.verdict == "rejected":
+        return {"unrelaxed"}
+    return {"unrelaxed", "predicted"} if control else {"predicted"}
+
+
+def _standing(rows: list[Arm], wanted: set[Start]) -> str | None:
     """Return the set of a configuration; None if something is missing that nobody has begun."""
     statuses = {row.status for row in rows}
     if "running" in statuses:
         return "relaxing"
     if "failed" in statuses:
         return "failed"
-    starts = {row.start for row in rows}
-    refused = any(row.weights == weights and row.gate == "rejected" for row in rows)
-    wanted = {"unrelaxed"} if refused else {"unrelaxed", "predicted"} if control else {"predicted"}
-    return "recorded" if wanted <= starts else None
+    return "recorded" if wanted == {row.start for row in rows} else None

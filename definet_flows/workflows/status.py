@@ -8,7 +8,6 @@ from pydantic import Field
 
 from definet_flows.schemas import Frozen
 from definet_flows.schemas.campaign import LaunchedCampaign
-from definet_flows.stores import Filter
 from definet_flows.workflows.progress import progress_of
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def statuses(records: Records) -> list[Status]:
 
 def _status(records: Records, campaign: LaunchedCampaign) -> Status:
     ids, controls = campaign.configuration_ids, frozenset(campaign.controls)
-    where = Filter(configuration_ids=ids, settings_hash=campaign.settings_hash)
-    progress = progress_of(records.arms(where), ids, controls, campaign.weights)
+    progress = progress_of(records, ids, controls, campaign.settings_hash, campaign.weights)
     return Status(
         campaign=campaign.id,
         name=campaign.name,

@@ -1,0 +1,140 @@
+"""What tells one engine's settings from another's: the Maker's arguments, and the content of the files they name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Maker
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import content_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MACHINE = frozenset({"vasp_cmd", "vasp_gamma_cmd", "scratch_dir", "wall_time"})
+_LABELS = _MACHINE | {
+    "name",
+    "tags",
+    "task_document_kwargs",
+    "write_additional_data",
+    "store_trajectory",
+    "ionic_step_data",
+}
+"""Fields of a Maker that change neither a relaxation's path nor its end."""
+
+_WRITTEN = {
+    "input_set_generator": frozenset({"structure", "prev_incar", "prev_kpts", "prev_dir"}),
+    "write_input_set_kwargs": frozenset({"from_prev"}),
+}
+"""What atomate2 writes into the fields of a Maker that ran."""
+
+_NO_INPUT = frozenset(
+    {"command", "directory", "label", "txt", "logfile", "trajectory", "traj_file", "restart", "final_atoms_object_file"}
+)
+"""Arguments of calculators and optimisers that name programs, or files that a run writes."""
+
+_ARGUMENTS = ("calculator_kwargs", "relax_kwargs", "optimizer_kwargs")
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
+
+
+def settings_hash(maker: Maker, weights: Path | None = None) -> str:
+    """Return the hash of everything that two relaxations must share to be compared.
+
+    A file counts by its content, not by its name: the same potential in another folder is the same engine, another
+    potential under the same name is another one. Arguments without a file count as they are.
+
+    Parameters
+    ----------
+    maker
+        An engine's Maker.
+    weights
+        The file of a potential's weights that the arguments do not name.
+
+    Raises
+    ------
+    InputError
+        If an argument names a file that is not here or, by a relative name, may be another one elsewhere; or a folder.
+    """
+    settings = _settings(maker, maker.as_dict(), ())
+    return content_hash("engine", settings, None if weights is None else digest(weights))
+
+
+def contents(arguments: Mapping[str, Any]) -> str:
+    """Return what tells apart a calculator's arguments whose files have changed. Raises as `settings_hash`."""
+    return content_hash("arguments", _plain(dict(arguments), ("calculator_kwargs",)))
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file's content; read again only if the file was changed or replaced."""
+    found = path.stat()
+    return _digest(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settings(maker: object, fields: Mapping[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+    """Return a Maker's arguments without its labels; those of Makers in its fields likewise."""
+    found = {}
+    for key, value in fields.items():
+        if key == "@version" or key in _LABELS:
+            continue
+        inner = getattr(maker, key, None)
+        if isinstance(inner, Maker) and isinstance(value, dict):
+            found[key] = _settings(inner, value, (*place, key))
+        else:
+            found[key] = _plain(value, (*place, key))
+    return found
+
+
+def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSON
+    """Return an argument as JSON, files as their content."""
+    if isinstance(value, dict):
+        dropped = _WRITTEN.get(place[-1], frozenset()) | {"@version"}
+        dropped |= _MACHINE if "run_vasp_kwargs" in place else frozenset()
+        return {key: _plain(part, (*place, str(key))) for key, part in value.items() if key not in dropped}
+    if isinstance(value, list | tuple):
+        return [_plain(part, place) for part in value]
+    value = getattr(value, "value", value)  # an enum's value
+    if not isinstance(value, str | os.PathLike):
+        return value
+    text = os.fspath(value)
+    if place[-1] in _NO_INPUT and any(name in place for name in _ARGUMENTS):
+        return text
+    return _with_contents(text, place)
+
+
+def _with_contents(text: str, place: tuple[str, ...]) -> str:
+    """Return a text in which every file's name is replaced by what tells its content."""
+    whole = _named(text, place, alone=True)
+    if whole != text or " " not in text:
+        return whole
+    return " ".join(_named(word, place, alone=False) for word in text.split(" "))
+
+
+def _named(text: str, place: tuple[str, ...], *, alone: bool) -> str:
+    path = Path(text.removeprefix("file://")).expanduser() if text[:1] in ("/", "~", "f") else Path(text)
+    looks = "/" in text or _SUFFIX.search(text) is not None
+    told = f"{'.'.join(place)} = {text!r}"
+    if path.is_absolute():
+        if os.path.isfile(path):  # noqa: PTH113 - False, where Path raises on a text too long to be a name
+            return f"sha256:{digest(path)}"
+        if os.path.isdir(path) and (alone and "calculator_kwargs" in place):  # noqa: PTH112
+            msg = f"{told} is a folder, whose content cannot be told: name the file in it"
+            raise InputError(msg)
+        if _SUFFIX.search(text) or (alone and "calculator_kwargs" in place):
+            msg = f"{told}: no such file on this machine, so what it holds cannot be told: put it there"
+            raise InputError(msg)
+    elif alone and looks and os.path.isfile(path):  # noqa: PTH113
+        msg = f"{told} is a file here but not where jobs run: name it by its absolute path, {path.absolute()}"
+        raise InputError(msg)
+    return text

@@ -219,6 +219,8 @@ def _host(cell: Structure, supercell: object) -> Host:
     with warnings.catch_warnings():
         # The structures exist already: it is too late to tell that their vacuum is small.
         warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)
+        # The symmetry matters to an enumeration, not to a structure that is there.
+        warnings.filterwarnings("ignore", message="host .* within .* Å, but", category=UserWarning)
         return make_host(cell, supercell)
 
 

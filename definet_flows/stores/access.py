@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,7 +47,7 @@ _ALWAYS = ("id", "kind", "schema_version")
 _D = TypeVar("_D", bound=Document)
 
 
-def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
+def open_store(name: str | Path | None = None, *, read_only: bool = False) -> Records:
     """Open a record store by name.
 
     Parameters
@@ -63,7 +64,7 @@ def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
         If the name is unknown, or the store cannot be reached, read or (unless `read_only`) locked.
     """
     settings = load_settings()
-    name = name or settings.record_store
+    name = settings.record_store if not name else fspath(name)
     if name in settings.record_stores:
         store = _from_spec(name, settings.record_stores[name])
     elif name == LOCAL:

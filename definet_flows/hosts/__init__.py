@@ -95,7 +95,7 @@ def make_host(
     higher = higher_symmetry(unit, symprec)
     unit, symmetry = symmetrize(unit, symprec)
     if higher:
-        msg = f"host {unit.reduced_formula} is {symmetry}, but {higher}: if it is meant, give a larger symprec"
+        msg = f"host {unit.reduced_formula} is {symmetry}, but {higher}: if that is meant, give a larger symprec"
         warnings.warn(msg, UserWarning, stacklevel=2)
     told = {"symmetry": symmetry, **({"higher_symmetry": higher} if higher else {})}
     matrix = parse_supercell(supercell, unit, dimension)

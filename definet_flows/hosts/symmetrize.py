@@ -64,7 +64,7 @@ def higher_symmetry(structure: Structure, symprec: float) -> str:
             dataset = space_group(*cell, looser)
             if len(dataset.rotations) > order:
                 times = len(dataset.rotations) / order
-                return f"{dataset.international} within {looser:g} Å, {times:.3g} times as many operations"
+                return f"{dataset.international} within {looser:g} Å ({times:.3g} times as many operations)"
     return ""
 
 

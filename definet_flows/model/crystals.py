@@ -351,12 +351,13 @@ def _from_dict(item: dict[str, Any]) -> Crystal:
     """
     structure = Structure.from_dict({**item, "charge": None})
     numbers = numbers_of(structure)
-    told = item.get("charge")
-    assumed = float(structure.charge)  # of oxidation states
-    properties = item.get("properties") or {}
-    charge, note = charge_of(properties if told is None else {**properties, "charge": told}), ""
-    if charge and told is not None and abs(charge - assumed) < _WHOLE and charge_of(properties) != charge:
-        charge, note = 0.0, f"taken as neutral: its charge {assumed:+g} is the sum of its oxidation states"
+    assumed = float(structure.charge)
+    told, properties = charge_of({"charge": item.get("charge")}), item.get("properties") or {}
+    stated = item.get("charge") is not None and abs(told - assumed) > _WHOLE
+    charge = charge_of({"charge of the structure": told, **properties} if stated else properties)
+    note = (
+        "" if stated or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
+    )
     flags = structure.site_properties.get("selective_dynamics")
     held = None if flags is None else _held(np.array([~np.array(one or (True,) * 3, dtype=bool) for one in flags]))
     return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, charge, held, note)

@@ -18,7 +18,7 @@ _RESULT = re.compile(
     r"|magmom|magneti[sz]ation|toten|band_?gap|born_|displacement|residual|(?:^|_)(?:becs?|dos|charges|spins|homo|lumo)$"
 )
 _START = re.compile(r"initial_|^tags$|^magmom$")  # what a calculation starts from, not what it gave
-_CHARGES = ("charge", "total_charge", "net_charge", "tot_charge", "q")
+_CHARGES = ("charge", "charge of the structure", "total_charge", "net_charge", "tot_charge", "q")
 _OWN = ("positions", "numbers", "momenta", "velocities", "masses")
 _TOLERANCE = 1e-3  # elementary charges
 _LARGEST = 1000.0  # elementary charges

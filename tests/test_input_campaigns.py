@@ -108,6 +108,7 @@ def definet(*words: str):
     return CliRunner().invoke(app, words)
 
 
+@pytest.mark.filterwarnings("default:host MoS2 is")
 def test_enumerate_and_check_print_the_space_group(tmp_path):
     path = tmp_path / "POSCAR"
     off(0.04).to(filename=str(path), fmt="poscar")

@@ -25,7 +25,7 @@ class CampaignOptions:
     supercell: options.Supercell = None
     min_image: options.MinImage = None
     vacuum: options.Vacuum = None
-    symprec: options.Symprec = None
+    symprec: options.Symprec = options.SYMPREC
     dimensionality: options.Dimensionality = None
     defect: options.Defect = field(default_factory=list)
     min_defects: options.MinDefects = 1

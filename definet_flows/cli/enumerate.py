@@ -29,7 +29,7 @@ def enumerate_defects(
     supercell: options.Supercell = None,
     min_image: options.MinImage = None,
     vacuum: options.Vacuum = None,
-    symprec: options.Symprec = None,
+    symprec: options.Symprec = options.SYMPREC,
     dimensionality: options.Dimensionality = None,
     defect: options.Defect = options.NONE,
     min_defects: options.MinDefects = 1,
@@ -57,7 +57,7 @@ def enumerate_defects(
     Without -o the configurations are counted. Lengths are in Å, charges in elementary charges.
     """
     from definet_flows.defects.files import check_output, write_configurations
-    from definet_flows.hosts import SYMPREC, make_host
+    from definet_flows.hosts import make_host
 
     if output is not None:
         check_output(output)
@@ -78,8 +78,7 @@ def enumerate_defects(
         seed=seed,
         preset=preset,
     )
-    tolerance = SYMPREC if symprec is None else symprec
-    pristine = make_host(host, recipe.supercell, vacuum=vacuum, symprec=tolerance, dimensionality=dimensionality)
+    pristine = make_host(host, recipe.supercell, vacuum=vacuum, symprec=symprec, dimensionality=dimensionality)
     console.print(f"space group: {pristine.provenance['symmetry']}", highlight=False, soft_wrap=True, markup=False)
     if output is not None:
         written = write_configurations(output, pristine, _progress(recipe.configurations(pristine)), structures)

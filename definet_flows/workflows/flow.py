@@ -128,10 +128,8 @@ class DefectFlowMaker(Maker):
         journal; None: what those settings name.
     allow_unseen_host
         Accept predictions for a host that the weights have not been trained on.
-    symprec
-        Atoms of the host within this many Å of a symmetry are put exactly there; None: 0.01.
-    dimensionality
-        2: the host is a layer, 3: a bulk crystal; None: from bonds and gaps.
+    symprec, dimensionality
+        As in `definet_flows.hosts.make_host`.
 
     Examples
     --------
@@ -154,11 +152,11 @@ class DefectFlowMaker(Maker):
     relax_host: bool = True
     store: str | None = None
     allow_unseen_host: bool = False
-    symprec: float | None = None
+    symprec: float = SYMPREC
     dimensionality: int | None = None
 
     def __post_init__(self) -> None:
-        """Take paths for what they name: a store and weights are told by their names."""
+        """Accept paths for the names of a store and of weights."""
         self.store = None if self.store is None else fspath(self.store)
         self.model = fspath(self.model)
 
@@ -221,8 +219,7 @@ class DefectFlowMaker(Maker):
         self._check_numbers()
         size, choices, sampling = self._wanted()
         engine = resolve_engine(self.engine)
-        tolerance = SYMPREC if self.symprec is None else self.symprec
-        supercell = make_host(host, size, vacuum=self.vacuum, symprec=tolerance, dimensionality=self.dimensionality)
+        supercell = make_host(host, size, vacuum=self.vacuum, symprec=self.symprec, dimensionality=self.dimensionality)
         configurations = tuple(select_configurations(supercell, choices, sampling))
         if not configurations:
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
@@ -359,7 +356,7 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
     relax_host: bool = True,
     store: str | Path | None = None,
     allow_unseen_host: bool = False,
-    symprec: float | None = None,
+    symprec: float = SYMPREC,
     dimensionality: int | None = None,
 ) -> Flow:
     """Return the flow that enumerates, pre-relaxes, relaxes and records the defects of a host.

@@ -63,7 +63,7 @@ def read_cif(text: str) -> CifStructure:
     small = gemmi.make_small_structure_from_block(block)
     for site in small.sites:
         if abs(site.occ - 1) > _FULL:
-            msg = f"is disordered: site {site.label} is occupied by {site.occ:g}, a structure has one element on each site"
+            msg = f"is disordered: site {site.label} is occupied by {site.occ:g}, not by one element alone"
             raise InputError(msg)
     elements = [atomic_number(_symbol(site)) for site in small.sites]
     frac = np.array([site.fract.tolist() for site in small.sites]).reshape(-1, 3)

@@ -172,8 +172,8 @@ class Choices(Wish):
             kinds = ", ".join(sorted(names))
             msg = f"charges={self.charges!r}: give net charges such as (0, -1), or some for one of {kinds}"
             raise InputError(msg)
-        states = [q for some in charges.values() for q in some] + list(self.charges if self.charges != "guess" else ())
-        beyond = next((q for q in states if isinstance(q, int) and abs(q) > _MOST_CHARGED), None)
+        each = self.charges if isinstance(self.charges, tuple) else [q for some in charges.values() for q in some]
+        beyond = next((q for q in each if abs(q) > _MOST_CHARGED), None)
         if beyond is not None:
             msg = f"charge {beyond:+d}: a net charge lies between -{_MOST_CHARGED} and +{_MOST_CHARGED}"
             raise InputError(msg)

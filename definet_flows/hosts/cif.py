@@ -14,6 +14,8 @@ from definet_flows.errors import InputError
 from definet_flows.hosts.atoms import atomic_number, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from definet_flows.schemas import FloatArray
@@ -167,8 +169,8 @@ def _atoms_told(block: gemmi.cif.Block) -> int | None:
     return None
 
 
-def _arrays(operations: object) -> FloatArray:
-    return np.array([np.array(op.seitz(), dtype=float)[:3] for op in operations])  # type: ignore[attr-defined]
+def _arrays(operations: Iterable[gemmi.Op]) -> FloatArray:
+    return np.array([np.array(op.seitz(), dtype=float)[:3] for op in operations])
 
 
 def _expand(lattice: FloatArray, frac: FloatArray, operations: FloatArray) -> tuple[list[int], FloatArray]:

@@ -22,6 +22,7 @@ _HEAD = 8  # lines before the coordinates, without "Selective dynamics"
 _VASP4 = "has no line of element symbols before the numbers of atoms (VASP 4): add it, such as 'Mo S'"
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:[_/].*)?")  # Mo, Mo_pv, Ga_d, Mo/0b3c...: a POTCAR's name begins with the symbol
 _THREE = 3
+_MOST = 1_000_000  # atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +116,6 @@ def _species(symbols: str, counts: str) -> npt.NDArray[np.int64]:
         msg = f"tells of {sum(map(int, words)):.3g} atoms: no more than {_MOST:,} are read"
         raise InputError(msg)
     return np.repeat(np.array(elements, dtype=np.int64), [int(word) for word in words])
-
-
-_MOST = 1_000_000  # atoms
 
 
 def _flags(line: str) -> list[bool]:

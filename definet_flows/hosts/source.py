@@ -6,7 +6,7 @@ import re
 import warnings
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -129,16 +129,16 @@ def _parsed(path: Path) -> Structure:
 
 def _text(path: Path) -> str:
     with zopen(path, "rb") as file:
-        return decode(cast("bytes", file.read()))
+        return decode(file.read())
 
 
 def _from_atoms(atoms: Atoms) -> Structure:
     if atoms.cell.rank < 3:  # noqa: PLR2004 - three dimensions
         msg = "has no cell: three lattice vectors are needed"
         raise InputError(msg)
-    for symbol in dict.fromkeys(atoms.get_chemical_symbols()):
-        atomic_number(symbol)
-    return structure_of(np.array(atoms.cell), atoms.numbers, atoms.get_scaled_positions(wrap=False))
+    if (atoms.numbers == 0).any():
+        atomic_number("X")
+    return structure_of(np.array(atoms.cell), atoms.numbers, atoms.cell.scaled_positions(atoms.positions))
 
 
 def _from_cif(text: str) -> Structure:

@@ -24,10 +24,11 @@ def read_frames(text: str) -> list[Atoms]:
         If an atom is an isotope or a dummy.
     """
     try:
-        frames: list[Atoms] = ase.io.read(io.StringIO(text.removeprefix("\ufeff")), index=":", format="extxyz")
+        read = ase.io.read(io.StringIO(text.removeprefix("\ufeff")), index=":", format="extxyz")
     except KeyError as error:  # ASE's complaint about a symbol it does not know is the symbol
         atomic_number(str(error.args[0]))
         raise
+    frames = read if isinstance(read, list) else [read]
     for atoms in frames:
         if (atoms.numbers == 0).any():
             atomic_number("X")

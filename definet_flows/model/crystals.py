@@ -261,7 +261,7 @@ class ExtxyzFile(CrystalFile):
         """Return the frames with what else they hold; those that moved without what was computed before."""
         frames = []
         for atoms, crystal, new, note in zip(self._atoms, self.crystals, moved, notes, strict=True):
-            frame = atoms.copy()
+            frame = atoms.copy()  # type: ignore[no-untyped-call]
             if new is not None:
                 drop_labels(frame)
             frames.append(_annotated(frame, crystal.frac if new is None else new, note))

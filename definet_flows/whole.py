@@ -45,9 +45,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file, UTF-8. Raises as `replacing`."""
+    """Write a text file, UTF-8; bytes that were read as surrogates are written as they were. Raises as `replacing`."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager

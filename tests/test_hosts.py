@@ -137,7 +137,8 @@ def test_rounding_noise_is_symmetrized_and_told():
     upper, lower = host.cartesian[4], host.cartesian[8]
     assert np.allclose(upper[:2], lower[:2], atol=1e-9)
     assert np.linalg.norm(host.cartesian[4] - noisy.cart_coords[1]) < 0.005
-    exact = make_host(noisy, (2, 2, 1), symprec=1e-5)
+    with pytest.warns(UserWarning, match=r"but P-6m2 within 0\.02 Å"):
+        exact = make_host(noisy, (2, 2, 1), symprec=1e-5)
     assert not exact.provenance["symmetry"].startswith("P-6m2")
 
 

@@ -25,6 +25,8 @@ class CampaignOptions:
     supercell: options.Supercell = None
     min_image: options.MinImage = None
     vacuum: options.Vacuum = None
+    symprec: options.Symprec = options.SYMPREC
+    dimensionality: options.Dimensionality = None
     defect: options.Defect = field(default_factory=list)
     min_defects: options.MinDefects = 1
     max_defects: options.MaxDefects = None
@@ -73,6 +75,8 @@ class CampaignOptions:
         return DefectFlowMaker(
             defects=recipe,
             vacuum=self.vacuum,
+            symprec=self.symprec,
+            dimensionality=self.dimensionality,
             engine=self.engine,
             control_fraction=self.control_fraction,
             batch_size=self.batch_size or batch_size,

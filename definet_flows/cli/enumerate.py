@@ -29,6 +29,8 @@ def enumerate_defects(
     supercell: options.Supercell = None,
     min_image: options.MinImage = None,
     vacuum: options.Vacuum = None,
+    symprec: options.Symprec = options.SYMPREC,
+    dimensionality: options.Dimensionality = None,
     defect: options.Defect = options.NONE,
     min_defects: options.MinDefects = 1,
     max_defects: options.MaxDefects = None,
@@ -76,14 +78,22 @@ def enumerate_defects(
         seed=seed,
         preset=preset,
     )
-    pristine = make_host(host, recipe.supercell, vacuum=vacuum)
+    pristine = make_host(host, recipe.supercell, vacuum=vacuum, symprec=symprec, dimensionality=dimensionality)
     if output is not None:
         written = write_configurations(output, pristine, _progress(recipe.configurations(pristine)), structures)
+        _tell_symmetry(pristine)
         console.print(f"{written} configurations written to {output}", highlight=False, soft_wrap=True, markup=False)
     if count or output is None:
         table, total = _count(pristine, recipe)
+        if output is None:
+            _tell_symmetry(pristine)
         console.print(table)
         typer.echo(total)
+
+
+def _tell_symmetry(host: Host) -> None:
+    text = f"space group: {host.provenance['symmetry']}"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _count(host: Host, recipe: Recipe) -> tuple[Table, int]:

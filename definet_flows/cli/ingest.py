@@ -18,6 +18,7 @@ def ingest(
     supercell: Annotated[
         tuple[str, str, str], typer.Option(metavar="A B C", help="Repetitions, if the file holds the unit cell.")
     ] = ("1", "1", "1"),
+    dimensionality: options.Dimensionality = None,
     store: options.Store = None,
 ) -> None:
     """Read finished VASP relaxations in FOLDER, all attempts counted; steps, energies (eV) and sites become records."""
@@ -25,7 +26,7 @@ def ingest(
     from definet_flows.stores import open_store
     from definet_flows.workflows.ingest import ingest as read
 
-    found = read(make_host(host, options.parse_supercell(supercell)), folder)
+    found = read(make_host(host, options.parse_supercell(supercell), dimensionality=dimensionality), folder)
     with open_store(store) as records:
         records.put(*found.records.values())
         place = records.location

@@ -33,6 +33,13 @@ MinImage = Annotated[
 Vacuum = Annotated[
     float | None, typer.Option(help="Layers: set the gap to the periodic image, Å.  \\[default: as in the file]")
 ]
+Symprec = Annotated[float, typer.Option(help="Host: atoms within this many Å of a symmetry are put exactly there.")]
+SYMPREC = 0.01
+"""That of `definet_flows.hosts`, whose import takes seconds."""
+Dimensionality = Annotated[
+    int | None,
+    typer.Option(min=2, max=3, help="Host: 2 for a layer, 3 for a bulk crystal.  \\[default: from bonds and gaps]"),
+]
 Defect = Annotated[
     list[str],
     typer.Option(

@@ -54,6 +54,7 @@ def predict(
     ],
     host: _Host = None,
     supercell: _Supercell = None,
+    dimensionality: options.Dimensionality = None,
     model: options.Model = "definet-2dmd",
     store: options.Store = None,
     allow_unseen_host: _Unseen = False,
@@ -69,7 +70,7 @@ def predict(
     from definet_flows.workflows.weights import checkpoint_of
 
     checkpoint = checkpoint_of(model, store)
-    finder = finder_for(checkpoint.card, host, cell)
+    finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("files") as tell:
         entries = predict_files(checkpoint, inputs, out, finder, allow_unseen_host=allow_unseen_host, tell=tell)
     _hosts((entry.host, entry.inferred) for entry in entries)
@@ -92,6 +93,7 @@ def prerelax(
     ],
     host: _Host = None,
     supercell: _Supercell = None,
+    dimensionality: options.Dimensionality = None,
     model: options.Model = "definet-2dmd",
     store: options.Store = None,
     allow_unseen_host: _Unseen = False,
@@ -112,7 +114,7 @@ def prerelax(
     from definet_flows.workflows.weights import checkpoint_of
 
     checkpoint = checkpoint_of(model, store)
-    finder = finder_for(checkpoint.card, host, cell)
+    finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("POSCARs") as tell:
         report = run(
             checkpoint, folder, finder, allow_unseen_host=allow_unseen_host, write_rejected=write_rejected, tell=tell

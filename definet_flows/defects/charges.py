@@ -11,10 +11,14 @@ from pymatgen.core import Composition, Element
 from definet_flows.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from pymatgen.core import Species
 
     from definet_flows.defects.kinds import Choices, DefectKind
     from definet_flows.schemas import Host
+
+_USUAL = 0.25  # share of an element's compounds in the ICSD
 
 
 def charges_of(host: Host, choices: Choices, content: Sequence[tuple[DefectKind, int]]) -> tuple[int, ...]:
@@ -45,14 +49,14 @@ def guess_charges(host: Host, kind: DefectKind) -> tuple[int, ...]:
     """Return the charges from 0 to the one that fits oxidation states, all in between included.
 
     A vacancy takes minus the oxidation state of the missing atom, a substitution the difference of the two, an
-    inserted atom its own. The host's are pymatgen's guess from its composition; a new element that is not in the host
-    takes its common oxidation state of the same sign as the replaced one (its nearest, where it has none of that
-    sign), or where it replaces nothing the largest in magnitude.
+    inserted atom its own. The host's are pymatgen's guess from its composition, where it is not ambiguous. A new
+    element that is not in the host takes its common oxidation state of the same sign as the replaced one (its nearest,
+    where it has none of that sign), or where it replaces nothing the largest in magnitude.
 
     Raises
     ------
     InputError
-        If no oxidation states balance the host's formula.
+        If no oxidation states balance the host's formula, or several do and none is the usual.
     """
     states = _host_states(host.formula)
     old = None if kind.old is None else states[Element.from_Z(kind.old).symbol]
@@ -63,11 +67,41 @@ def guess_charges(host: Host, kind: DefectKind) -> tuple[int, ...]:
 
 @lru_cache(maxsize=16)
 def _host_states(formula: str) -> dict[str, float]:
-    guesses = Composition(formula).oxi_state_guesses()
+    """Return the oxidation state of each element of a host.
+
+    Of pymatgen's guesses the first in which elements of one column agree (Mo and W in MoWS2Se2) and each state is
+    usual; with a single cation the first guess, usual or not (In +2 in InSe).
+    """
+    guesses = [dict(guess) for guess in Composition(formula).oxi_state_guesses()]
     if not guesses:
         msg = f"host {formula}: no oxidation states fit, so charges cannot be guessed; give charges per kind"
         raise InputError(msg)
-    return dict(guesses[0])
+    alike = [guess for guess in guesses if _columns_agree(guess)] or guesses
+    usual = next((guess for guess in alike if all(_is_usual(*one) for one in guess.items())), None)
+    if usual is not None:
+        return usual
+    first = alike[0]
+    cations = {Element(symbol).group for symbol, state in first.items() if state > 0}
+    if len(cations) > 1:
+        listed = "; ".join(" ".join(f"{symbol}{state:+g}" for symbol, state in one.items()) for one in alike[:3])
+        msg = f"host {formula}: its oxidation states are ambiguous ({listed}), so charges cannot be guessed"
+        raise InputError(f"{msg}; give charges per kind, such as --charge v_{next(iter(first))}=0,-1")
+    return first
+
+
+def _columns_agree(states: Mapping[str, float]) -> bool:
+    """Whether elements of one column of the periodic table, as cations or as anions, have one state."""
+    seen: dict[tuple[int, bool], float] = {}
+    return all(seen.setdefault((Element(el).group, state > 0), state) == state for el, state in states.items())
+
+
+def _is_usual(symbol: str, state: float) -> bool:
+    """Whether an oxidation state is common for an element, in pymatgen's list or by its share in the ICSD."""
+    if state in (0, *Element(symbol).common_oxidation_states):
+        return True
+    entries: Mapping[Species, int] = Composition.oxi_prob or {}  # filled by the guess
+    found = {one.oxi_state: count for one, count in entries.items() if one.symbol == symbol and one.oxi_state}
+    return found.get(state, 0) > _USUAL * sum(found.values())
 
 
 def _state_of(number: int | None, replaced: float | None, states: dict[str, float]) -> float:

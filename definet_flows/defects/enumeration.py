@@ -9,10 +9,11 @@ import numpy as np
 from definet_flows.defects.charges import charges_of
 from definet_flows.defects.placement import BoolArray, IntArray, SiteGroup, minimal_sets
 from definet_flows.defects.places import Places, Slot, find_places
+from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Edit, Frozen, Host, joined_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from definet_flows.defects.kinds import Choices, DefectKind
 
@@ -51,7 +52,9 @@ def enumerate_configurations(host: Host, choices: Choices) -> Iterator[Configura
     """
     places = find_places(host, choices)
     for counts in compositions(places.slots, choices):
-        charges = charges_of(host, choices, _content(places.slots, counts))
+        content = _content(places.slots, counts)
+        require_atoms(host, [kind for kind, n in content for _ in range(n)])
+        charges = charges_of(host, choices, content)
         edits = _EditMaker(places, counts)
         for placement, multiplicity in placements(places, counts):
             for charge in charges:
@@ -66,12 +69,13 @@ def count_by_class(host: Host, choices: Choices) -> tuple[ClassCount, ...]:
     places = find_places(host, choices)
     rows = []
     for counts in compositions(places.slots, choices):
+        content = _content(places.slots, counts)
+        require_atoms(host, [kind for kind, n in content for _ in range(n)])
         configurations = total = 0
         for _, stabilizers in _batches(places, counts):
             configurations += len(stabilizers)
             total += int((len(places.group) // stabilizers).sum())
         if configurations:
-            content = _content(places.slots, counts)
             row = ClassCount(
                 name=joined_name(kind.name for kind, n in content for _ in range(n)),
                 n_defects=sum(counts),
@@ -81,6 +85,20 @@ def count_by_class(host: Host, choices: Choices) -> tuple[ClassCount, ...]:
             )
             rows.append(row)
     return tuple(rows)
+
+
+def require_atoms(host: Host, kinds: Collection[DefectKind]) -> None:
+    """Refuse a configuration without atoms.
+
+    Raises
+    ------
+    InputError
+        If vacancies take all atoms of the supercell.
+    """
+    if len(kinds) >= host.n_sites and all(kind.new is None for kind in kinds):
+        names = joined_name(kind.name for kind in kinds)
+        msg = f"{names} leaves no atom of host {host.formula} with {host.n_sites} sites: take a larger supercell"
+        raise InputError(msg)
 
 
 def _content(slots: Sequence[Slot], counts: Sequence[int]) -> list[tuple[DefectKind, int]]:

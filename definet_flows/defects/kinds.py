@@ -14,6 +14,7 @@ from definet_flows.schemas import Frozen, Host
 _NAME = re.compile(r"(?P<new>[A-Z][a-z]?|v|Vac)_(?P<old>[A-Z][a-z]?|i)(?:@(?P<site>\d+))?")
 _VACANCY_NAMES = ("v", "Vac")  # V is vanadium
 INTERSTITIAL = "i"
+_MOST_CHARGED = 1000  # elementary charges; a number beyond 64 bits has no place in a database
 
 
 class DefectKind(Frozen):
@@ -170,6 +171,11 @@ class Choices(Wish):
         if self.charges == () or any(name not in names or not states for name, states in charges.items()):
             kinds = ", ".join(sorted(names))
             msg = f"charges={self.charges!r}: give net charges such as (0, -1), or some for one of {kinds}"
+            raise InputError(msg)
+        each = self.charges if isinstance(self.charges, tuple) else [q for some in charges.values() for q in some]
+        beyond = next((q for q in each if abs(q) > _MOST_CHARGED), None)
+        if beyond is not None:
+            msg = f"charge {beyond:+d}: a net charge lies between -{_MOST_CHARGED} and +{_MOST_CHARGED}"
             raise InputError(msg)
         if None not in (self.min_distance, self.max_distance) and self.min_distance > self.max_distance:  # type: ignore[operator]
             msg = f"min_distance={self.min_distance} is above max_distance={self.max_distance} Å"

@@ -206,6 +206,9 @@ def _table(host: Host, structure: Structure, sites: IntArray, vectors: FloatArra
 
 
 def _charge(structure: Structure) -> int:
+    """Return the charge that was set; the sum of oxidation states, which pymatgen takes where none was, is none."""
+    structure = structure.copy()
+    structure.remove_oxidation_states()
     with warnings.catch_warnings():
         # pymatgen tells that the charge is not the sum of oxidation states, which nobody has set
         warnings.simplefilter("ignore", UserWarning)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from definet_flows.defects.charges import charges_of
-from definet_flows.defects.enumeration import enumerate_configurations
+from definet_flows.defects.enumeration import enumerate_configurations, require_atoms
 from definet_flows.defects.kinds import Choices, DefectKind, Wish
 from definet_flows.defects.places import Places, find_places
 from definet_flows.defects.symmetry import canonical
@@ -103,6 +103,7 @@ def sample_concentration(
                 continue
             failures = 0
             seen.add(found.id_in(""))
+            require_atoms(host, [DefectKind(new=edit.new, old=edit.old) for edit in found.edits])
             for charge in charges_of(host, choices, _content(found)):
                 yield found.model_copy(update={"charge": charge})
 

@@ -7,6 +7,7 @@ rows in this order.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,13 +24,16 @@ from definet_flows.hosts.layer import (
     place_layer,
 )
 from definet_flows.hosts.source import load_structure, shipped_hosts
-from definet_flows.hosts.symmetrize import symmetrize
+from definet_flows.hosts.symmetrize import SYMPREC, check_symprec, higher_symmetry, symmetrize
 from definet_flows.schemas import FloatArray, Host
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ase import Atoms
+
 __all__ = [
+    "SYMPREC",
     "VACUUM_ERROR",
     "VACUUM_WARNING",
     "load_structure",
@@ -42,19 +46,20 @@ _LAYER, _BULK = 2, 3
 
 
 def make_host(
-    host: Structure | str | Path,
+    host: Structure | Atoms | str | Path,
     supercell: object,
     *,
     vacuum: float | None = None,
     center: bool = False,
-    symprec: float = 0.01,
+    symprec: float = SYMPREC,
+    dimensionality: int | None = None,
 ) -> Host:
     """Return the validated pristine supercell of a host.
 
     Parameters
     ----------
     host
-        Unit cell in any setting: a Structure, a file that pymatgen reads, or the name of a shipped host.
+        Unit cell in any setting: a Structure, ASE's Atoms, a file, or the name of a shipped host.
     supercell
         Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å.
     vacuum
@@ -63,15 +68,20 @@ def make_host(
         2D hosts: put the middle of the layer in the middle of the cell.
     symprec
         Largest shift in Å that may count as rounding noise: atoms within it of a higher symmetry are put exactly
-        there. What was done is told in `provenance["symmetry"]`.
+        there. What was done is told in `provenance["symmetry"]`; a warning, and `provenance["higher_symmetry"]`,
+        where up to 0.1 Å would give a higher symmetry.
+    dimensionality
+        2: a layer, 3: a bulk crystal; None: from bonds and gaps. Stacked layers are bulk where they touch by van der
+        Waals forces (4 Å), where the gaps of several are alike, or where a single layer has less than 6 Å around it.
 
     Raises
     ------
     InputError
         Unreadable or disordered host, an impossible supercell, or a 2D host with less than 10 Å of vacuum.
     """
+    check_symprec(symprec)
     unit = load_structure(host)
-    dimension = bonded_dimensionality(unit)
+    dimension = _dimension(unit, dimensionality)
     if vacuum is not None or center:
         if dimension != _LAYER:
             msg = (
@@ -79,10 +89,15 @@ def make_host(
             )
             raise InputError(msg)
         unit = place_layer(unit, vacuum=vacuum, center=center)
-    if dimension == _LAYER and is_stacked(unit):
+    if dimensionality is None and dimension == _LAYER and is_stacked(unit):
         dimension = _BULK
     gap = check_vacuum(unit) if dimension == _LAYER else None
+    higher = higher_symmetry(unit, symprec)
     unit, symmetry = symmetrize(unit, symprec)
+    if higher:
+        msg = f"host {unit.reduced_formula} is {symmetry}, but {higher}: if that is meant, give a larger symprec"
+        warnings.warn(msg, UserWarning, stacklevel=2)
+    told = {"symmetry": symmetry, **({"higher_symmetry": higher} if higher else {})}
     matrix = parse_supercell(supercell, unit, dimension)
     lattice, numbers, coords = replicate(unit, matrix)
     a, b, c = (round(x, 4) for x in unit.lattice.abc)
@@ -95,8 +110,17 @@ def make_host(
         matrix=tuple(map(tuple, matrix.tolist())),
         dimensionality=dimension,
         vacuum=None if gap is None else round(gap, 6),
-        provenance={**provenance, "unit_cell": f"a={a} b={b} c={c} Å", "symmetry": symmetry},
+        provenance={**provenance, "unit_cell": f"a={a} b={b} c={c} Å", **told},
     )
+
+
+def _dimension(unit: Structure, asked: int | None) -> int:
+    if asked is None:
+        return bonded_dimensionality(unit)
+    if asked not in (_LAYER, _BULK):
+        msg = f"dimensionality={asked!r}: 2 for a layer, 3 for a bulk crystal"
+        raise InputError(msg)
+    return asked
 
 
 def to_structure(host: Host, positions: FloatArray | None = None) -> Structure:

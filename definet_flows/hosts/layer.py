@@ -10,17 +10,25 @@ from pymatgen.analysis.dimensionality import get_dimensionality_larsen
 from pymatgen.analysis.graphs import StructureGraph
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Lattice, Structure
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from definet_flows.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from definet_flows.schemas import FloatArray
+
+    IntArray = npt.NDArray[np.int64]
 
 VACUUM_ERROR = 10.0
 """Å of vacuum below which a 2D host is refused."""
 VACUUM_WARNING = 15.0
 """Å of vacuum below which a 2D host earns a warning (the data sets keep at least 15 Å)."""
 _STACKED = 4.0  # Å; layers nearer than this touch by van der Waals forces (graphite: 3.35): a bulk crystal
+_SINGLE = 6.0  # Å; a cell of a single layer with less around it is bulk: nobody gives a layer so little vacuum
+_ALIKE = 1.5  # gaps between the layers of a stack differ by no more than this factor
 _BOND = 1.3  # times the sum of covalent radii; van der Waals contacts lie above 1.5
 _NOISE = 1e-6  # fractional; keeps the lowest atom at the bottom when its coordinate is rounded down
 
@@ -31,20 +39,40 @@ def bonded_dimensionality(structure: Structure) -> int:
     Bonds are pairs within 1.3 times the sum of covalent radii (Cordero); the network is analysed as in Larsen et
     al., doi:10.1103/PhysRevMaterials.3.034003.
     """
-    radii = np.array([CovalentRadius.radius[site.specie.symbol] for site in structure])
-    centers, points, images, lengths = structure.get_neighbor_list(float(2 * _BOND * radii.max()))
-    bonded = lengths < _BOND * (radii[centers] + radii[points])
+    centers, points, images = _bonds(structure)
     edges = {
         (int(i), int(j), (0, 0, 0), tuple(int(x) for x in image)): None
-        for i, j, image in zip(centers[bonded], points[bonded], images[bonded], strict=True)
+        for i, j, image in zip(centers, points, images, strict=True)
         if (i, 0, 0, 0) < (j, *image)
     }
     return int(get_dimensionality_larsen(StructureGraph.from_edges(structure, edges)))  # type: ignore[no-untyped-call]
 
 
+def _bonds(structure: Structure) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the bonded pairs, each both ways: atom, atom, image of the latter."""
+    radii = np.array([CovalentRadius.radius[site.specie.symbol] for site in structure])
+    centers, points, images, lengths = structure.get_neighbor_list(float(2 * _BOND * radii.max()))
+    bonded = lengths < _BOND * (radii[centers] + radii[points])
+    return centers[bonded], points[bonded], images[bonded].astype(np.int64)
+
+
 def is_stacked(structure: Structure) -> bool:
-    """Whether layers touch their periodic images by van der Waals forces: a bulk crystal, not a layer in vacuum."""
-    return layer_gap(structure)[1] < _STACKED
+    """Whether layers are stacked to a bulk crystal, not a layer (or a few) in vacuum.
+
+    They are if they touch by van der Waals forces, if several have gaps alike between them, such as h-BN of a
+    calculation without dispersion, or if a single layer has a gap that nobody would take for vacuum.
+    """
+    axis, gap, _ = layer_gap(structure)
+    if gap < _STACKED:
+        return True
+    centers, points, _ = _bonds(structure)
+    size = len(structure)
+    count = int(connected_components(coo_array((np.ones(len(centers)), (centers, points)), shape=(size, size)))[0])
+    if count == 1:
+        return gap < _SINGLE
+    levels = np.sort(structure.frac_coords[:, axis] % 1.0)
+    spaces = np.sort(np.diff(levels, append=levels[0] + 1.0))[-count:]
+    return len(spaces) == count and bool(spaces[-1] < _ALIKE * spaces[0]) and gap < VACUUM_ERROR
 
 
 def layer_gap(structure: Structure) -> tuple[int, float, float]:
@@ -75,7 +103,7 @@ def check_vacuum(structure: Structure) -> float:
     """
     gap = layer_gap(structure)[1]
     found = f"2D host {structure.composition.reduced_formula} has {gap:.2f} Å of vacuum"
-    remedy = "lengthen the cell or set the vacuum (20 Å is usual)"
+    remedy = "lengthen the cell or set the vacuum (20 Å is usual); for a bulk crystal give dimensionality 3"
     if gap < VACUUM_ERROR - 1e-6:
         msg = f"{found}, less than {VACUUM_ERROR:g} Å; {remedy}"
         raise InputError(msg)

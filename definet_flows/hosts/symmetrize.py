@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,12 @@ from pymatgen.core import Lattice, Structure
 from scipy.linalg import sqrtm
 
 from definet_flows.errors import InputError
+
+SYMPREC = 0.01
+"""Å; the tolerance where none is given."""
+
+_LOOSER = (0.02, 0.05, 0.1)  # Å
+_LARGEST = 1.0  # Å
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +48,37 @@ def space_group(
         msg = f"no space group found within symprec={symprec:g} Å; change symprec or check for overlapping atoms"
         raise InputError(msg)
     return dataset
+
+
+def higher_symmetry(structure: Structure, symprec: float) -> str:
+    """Return a line on the higher space group that a looser tolerance would give; "" if there is none up to 0.1 Å.
+
+    A host that is a little off its symmetry has many times the configurations.
+    """
+    cell = structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers
+    order = len(space_group(*cell, symprec).rotations)
+    for looser in _LOOSER:
+        if looser <= symprec:
+            continue
+        with suppress(InputError):
+            dataset = space_group(*cell, looser)
+            if len(dataset.rotations) > order:
+                times = len(dataset.rotations) / order
+                return f"{dataset.international} within {looser:g} Å ({times:.3g} times as many operations)"
+    return ""
+
+
+def check_symprec(symprec: float) -> None:
+    """Refuse a tolerance that is none.
+
+    Raises
+    ------
+    InputError
+        If it is not above 0 and at most 1 Å.
+    """
+    if not 0 < symprec <= _LARGEST:
+        msg = f"symprec={symprec:g} Å: give a tolerance above 0 and at most {_LARGEST:g} Å, such as 0.01"
+        raise InputError(msg)
 
 
 def symmetrize(structure: Structure, symprec: float) -> tuple[Structure, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import gemmi
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
+from ase.constraints import FixAtoms, FixCartesian
 from pymatgen.core import Element, Lattice, Structure
 
 from definet_flows.errors import InputError
+from definet_flows.hosts.atoms import check_distances, decode, numbers_of, plain, structure_of
+from definet_flows.hosts.cif import read_cif
+from definet_flows.hosts.poscar import moved_text, read_poscar
+from definet_flows.hosts.xyz import read_frames
+from definet_flows.model.labels import charge_of, drop_labels, drop_results
 from definet_flows.schemas import FloatArray
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 Moved = Sequence[FloatArray | None]
 """New fractional coordinates of each crystal, [n, 3]; None leaves a crystal as it is."""
 Notes = Sequence[Mapping[str, Any]]
@@ -34,6 +39,38 @@ Notes = Sequence[Mapping[str, Any]]
 
 _FORMATS = "CIF (.cif), POSCAR or CONTCAR (also .vasp), extended XYZ (.xyz, .extxyz), pymatgen JSON (.json)"
 _FLAT = 1e-3  # Å³; a cell of less volume is none
+_WHOLE = 1e-3  # elementary charges
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Which coordinates of which atoms stay where they are.
+
+    Attributes
+    ----------
+    mask
+        [n, 3]
+    cartesian
+        Whether the columns are x, y, z (ASE) and not a, b, c (selective dynamics).
+    """
+
+    mask: BoolArray
+    cartesian: bool = False
+
+    def left_of(self, step: FloatArray, lattice: FloatArray) -> FloatArray:
+        """Return a step, fractional, [n, 3], without what would move a held coordinate."""
+        if not self.cartesian:
+            return np.where(self.mask, 0.0, step)
+        return np.asarray(np.where(self.mask, 0.0, step @ lattice) @ np.linalg.inv(lattice))
+
+    @property
+    def atoms(self) -> int:
+        """Number of atoms of which at least one coordinate is held."""
+        return int(self.mask.any(axis=1).sum())
+
+
+def _held(mask: BoolArray, *, cartesian: bool = False) -> Held | None:
+    return Held(mask, cartesian) if mask.any() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +87,27 @@ class Crystal:
         Fractional coordinates in the image they are written in, [n, 3].
     charge
         Net charge, elementary charges.
+    held
+        What is to stay where it is; None: nothing.
+    note
+        What a reader must know.
     """
 
     lattice: FloatArray
     numbers: IntArray
     frac: FloatArray
     charge: float = 0.0
+    held: Held | None = None
+    note: str = ""
 
     def structure(self) -> Structure:
         """Return it as pymatgen's Structure, in the same image."""
         charge = self.charge or None
         return Structure(self.lattice, self.numbers.tolist(), self.frac, charge=charge)
+
+    def moved(self, step: FloatArray) -> FloatArray:
+        """Return the fractional coordinates after a step, fractional, [n, 3]; what is held has not moved."""
+        return self.frac + (step if self.held is None else self.held.left_of(step, self.lattice))
 
 
 class CrystalFile(ABC):
@@ -97,7 +144,7 @@ def read_crystals(path: Path, data: bytes) -> CrystalFile:
     """
     reader = _reader(path)
     try:
-        file = reader(data.decode())
+        file = reader(decode(data))
     except InputError:
         raise
     except Exception as error:  # parsers raise whatever they stumble over
@@ -138,6 +185,7 @@ def _check(crystal: Crystal) -> None:
         raise InputError("a coordinate is not a finite number")
     if abs(np.linalg.det(crystal.lattice)) < _FLAT:
         raise InputError("has no cell: three lattice vectors are needed")
+    check_distances(structure_of(crystal.lattice, crystal.numbers, crystal.frac))
 
 
 # ------------------------------------------------------------------ CIF
@@ -153,22 +201,8 @@ def parse_cif(text: str) -> Crystal:
     InputError
         If it is disordered.
     """
-    block = gemmi.cif.read_string(text).sole_block()
-    small = gemmi.make_small_structure_from_block(block)
-    sites = small.sites
-    symmetric = any(len(list(block.find_values(tag))) > 1 for tag in _SYMMETRY) or small.spacegroup_number > 1
-    if symmetric:
-        small.determine_and_set_spacegroup("s.h2")
-        sites = small.get_all_unit_cell_sites()
-    partly = next((site for site in sites if abs(site.occ - 1) > 1e-3), None)  # noqa: PLR2004 - rounding
-    if partly is not None:
-        raise InputError(f"site {partly.label} is occupied by {partly.occ:g}: a structure has one element on each site")
-    numbers = np.array([Element(site.element.name).Z for site in sites], dtype=np.int64)
-    frac = np.array([site.fract.tolist() for site in sites]).reshape(-1, 3)
-    return Crystal(np.array(small.cell.orth.mat.tolist()).T, numbers, frac)
-
-
-_SYMMETRY = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
+    cif = read_cif(text)
+    return Crystal(cif.lattice, cif.numbers, cif.frac)
 
 
 class CifFile(CrystalFile):
@@ -202,53 +236,15 @@ class PoscarFile(CrystalFile):
     """A POSCAR; everything but the coordinates stays as it is, byte by byte."""
 
     def __init__(self, text: str) -> None:
-        self._lines = text.split("\n")
-        lines = self._lines
-        self._rows = np.array([[float(x) for x in line.split()[:3]] for line in lines[2:5]])
-        symbols = [re.match(r"[A-Z][a-z]?", word) for word in lines[5].split()]
-        if not symbols or None in symbols:
-            raise InputError("has no line of element symbols before the numbers of atoms (VASP 4): add it")
-        counts = [int(word) for word in lines[6].split()[: len(symbols)]]
-        numbers = [Element(m[0]).Z for m in symbols if m]
-        self._first = 8 + (lines[7].strip()[:1] in {"S", "s"})
-        self._cartesian = lines[self._first - 1].strip()[:1] in set("CcKk")
-        coordinates = lines[self._first : self._first + sum(counts)]
-        values = np.array([[float(x) for x in line.split()[:3]] for line in coordinates]).reshape(-1, 3)
-        if len(values) < sum(counts):
-            raise InputError(f"lists {len(values)} of {sum(counts)} atoms")
-        frac = values @ np.linalg.inv(self._rows) if self._cartesian else values
-        lattice = self._rows * _scale(lines[1], self._rows)
-        self.crystals = (Crystal(lattice, np.repeat(numbers, counts).astype(np.int64), frac),)
+        poscar = self._poscar = read_poscar(text)
+        held = None if poscar.fixed is None else _held(poscar.fixed)
+        self.crystals = (Crystal(poscar.lattice, poscar.numbers, poscar.frac, held=held),)
 
     def text(self, moved: Moved, notes: Notes) -> str:
         """Return the text with other coordinates."""
         del notes
         (new,) = moved
-        if new is None:
-            return "\n".join(self._lines)
-        lines = list(self._lines)
-        values = new @ self._rows if self._cartesian else new
-        for k, row in enumerate(values.tolist(), self._first):
-            tail = re.sub(r"^\s*\S+\s+\S+\s+\S+", "", lines[k])
-            lines[k] = "".join(f"{x:20.14f}" for x in row) + tail
-        return "\n".join(lines)
-
-
-def _scale(line: str, rows: FloatArray) -> FloatArray:
-    """Return the factors of the lattice vectors' components; one negative number is the volume in Å³."""
-    words = line.split()
-    given = np.array([float(x) for x in (words[:3] if len(words) >= 3 and _is_number(words[2]) else words[:1])])  # noqa: PLR2004
-    if len(given) == 1 and given[0] < 0:
-        given = np.cbrt(-given / abs(np.linalg.det(rows)))
-    return given
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+        return "\n".join(self._poscar.lines) if new is None else moved_text(self._poscar, new)
 
 
 # ------------------------------------------------------------------ extended XYZ
@@ -258,25 +254,47 @@ class ExtxyzFile(CrystalFile):
     """Frames of extended XYZ; energies and forces of the old positions are dropped."""
 
     def __init__(self, text: str) -> None:
-        self._atoms = ase.io.read(io.StringIO(text), index=":", format="extxyz")
-        self.crystals = tuple(
-            Crystal(
-                np.array(atoms.cell),
-                np.array(atoms.numbers, dtype=np.int64),
-                atoms.cell.scaled_positions(atoms.positions) if atoms.cell.rank == 3 else atoms.positions,  # noqa: PLR2004
-                float(atoms.info.get("charge", 0)),
-            )
-            for atoms in self._atoms
-        )
+        self._atoms = read_frames(text)
+        self.crystals = tuple(_from_atoms(atoms) for atoms in self._atoms)
 
     def frames(self, moved: Moved, notes: Notes) -> list[Atoms]:
-        """Return the frames with what else they hold."""
-        fracs = (c.frac if new is None else new for c, new in zip(self.crystals, moved, strict=True))
-        return [_annotated(a.copy(), f, note) for a, f, note in zip(self._atoms, fracs, notes, strict=True)]
+        """Return the frames with what else they hold; those that moved without what was computed before."""
+        frames = []
+        for atoms, crystal, new, note in zip(self._atoms, self.crystals, moved, notes, strict=True):
+            frame = atoms.copy()  # type: ignore[no-untyped-call]
+            if new is not None:
+                drop_labels(frame)
+            frames.append(_annotated(frame, crystal.frac if new is None else new, note))
+        return frames
 
     def text(self, moved: Moved, notes: Notes) -> str:
         """Return all frames."""
         return extxyz_text(self.frames(moved, notes))
+
+
+def _from_atoms(atoms: Atoms) -> Crystal:
+    return Crystal(
+        np.array(atoms.cell),
+        np.array(atoms.numbers, dtype=np.int64),
+        atoms.cell.scaled_positions(atoms.positions) if atoms.cell.rank == 3 else atoms.positions,  # noqa: PLR2004
+        charge_of(atoms.info),
+        *_constraints(atoms),
+    )
+
+
+def _constraints(atoms: Atoms) -> tuple[Held | None, str]:
+    """Return what ASE's constraints hold, and a note on those that are not followed."""
+    mask = np.zeros((len(atoms), 3), dtype=bool)
+    others = []
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            mask[constraint.index] = True
+        elif isinstance(constraint, FixCartesian):
+            mask[constraint.index] |= np.asarray(constraint.mask, dtype=bool)
+        else:
+            others.append(type(constraint).__name__)
+    note = f"constraints not followed: {', '.join(others)}" if others else ""
+    return _held(mask, cartesian=True), note
 
 
 def extxyz_text(frames: Sequence[Atoms]) -> str:
@@ -301,7 +319,7 @@ class JsonFile(CrystalFile):
     """A Structure as pymatgen writes it, or a list of them."""
 
     def __init__(self, text: str) -> None:
-        self._content = json.loads(text)
+        self._content = json.loads(plain(text))
         self.crystals = tuple(_from_dict(item) for item in self._items(self._content))
 
     @staticmethod
@@ -318,14 +336,28 @@ class JsonFile(CrystalFile):
             item["properties"] = {**(item.get("properties") or {}), **note}
             if new is None:
                 continue
+            drop_results(item["properties"], note)
+            for site in item["sites"]:
+                drop_results(site.get("properties") or {})
             for site, abc, xyz in zip(item["sites"], new.tolist(), (new @ crystal.lattice).tolist(), strict=True):
                 site.update(abc=abc, xyz=xyz)
         return json.dumps(content)
 
 
 def _from_dict(item: dict[str, Any]) -> Crystal:
-    structure = Structure.from_dict(item)
-    if not structure.is_ordered:
-        raise InputError("is disordered: a structure has one element on each site")
-    numbers = np.array(structure.atomic_numbers, dtype=np.int64)
-    return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, float(item.get("charge") or 0))
+    """Return a Structure's dict as a crystal.
+
+    pymatgen writes the sum of oxidation states as the charge where none was set; such a sum is no charge.
+    """
+    structure = Structure.from_dict({**item, "charge": None})
+    numbers = numbers_of(structure)
+    assumed = float(structure.charge)
+    told, properties = charge_of({"charge": item.get("charge")}), item.get("properties") or {}
+    stated = item.get("charge") is not None and abs(told - assumed) > _WHOLE
+    charge = charge_of({"charge of the structure": told, **properties} if stated else properties)
+    note = (
+        "" if stated or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
+    )
+    flags = structure.site_properties.get("selective_dynamics")
+    held = None if flags is None else _held(np.array([~np.array(one or (True,) * 3, dtype=bool) for one in flags]))
+    return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, charge, held, note)

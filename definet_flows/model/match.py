@@ -55,12 +55,20 @@ class HostFinder:
         Repetitions along a, b, c; None: from the crystal's lattice.
     given
         Whether the user named the host: then what does not fit is an error of the crystal, not another host.
+    dimensionality
+        As in `make_host`.
     """
 
     def __init__(
-        self, units: Sequence[Structure], supercell: tuple[int, int, int] | None = None, *, given: bool = False
+        self,
+        units: Sequence[Structure],
+        supercell: tuple[int, int, int] | None = None,
+        *,
+        given: bool = False,
+        dimensionality: int | None = None,
     ) -> None:
-        self._units, self._supercell, self._given = [_Unit(unit) for unit in units], supercell, given
+        self._units = [_Unit(unit, dimensionality) for unit in units]
+        self._supercell, self._given, self._dimensionality = supercell, given, dimensionality
         self._found: list[tuple[FloatArray, Found]] = []
         missing = [*(() if given else ("host",)), *(() if supercell else ("supercell",))]
         self._inferred = " and ".join(missing)
@@ -76,7 +84,8 @@ class HostFinder:
             )
             for u in self._units
         ]
-        return content_hash("hosts", units, self._supercell, self._given)
+        told = () if self._dimensionality is None else (self._dimensionality,)
+        return content_hash("hosts", units, self._supercell, self._given, *told)
 
     def find(self, crystal: Crystal) -> tuple[Found, Recovered]:
         """Return the host of a crystal and the crystal read as one of its configurations.
@@ -132,7 +141,7 @@ class HostFinder:
         )
         asked: tuple[Host, Recovered] | None = None
         if self._given and self._supercell is not None:
-            host = _host(cell, self._supercell)
+            host = _host(cell, self._supercell, self._dimensionality)
             try:
                 asked = host, recover(host, structure)
             except InputError as error:
@@ -151,13 +160,15 @@ class HostFinder:
             if self._supercell is not None and cells != np.prod(self._supercell):
                 continue
             if unit.may_have(structure, cells):
-                host = _host(cell, matrix)
+                host = _host(cell, matrix, self._dimensionality)
                 recovered = _try(host, structure)
                 if recovered is not None and _edited(host, recovered) <= _MOST_EDITED:
                     yield host, recovered
 
 
-def finder_for(card: Card, host: str | None, supercell: tuple[int, int, int] | None) -> HostFinder:
+def finder_for(
+    card: Card, host: str | None, supercell: tuple[int, int, int] | None, dimensionality: int | None = None
+) -> HostFinder:
     """Return the finder for a host that the user named (file or shipped host), else for those trained on.
 
     Raises
@@ -166,7 +177,9 @@ def finder_for(card: Card, host: str | None, supercell: tuple[int, int, int] | N
         If the host cannot be read, or is left out and the weights do not tell what they were trained on.
     """
     if host is not None:
-        return HostFinder([load_structure(host)], supercell, given=True)
+        return HostFinder([load_structure(host)], supercell, given=True, dimensionality=dimensionality)
+    if dimensionality is not None:
+        raise InputError(f"--dimensionality {dimensionality} is of a host: name it with --host")
     if not card.hosts:
         raise InputError(f"model {card.name} does not tell which hosts it was trained on: name the host with --host")
     return HostFinder(
@@ -177,10 +190,11 @@ def finder_for(card: Card, host: str | None, supercell: tuple[int, int, int] | N
 class _Unit:
     """A unit cell; a layer's height may be changed to that of the crystal in question."""
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, dimensionality: int | None) -> None:
         self.structure = structure
         self.formula = structure.composition.reduced_formula
-        self.layer = bonded_dimensionality(structure) == _LAYER and not is_stacked(structure)
+        found = bonded_dimensionality(structure) == _LAYER and not is_stacked(structure)
+        self.layer = found if dimensionality is None else dimensionality == _LAYER
         self.axis, gap, _ = layer_gap(structure)
         self.thickness = structure.lattice.abc[self.axis] - gap
 
@@ -215,11 +229,13 @@ class _Unit:
         return common >= (1 - _MOST_EDITED) * sites and len(structure) <= (1 + _MOST_EDITED) * sites
 
 
-def _host(cell: Structure, supercell: object) -> Host:
+def _host(cell: Structure, supercell: object, dimensionality: int | None) -> Host:
     with warnings.catch_warnings():
         # The structures exist already: it is too late to tell that their vacuum is small.
         warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)
-        return make_host(cell, supercell)
+        # The symmetry matters to an enumeration, not to a structure that is there.
+        warnings.filterwarnings("ignore", message="host .* within .* Å, but", category=UserWarning)
+        return make_host(cell, supercell, dimensionality=dimensionality)
 
 
 def _shifted(host: Host, shift: FloatArray) -> Host:

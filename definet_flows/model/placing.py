@@ -33,6 +33,8 @@ class Predicted:
         Largest displacement of an atom, Å.
     start
         Largest distance of an atom from its site before, Å.
+    remark
+        What a reader must know of the crystal as it was read.
     """
 
     frac: FloatArray | None
@@ -43,13 +45,15 @@ class Predicted:
     uncertainty: float | None = None
     largest: float | None = None
     start: float | None = None
+    remark: str = ""
 
     @property
     def note(self) -> str:
         """What a reader must know."""
         if self.start is None or self.start <= _DISPLACED:
-            return ""
-        return f"atoms start up to {self.start:.2f} Å from the host's sites; displacements were added to that"
+            return self.remark
+        away = f"atoms start up to {self.start:.2f} Å from the host's sites; displacements were added to that"
+        return "; ".join(filter(None, (self.remark, away)))
 
 
 def predict_crystals(
@@ -85,7 +89,8 @@ def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPredict
         return Predicted(None, raw.error or "", gate=gate, found=found, defects=name)
     step = raw.displacements[recovered.permutation]
     # The crystal may be turned against the host: fractional coordinates are common to both.
-    frac = crystal.frac + step @ np.linalg.inv(np.array(host.lattice))
+    frac = crystal.moved(step @ np.linalg.inv(np.array(host.lattice)))
+    step = (frac - crystal.frac) @ np.array(host.lattice)
     offset = recovered.positions[: host.n_sites] - host.cartesian
     return Predicted(
         frac=frac,
@@ -96,4 +101,11 @@ def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPredict
         uncertainty=raw.uncertainty,
         largest=float(np.linalg.norm(step, axis=1).max(initial=0.0)),
         start=float(np.linalg.norm(offset, axis=1).max()),
+        remark=_remark(crystal),
     )
+
+
+def _remark(crystal: Crystal) -> str:
+    """Return what a reader must know of a crystal as it was read."""
+    held = f"{crystal.held.atoms} atoms are fixed and stay where they are" if crystal.held else ""
+    return "; ".join(filter(None, (crystal.note, held)))

@@ -165,8 +165,9 @@ def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> Prerelaxed:
         write_whole(original, task.file.text([None], [{}]))
     frac, note = one.frac, one.note
     if task.undistorted is not None:  # the distortion is there on purpose: it stays
-        frac = task.crystal.frac + one.frac - task.undistorted.frac
-        note = f"displacements of {_UNDISTORTED} were added to the distortion"
+        frac = task.crystal.moved(one.frac - task.undistorted.frac)
+        added = f"displacements of {_UNDISTORTED} were added to the distortion"
+        note = "; ".join(filter(None, (one.remark, added)))
     write_whole(task.path, task.file.text([frac], [{}]))
     return entry.model_copy(update={"action": "moved", "note": note, "largest_displacement": one.largest})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,7 +60,7 @@ _D = TypeVar("_D", bound=Document)
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
+def open_store(name: str | Path | None = None, *, read_only: bool = False) -> Records:
     """Open a record store by name.
 
     Parameters
@@ -77,7 +78,7 @@ def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
         if it does not keep what is written.
     """
     settings = load_settings()
-    name = name or settings.record_store
+    name = settings.record_store if not name else fspath(name)
     if name in settings.record_stores:
         return _open_named(name, settings.record_stores[name], read_only=read_only)
     if name == LOCAL:

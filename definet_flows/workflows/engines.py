@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import atomate2
+import numpy as np
 import pymatgen.core
 from atomate2.ase.jobs import AseRelaxMaker
 from atomate2.vasp.jobs.base import BaseVaspMaker
@@ -140,9 +141,32 @@ def resolve_engine(engine: str | Maker) -> Engine:
     else:
         msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: one of {', '.join(ENGINES)}"
         raise InputError(msg)
+    maker = _plain(maker)
     criterion = _force_criterion(maker)
     weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
     return Engine(name=name, maker=maker, settings_hash=settings_hash(maker, weights), force_criterion=criterion)
+
+
+def _plain(maker: Maker) -> Maker:
+    """Return the Maker with Python's own numbers in its dicts: numpy's have no JSON, and no settings hash."""
+    made = copy(maker)
+    if isinstance(maker, BaseVaspMaker):
+        made.input_set_generator = copy(maker.input_set_generator)  # type: ignore[attr-defined]  # a VASP Maker
+    for owner in (made, getattr(made, "input_set_generator", None)):
+        for name, value in list(vars(owner).items()) if owner is not None else ():
+            if isinstance(value, dict):
+                setattr(owner, name, _numbers(value))
+    return made
+
+
+def _numbers(value: Any) -> Any:  # noqa: ANN401 - whatever a setting is
+    """Return a setting with numpy's scalars and arrays as Python's numbers and lists, at any depth."""
+    if isinstance(value, dict):
+        return {key: _numbers(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [_numbers(part) for part in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def require_executables(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from jobflow import Flow, Job, Maker
 
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
-from definet_flows.hosts import make_host
+from definet_flows.hosts import SYMPREC, make_host
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.forcefield import PotentialRelaxMaker
@@ -20,6 +21,7 @@ from definet_flows.workflows.jobs import predict_batch, prepare_host, relax_conf
 from definet_flows.workflows.weights import CHAMPION, champion_of, checkpoint_of
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from pymatgen.core import Structure
 
     from definet_flows.schemas import Configuration, Host
@@ -126,6 +128,8 @@ class DefectFlowMaker(Maker):
         journal; None: what those settings name.
     allow_unseen_host
         Accept predictions for a host that the weights have not been trained on.
+    symprec, dimensionality
+        As in `definet_flows.hosts.make_host`.
 
     Examples
     --------
@@ -148,14 +152,21 @@ class DefectFlowMaker(Maker):
     relax_host: bool = True
     store: str | None = None
     allow_unseen_host: bool = False
+    symprec: float = SYMPREC
+    dimensionality: int | None = None
 
-    def make(self, host: Structure | str | Path) -> Flow:
+    def __post_init__(self) -> None:
+        """Accept paths for the names of a store and of weights."""
+        self.store = None if self.store is None else fspath(self.store)
+        self.model = fspath(self.model)
+
+    def make(self, host: Structure | Atoms | str | Path) -> Flow:
         """Return the flow of a campaign: the host, then batches; its output is that of the last `totals`.
 
         Parameters
         ----------
         host
-            A Structure (the unit cell), a path, or the name of a shipped host.
+            A Structure or ASE's Atoms (the unit cell), a path, or the name of a shipped host.
 
         Raises
         ------
@@ -173,7 +184,7 @@ class DefectFlowMaker(Maker):
         batches = [self._flow(part, self._batch(part, prepared)) for part in parts]
         return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
 
-    def batches(self, host: Structure | str | Path) -> list[Flow]:
+    def batches(self, host: Structure | Atoms | str | Path) -> list[Flow]:
         """Return one flow per batch, each complete in itself, to be submitted as workflows of their own.
 
         Whichever runs first relaxes the host, those that begin after it has ended reuse it. Raises as `make`.
@@ -197,7 +208,7 @@ class DefectFlowMaker(Maker):
         prepared = self.prepared(part)
         return self._flow(part, [prepared, *self._batch(part, prepared, ahead)])
 
-    def campaign(self, host: Structure | str | Path) -> Campaign:
+    def campaign(self, host: Structure | Atoms | str | Path) -> Campaign:
         """Return the host's supercell, its configurations and the weights' hash, everything checked.
 
         Raises
@@ -208,7 +219,7 @@ class DefectFlowMaker(Maker):
         self._check_numbers()
         size, choices, sampling = self._wanted()
         engine = resolve_engine(self.engine)
-        supercell = make_host(host, size, vacuum=self.vacuum)
+        supercell = make_host(host, size, vacuum=self.vacuum, symprec=self.symprec, dimensionality=self.dimensionality)
         configurations = tuple(select_configurations(supercell, choices, sampling))
         if not configurations:
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
@@ -331,7 +342,7 @@ def _portable(name: str) -> str:
 
 
 def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out so that a typing error is refused
-    host: Structure | str | Path,
+    host: Structure | Atoms | str | Path,
     *,
     supercell: Supercell | None = None,
     defects: Sequence[str] | Choices | Recipe,
@@ -343,17 +354,19 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
     batch_size: int = 100,
     model: str = DEFAULT_MODEL,
     relax_host: bool = True,
-    store: str | None = None,
+    store: str | Path | None = None,
     allow_unseen_host: bool = False,
+    symprec: float = SYMPREC,
+    dimensionality: int | None = None,
 ) -> Flow:
     """Return the flow that enumerates, pre-relaxes, relaxes and records the defects of a host.
 
     Parameters
     ----------
     host
-        A Structure (the unit cell), a path, or the name of a shipped host such as "MoS2".
+        A Structure or ASE's Atoms (the unit cell), a path, or the name of a shipped host such as "MoS2".
     supercell, defects, max_defects, sampling, vacuum, engine, control_fraction, batch_size, model, relax_host, store, \
-    allow_unseen_host
+    allow_unseen_host, symprec, dimensionality
         As in `DefectFlowMaker`.
 
     Raises
@@ -378,7 +391,9 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
         batch_size=batch_size,
         model=model,
         relax_host=relax_host,
-        store=store,
+        store=None if store is None else fspath(store),
         allow_unseen_host=allow_unseen_host,
+        symprec=symprec,
+        dimensionality=dimensionality,
     )
     return maker.make(host)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from ase import Atoms
     from jobflow import Flow
     from pymatgen.core import Structure
 
@@ -80,7 +81,7 @@ class Plan:
         return content_hash("launch host", self.campaign.host.hash, self.engine.settings_hash, self.maker.store)
 
 
-def make_plan(maker: DefectFlowMaker, host: Structure | str | Path) -> Plan:
+def make_plan(maker: DefectFlowMaker, host: Structure | Atoms | str | Path) -> Plan:
     """Return the plan of a campaign; raises as `DefectFlowMaker.make`."""
     return Plan(maker.portable(), maker.campaign(host), load_structure(host))
 

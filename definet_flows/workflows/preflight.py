@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from ase import Atoms
     from maggma.core import Store
     from pymatgen.core import Structure
 
@@ -69,7 +70,7 @@ class Line:
 
 def preflight(
     maker: DefectFlowMaker,
-    host: Structure | str | Path,
+    host: Structure | Atoms | str | Path,
     placement: Placement = DEFAULT_PLACEMENT,
     files: Iterable[Path] = (),
 ) -> list[Line]:
@@ -106,6 +107,9 @@ def _host(host: Host) -> Iterator[Line]:
     source, functional = told.get("source"), told.get("functional")
     text = f"{told.get('unit_cell', '?')}; source: {source or 'not told'}; functional: {functional or 'not told'}"
     yield Line("lattice", text, "ok" if functional and "PBE" in functional else "warn")
+    higher = told.get("higher_symmetry")
+    symmetry = told.get("symmetry", "?")
+    yield Line("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
     lengths = np.linalg.norm(np.array(host.lattice), axis=1)
     yield Line("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
     if host.dimensionality == _LAYER:

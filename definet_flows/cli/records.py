@@ -213,7 +213,9 @@ def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
 
 
 def _interval(one: Quantity) -> str:
-    return "-" if one.interval is None else f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
+    if one.interval is None:
+        return "too few" if one.pairs else "-"
+    return f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
 
 
 def _number(value: float | None) -> str:
@@ -229,7 +231,7 @@ _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
     ("from unrelaxed starts", lambda one: f"{one.unrelaxed:g}"),
     ("from predictions", lambda one: f"{one.predicted:g}"),
     ("saved", lambda one: _percent(one.saving)),
-    ("95 % interval (bootstrap)", _interval),
+    ("95 % interval", _interval),
     ("median, unrelaxed", lambda one: _number(one.median_unrelaxed)),
     ("median, predicted", lambda one: _number(one.median_predicted)),
     ("median saving of a pair", lambda one: _percent(one.median_saving)),

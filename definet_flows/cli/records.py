@@ -12,6 +12,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ def build(
             for document in RecordBuilder(source, found).build():
                 status = getattr(document, "status", "host")
                 told = getattr(document, "name", document.host.formula)
-                console.print(f"{told} {getattr(document, 'start', '')}: {status}", highlight=False)
+                console.print(f"{one_line(told)} {getattr(document, 'start', '')}: {status}")
                 made += status != "host"
     console.print(f"{made} records made in {place}", highlight=False, soft_wrap=True)
 

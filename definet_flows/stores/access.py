@@ -7,6 +7,7 @@ no credentials travel with a job or end in a record.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from monty.json import MontyDecoder
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
-from definet_flows.errors import InputError
+from definet_flows.errors import BadDocumentError, InputError, LeftOutWarning
 from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
 from definet_flows.settings import load_settings
 from definet_flows.stores import pages
@@ -26,11 +27,11 @@ from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
-from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, ends_of
-from definet_flows.stores.versions import parse
+from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, checked_arm, checked_ends, ends_of
+from definet_flows.stores.versions import REMEDY, parse, parse_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
 LOCAL = "local"
@@ -41,9 +42,12 @@ _UNAUTHORIZED = {13, 18, 8000}  # MongoDB's codes for what wrong credentials or 
 _TOO_LARGE = {10334, 17419, 17420}
 _DUPLICATE = 11000
 _ATTEMPTS = 5
+_SHOWN = 3  # documents left out that a warning names
 _ALWAYS = ("id", "kind", "schema_version")
 
 _D = TypeVar("_D", bound=Document)
+_R = TypeVar("_R")
+_T = TypeVar("_T")
 
 
 def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
@@ -114,6 +118,7 @@ class Records:
         self.name = name
         self.read_only = read_only
         self._indexed = False
+        self._left_out: set[str] = set()
         store.key = "id"
         if isinstance(store, MongoStore):
             store.safe_update = False  # it would log and drop what does not fit, instead of raising
@@ -209,6 +214,7 @@ class Records:
             self.store.remove_docs({"kind": {"$in": ["page", pages.MARK["kind"]]}})
             for kind, paths in (("record", ARM_PATHS), ("pair", ENDS_PATHS)):
                 raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*_ALWAYS, *paths])]
+                raws = list(self._each(raws, _checked_row))
                 if raws:
                     self.store._collection.bulk_write(pages.updates(raws))  # noqa: SLF001 - maggma has no $set
                 count += len(raws)
@@ -250,40 +256,38 @@ class Records:
 
     def records(self, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
         """Yield whole records, structures included; `ledgers` is many times lighter."""
-        return (parse(raw, DefectRecord) for raw in self._query(where.criteria("record")))
+        return self._each(self._query(where.criteria("record")), parse_as(DefectRecord))
 
     def ledgers(self, where: Filter = _EVERYTHING) -> Iterator[LedgerRow]:
         """Yield records without their structures."""
-        return (parse(raw, LedgerRow) for raw in self._query(where.criteria("record"), LEDGER_FIELDS))
+        return self._each(self._query(where.criteria("record"), LEDGER_FIELDS), parse_as(LedgerRow))
 
     def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
         """Yield pairs."""
-        return (parse(raw, Pair) for raw in self._query(where.criteria("pair")))
+        return self._each(self._query(where.criteria("pair")), parse_as(Pair))
 
     def probes(self) -> Iterator[Probe]:
         """Yield probes of ends."""
-        return (parse(raw, Probe) for raw in self._query({"kind": "probe"}))
+        return self._each(self._query({"kind": "probe"}), parse_as(Probe))
 
     def find(self, model: type[_D], criteria: dict[str, Any] = _ANY) -> Iterator[_D]:
         """Yield documents of one model's kind that match a MongoDB filter."""
         kind = model.model_fields["kind"].default
-        return (parse(raw, model) for raw in self._query({**criteria, "kind": kind}))
+        return self._each(self._query({**criteria, "kind": kind}), parse_as(model))
 
     def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
         """Return the flat row of every record that matches; no structure is read."""
         if (paged := self._pages("record", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), pages.arms(paged)))
-        raws = self._query(where.criteria("record"), self._projection(ARM_PATHS))
-        return [arm_of(raw) for raw in raws]
+                return list(filter(where.matcher(), self._each(pages.rows_of(paged), checked_arm)))
+        return list(self._each(self._query(where.criteria("record"), self._projection(ARM_PATHS)), arm_of))
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), pages.ends(paged)))
-        raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
-        return [ends_of(raw) for raw in raws]
+                return list(filter(where.matcher(), self._each(pages.rows_of(paged), checked_ends)))
+        return list(self._each(self._query(where.criteria("pair"), self._projection(ENDS_PATHS)), ends_of))
 
     def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
         """Return the fields to ask for; what is in memory already is read as it is."""
@@ -298,7 +302,8 @@ class Records:
     def predicted(self, weights: str) -> set[str]:
         """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
         criteria = {"kind": "prediction", "weights": weights, "displacements": {"$ne": None}}
-        return {raw["configuration_id"] for raw in self._query(criteria, ["configuration_id"])}
+        found = (raw.get("configuration_id") for raw in self._query(criteria, ["configuration_id"]))
+        return {identity for identity in found if isinstance(identity, str)}
 
     def host_ledgers(self, settings_hashes: set[str], host_hashes: set[str]) -> list[Ledger]:
         """Return what relaxing these pristine hosts with these settings took."""
@@ -307,8 +312,25 @@ class Records:
             "settings_hash": {"$in": sorted(settings_hashes)},
             "host.hash": {"$in": sorted(host_hashes)},
         }
-        raws = self._query(criteria, ["schema_version", "ledger"])
-        return [parse(raw, _HostLedger).ledger for raw in raws]
+        raws = self._query(criteria, ["id", "schema_version", "ledger"])
+        return [told.ledger for told in self._each(raws, parse_as(_HostLedger))]
+
+    def _each(self, raws: Iterable[_R], read: Callable[[_R], _T]) -> Iterator[_T]:
+        """Yield what can be read; say once, in a line, what cannot."""
+        left_out = []
+        for raw in raws:
+            try:
+                document = read(raw)
+            except BadDocumentError as error:
+                left_out.append(str(error).removesuffix(f"; {REMEDY}"))
+                continue
+            yield document
+        new = [problem for problem in dict.fromkeys(left_out) if problem not in self._left_out]
+        if new:
+            self._left_out.update(new)
+            more = f"; and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
+            told = f"record store {self.name!r}: {len(new)} left out: {'; '.join(new[:_SHOWN])}{more}; {REMEDY}"
+            warnings.warn(told, LeftOutWarning, stacklevel=3)
 
     def _one(self, identity: str, kind: str, model: type[_D]) -> _D | None:
         raw = next(self._query({"id": identity, "kind": kind}), None)
@@ -329,9 +351,19 @@ class Records:
             raise InputError(msg) from None
 
 
+def _checked_row(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a record or pair whose row can be read; raises BadDocumentError."""
+    if raw["kind"] == "record":
+        arm_of(raw)
+    else:
+        ends_of(raw)
+    return raw
+
+
 class _HostLedger(Frozen):
     """What a query reads of a relaxed host."""
 
+    id: str
     schema_version: int
     ledger: Ledger
 

@@ -16,7 +16,7 @@ from pymongo import UpdateOne
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
-from definet_flows.stores.table import Arm, Ends, arm_of, ends_of
+from definet_flows.stores.table import Arm, Ends, arm_row, ends_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
     rows: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for raw in documents:
         if raw["kind"] in ("record", "pair"):
-            row = arm_of(raw) if raw["kind"] == "record" else ends_of(raw)
+            row = arm_row(raw) if raw["kind"] == "record" else ends_row(raw)
             rows[raw["kind"], _number(raw["configuration_id"])][f"rows.{raw['id']}"] = encode(row)
     return [
         UpdateOne(
@@ -65,21 +65,17 @@ def criteria(of: Of, where: Filter) -> Raw:
     return {"id": {"$in": sorted({page_id(of, _number(one)) for one in where.configuration_ids})}}
 
 
-def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
-    """Yield the rows of records. Raises InputError if one is of another format."""
-    return map(Arm._make, _rows(pages))
-
-
-def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
-    """Yield the rows of pairs. Raises as `arms`."""
-    return map(Ends._make, _rows(pages))
-
-
-def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+def rows_of(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+    """Yield the values of each row, not checked. Raises InputError if a row is of another format, or a page broken."""
     for page in pages:
-        rows = page["rows"]
-        parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
-        for identity, (version, *values) in zip(rows, parsed, strict=True):
+        try:
+            rows = page["rows"]
+            parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
+            told = [(identity, *row) for identity, row in zip(rows, parsed, strict=True)]
+        except (KeyError, TypeError, AttributeError, ValueError):
+            msg = f"page {page.get('id')} of the record store is broken: make the pages anew by `definet records build`"
+            raise InputError(msg) from None
+        for identity, version, *values in told:
             if version != FORMAT:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"

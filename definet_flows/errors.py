@@ -15,8 +15,8 @@ class BadDocumentError(InputError):
     """A stored document that fits no model of its kind; readers of many leave it out and name it."""
 
 
-class LeftOutWarning(UserWarning):
-    """Says which documents of a store were left out, and why."""
+class LeftOutWarning(UserWarning, InputError):  # noqa: N818 - a warning, unless warnings are errors
+    """Says which documents of a store were left out, and why; where warnings are errors it is an `InputError`."""
 
 
 class BusyError(InputError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from io import StringIO
 from pathlib import Path
 

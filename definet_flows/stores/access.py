@@ -27,11 +27,11 @@ from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
-from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, checked_arm, checked_ends, ends_of
+from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, ends_of
 from definet_flows.stores.versions import REMEDY, parse, parse_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
 LOCAL = "local"
@@ -46,7 +46,6 @@ _SHOWN = 3  # documents left out that a warning names
 _ALWAYS = ("id", "kind", "schema_version")
 
 _D = TypeVar("_D", bound=Document)
-_R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
@@ -214,7 +213,7 @@ class Records:
             self.store.remove_docs({"kind": {"$in": ["page", pages.MARK["kind"]]}})
             for kind, paths in (("record", ARM_PATHS), ("pair", ENDS_PATHS)):
                 raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*_ALWAYS, *paths])]
-                raws = list(self._each(raws, _checked_row))
+                raws = list(self._each(map(_checked_row, raws)))
                 if raws:
                     self.store._collection.bulk_write(pages.updates(raws))  # noqa: SLF001 - maggma has no $set
                 count += len(raws)
@@ -256,38 +255,38 @@ class Records:
 
     def records(self, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
         """Yield whole records, structures included; `ledgers` is many times lighter."""
-        return self._each(self._query(where.criteria("record")), parse_as(DefectRecord))
+        return self._each(map(parse_as(DefectRecord), self._query(where.criteria("record"))))
 
     def ledgers(self, where: Filter = _EVERYTHING) -> Iterator[LedgerRow]:
         """Yield records without their structures."""
-        return self._each(self._query(where.criteria("record"), LEDGER_FIELDS), parse_as(LedgerRow))
+        return self._each(map(parse_as(LedgerRow), self._query(where.criteria("record"), LEDGER_FIELDS)))
 
     def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
         """Yield pairs."""
-        return self._each(self._query(where.criteria("pair")), parse_as(Pair))
+        return self._each(map(parse_as(Pair), self._query(where.criteria("pair"))))
 
     def probes(self) -> Iterator[Probe]:
         """Yield probes of ends."""
-        return self._each(self._query({"kind": "probe"}), parse_as(Probe))
+        return self._each(map(parse_as(Probe), self._query({"kind": "probe"})))
 
     def find(self, model: type[_D], criteria: dict[str, Any] = _ANY) -> Iterator[_D]:
         """Yield documents of one model's kind that match a MongoDB filter."""
         kind = model.model_fields["kind"].default
-        return self._each(self._query({**criteria, "kind": kind}), parse_as(model))
+        return self._each(map(parse_as(model), self._query({**criteria, "kind": kind})))
 
     def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
         """Return the flat row of every record that matches; no structure is read."""
         if (paged := self._pages("record", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), self._each(pages.rows_of(paged), checked_arm)))
-        return list(self._each(self._query(where.criteria("record"), self._projection(ARM_PATHS)), arm_of))
+                return list(filter(where.matcher(), self._each(pages.arms(paged))))
+        return list(self._each(map(arm_of, self._query(where.criteria("record"), self._projection(ARM_PATHS)))))
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), self._each(pages.rows_of(paged), checked_ends)))
-        return list(self._each(self._query(where.criteria("pair"), self._projection(ENDS_PATHS)), ends_of))
+                return list(filter(where.matcher(), self._each(pages.ends(paged))))
+        return list(self._each(map(ends_of, self._query(where.criteria("pair"), self._projection(ENDS_PATHS)))))
 
     def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
         """Return the fields to ask for; what is in memory already is read as it is."""
@@ -313,14 +312,16 @@ class Records:
             "host.hash": {"$in": sorted(host_hashes)},
         }
         raws = self._query(criteria, ["id", "schema_version", "ledger"])
-        return [told.ledger for told in self._each(raws, parse_as(_HostLedger))]
+        return [told.ledger for told in self._each(map(parse_as(_HostLedger), raws))]
 
-    def _each(self, raws: Iterable[_R], read: Callable[[_R], _T]) -> Iterator[_T]:
-        """Yield what can be read; say once, in a line, what cannot."""
+    def _each(self, found: Iterator[_T]) -> Iterator[_T]:
+        """Yield what can be read; say once, in a line, what cannot. `found` goes on after an error, as `map` does."""
         left_out = []
-        for raw in raws:
+        while True:
             try:
-                document = read(raw)
+                document = next(found)
+            except StopIteration:
+                break
             except BadDocumentError as error:
                 left_out.append(str(error).removesuffix(f"; {REMEDY}"))
                 continue

@@ -16,7 +16,7 @@ from pymongo import UpdateOne
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
-from definet_flows.stores.table import Arm, Ends, arm_row, ends_row
+from definet_flows.stores.table import Arm, Ends, arm_row, checked_arm, checked_ends, ends_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,7 +65,20 @@ def criteria(of: Of, where: Filter) -> Raw:
     return {"id": {"$in": sorted({page_id(of, _number(one)) for one in where.configuration_ids})}}
 
 
-def rows_of(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
+    """Return the rows of records, each checked when it is asked for; raises InputError if a page is of another format.
+
+    A row that says what cannot be raises BadDocumentError; those after it can still be asked for.
+    """
+    return map(checked_arm, _rows(pages))
+
+
+def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
+    """Return the rows of pairs. Raises as `arms`."""
+    return map(checked_ends, _rows(pages))
+
+
+def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
     """Yield the values of each row, not checked. Raises InputError if a row is of another format, or a page broken."""
     for page in pages:
         try:

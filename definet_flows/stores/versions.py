@@ -39,7 +39,7 @@ def upgraded(raw: Raw) -> Raw:
     """
     raw = {key: value for key, value in raw.items() if key not in _STORE_FIELDS}
     version = raw.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+    if not isinstance(version, int) or isinstance(version, bool):
         raise bad_document(raw, f"schema_version: {version!r} is no version")
     if version > SCHEMA_VERSION:
         msg = (

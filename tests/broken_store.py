@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from report_store import fill, identity
@@ -14,7 +15,7 @@ from definet_flows.schemas.models import Champion, HostTrial, Model, ModelRef, S
 from definet_flows.stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from definet_flows.schemas import Document
@@ -139,8 +140,8 @@ def broken(raw: Raw, path: tuple[str | int, ...], way: Callable[[Any], Any]) -> 
     return changed if "id" in changed and isinstance(changed["id"], str) else None
 
 
-def break_store(path: Path, way: str) -> int:
-    """Fill a store, break every field of a document of each kind in one way; return how many broken ones there are."""
+def break_store(path: Path, ways: Iterable[str]) -> int:
+    """Fill a store, break every field of a document of each kind in each way; return how many broken ones there are."""
     with open_store(str(path)) as records:
         fill(records)
         records.put(*good_documents())
@@ -150,9 +151,9 @@ def break_store(path: Path, way: str) -> int:
         spoilt = []
         for kind, good in kinds.items():
             raw = {key: value for key, value in good.items() if key not in ("_id", "last_updated")}
-            for number, field in enumerate(paths_of(raw)):
+            for way, (number, field) in product(ways, enumerate(paths_of(raw))):
                 if field not in _KEPT:  # a version above ours is refused as a whole
-                    changed = broken(raw | {"id": f"{kind}-{number}"}, field, WAYS[way])
+                    changed = broken(raw | {"id": f"{kind}-{number}-{way}"}, field, WAYS[way])
                     spoilt += [] if changed is None else [changed]
         records.store.update(spoilt)
     return len(spoilt)

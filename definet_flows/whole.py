@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -13,30 +15,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_MOST_LINKS = 40  # as many as Linux follows
+_NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path`, on disk, once the block has ended well.
 
-    The new file has the mode that the umask gives. Two processes that write the same file do not see each other's
-    parts: the one that ends last has its file there.
+    The new file has the mode that the umask gives. A symbolic link stays: the file that it points to is replaced, or
+    made if it is missing. Two processes that write the same file do not see each other's parts: the one that ends last
+    has its file there.
 
     Raises
     ------
     InputError
-        If the file cannot be written; what was there is then still there.
+        If the file cannot be written, or something that is no plain file has its name; what was there is then still
+        there.
     """
-    if path.is_dir():
-        msg = f"{path} is a folder: name a file"
-        raise InputError(msg)
-    part = _part(path)
+    target = plain_file(path)
+    part = _part(target)
     try:
         part.touch()
         mode = part.stat().st_mode  # by the umask; safetensors, for one, writes files that nobody else may read
         yield part
         part.chmod(mode)
         _sync(part)
-        part.replace(path)
+        part.replace(plain_file(path))
     except OSError as error:
         raise unwritable(path, error.strerror or error) from None
     finally:
@@ -50,6 +61,40 @@ def write_whole(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+def plain_file(path: Path) -> Path:
+    """Return the file that is meant, links followed; nothing need be there yet.
+
+    Raises
+    ------
+    InputError
+        If it is a folder, device, pipe, socket or open stream: a file in its place would remove it. Or if the links
+        go in a circle.
+    """
+    try:
+        target = _followed(path)
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return target
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise unwritable(path, getattr(error, "strerror", None) or error) from None
+    for matches, what in _NO_FILES:
+        if matches(mode):
+            msg = f"{path} is {what}: name a file"
+            raise InputError(msg)
+    return target
+
+
+def _followed(path: Path) -> Path:
+    """Return what a chain of links points to."""
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return path
+        if path.parent.resolve().match("/proc/*/fd"):  # /dev/stdout among them
+            raise OSError(errno.EINVAL, "an open stream, no file")
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a folder that gets the name `path` once the block has ended well.
@@ -57,9 +102,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If there is something of that name already, or the folder cannot be made.
+        If there is something of that name already, a link that points to nothing included, or the folder cannot be
+        made.
     """
-    if path.exists():
+    if os.path.lexists(path):
         msg = f"{path} is there already: name a new folder"
         raise InputError(msg)
     part = _part(path)

@@ -6,14 +6,19 @@ import warnings
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
-from definet_flows.errors import InputError
+from definet_flows.cli.plain import PlainConsole
+from definet_flows.errors import InputError, LeftOutWarning
+from definet_flows.foreign import one_line
 
-console = Console()
-errors = Console(stderr=True)
+console = PlainConsole()
+errors = PlainConsole(stderr=True)
+
+DID_NOT_FINISH = Text.assemble(
+    ("the flow did not finish", "bold red"), ": see the jobs' folder; the same command goes on from here"
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -26,12 +31,13 @@ class _OneLineErrors(TyperGroup):
         """Run the command."""
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("always", LeftOutWarning)
                 warnings.showwarning = _one_line  # type: ignore[assignment]  # takes the rest as *_
                 return super().invoke(ctx)
         except (InputError, typer.TyperException) as error:
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
             message = " ".join(message.split())  # a missing choice lists its choices below each other
-            errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+            errors.print(Text.assemble(("error:", "bold red"), " ", one_line(message)), soft_wrap=True)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
             errors.print("interrupted: the same command goes on where this stopped")
@@ -39,7 +45,7 @@ class _OneLineErrors(TyperGroup):
 
 
 def _one_line(message: Warning | str, *_: object) -> None:
-    errors.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+    errors.print(Text.assemble(("warning:", "yellow"), " ", one_line(str(message))), soft_wrap=True)
 
 
 app = typer.Typer(

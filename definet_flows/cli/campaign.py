@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from definet_flows.cli import options
-from definet_flows.cli.app import app, console
+from definet_flows.cli.app import DID_NOT_FINISH, app, console
 from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
 from definet_flows.whole import write_whole
 
@@ -155,7 +155,7 @@ class _Bar(Progress):
     """A bar over relaxations that names the job at work."""
 
     def __init__(self, total: int) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeElapsedColumn(), console=console)
         self.relaxations = self.add_task("starting", total=total)
 
@@ -188,7 +188,7 @@ def _print(outcome: _Outcome) -> None:
     console.print(table)
     totals = outcome.totals
     if totals is None:
-        console.print("[bold red]the flow did not finish[/]: see the jobs' folder; the same command goes on from here")
+        console.print(DID_NOT_FINISH)
         return
     unrelaxed, predicted = outcome.steps
     console.print(f"ionic steps, pairs in the same minimum: {unrelaxed} from unrelaxed, {predicted} from predicted")

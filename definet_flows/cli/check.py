@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows.preflight import Line
 
 _FAILED = 1
-_MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]look[/]", "fail": "[bold red]fails[/]"}
+_MARKS = {"ok": Text("ok", "green"), "warn": Text("look", "yellow"), "fail": Text("fails", "bold red")}
 
 
 @app.command()

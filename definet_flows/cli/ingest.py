@@ -9,6 +9,7 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 
 
 @app.command()
@@ -32,8 +33,8 @@ def ingest(
         place = records.location
     for record in found.records.values():
         steps = record.ledger.ionic_steps if record.ledger else 0
-        told = f"{record.name} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
+        told = f"{one_line(record.name)} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
         console.print(f"{told}, settings {record.settings_hash[:8]}", highlight=False)
     for directory, reason in found.left_out.items():
-        console.print(f"[dim]left out: {directory}: {reason}[/]", highlight=False, soft_wrap=True)
+        console.print(f"left out: {one_line(directory)}: {one_line(reason)}", style="dim", soft_wrap=True)
     console.print(f"{len(found.records)} records in {place}", highlight=False, soft_wrap=True)

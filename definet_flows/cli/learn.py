@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from definet_flows.cli import options
-from definet_flows.cli.app import app, console
+from definet_flows.cli.app import DID_NOT_FINISH, app, console
 from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
+from definet_flows.foreign import one_line
 from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
@@ -84,13 +86,15 @@ def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: 
     console.print(f"pool: {len(pool.ids)} configurations of {pool.host.formula}, {pool.host.n_sites} sites")
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
     with console.status("starting") as status:
-        last = run_here(maker.assemble(pool, host), folder, lambda event, name: status.update(f"{event} {name}"))
+        last = run_here(
+            maker.assemble(pool, host), folder, lambda event, name: status.update(Text(f"{event} {one_line(name)}"))
+        )
     rounds = read_rounds(maker, pool)
     console.print(_table(rounds))
     if json_file is not None:
         write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
     if last is None or not rounds or rounds[-1].stop is None:
-        console.print("[bold red]the flow did not finish[/]: see the jobs' folder; the same command goes on from here")
+        console.print(DID_NOT_FINISH)
         raise typer.Exit(_FAILED)
     console.print(rounds[-1].stop, highlight=False)
     console.print(f"the network of the last round is {rounds[-1].weights.name}; see `definet models show`")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def retrain(
 
     options.check_writable(json_file)
     config = RetrainConfig(min_new=min_new, from_scratch=from_scratch)
-    found = retrain_all(store, config, settings, tell=lambda text: console.print(text, highlight=False))
+    found = retrain_all(store, config, settings, tell=lambda text: _line(one_line(text)))
     for one in found:
         _tell(one)
     if json_file is not None:
@@ -65,7 +66,7 @@ def _tell(one: Retrained) -> None:
     if one.refused:
         console.print(f"  {len(one.refused)} records not learned from:", highlight=False)
         for refusal in one.refused[:_SHOWN]:
-            _line(f"    {refusal.record[:12]} {refusal.name}: {refusal.reason}")
+            _line(f"    {refusal.record[:12]} {one_line(refusal.name)}: {one_line(refusal.reason)}")
         if len(one.refused) > _SHOWN:
             _line(f"    ... and {len(one.refused) - _SHOWN} more: see --json")
     for settings, n in one.other_settings.items():

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from definet_flows.errors import InputError
+from definet_flows.whole import plain_file
 
 NONE: list[str] = []
 NO_SHARES: list[float] = []
@@ -169,13 +170,11 @@ def check_writable(path: Path | None) -> None:
     Raises
     ------
     InputError
-        If its folder does not exist or cannot be written to.
+        If its folder does not exist or cannot be written to, or it is no plain file.
     """
     if path is None:
         return
-    if path.is_dir():
-        msg = f"{path} is a folder: name a file"
-        raise InputError(msg)
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        msg = f"{path} cannot be written: is there a folder {path.parent} that you may write to?"
+    folder = plain_file(path).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        msg = f"{path} cannot be written: is there a folder {folder} that you may write to?"
         raise InputError(msg)

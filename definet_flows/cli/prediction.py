@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
+from definet_flows.foreign import one_line
 from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _hosts(found: Iterable[tuple[str | None, str]]) -> None:
 def _list(lines: Iterable[str]) -> None:
     every = list(lines)
     for line in every[:_SHOWN]:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(one_line(line), soft_wrap=True)
     if len(every) > _SHOWN:
         console.print(f"... and {len(every) - _SHOWN} more: see the report")
 
@@ -146,7 +147,7 @@ def _list(lines: Iterable[str]) -> None:
 @contextmanager
 def _bar(what: str) -> Iterator[Tell]:
     """Give a function to tell progress to; the bar appears with the first news."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

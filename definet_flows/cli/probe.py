@@ -9,6 +9,7 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 
 
 @app.command("probe-saddle")
@@ -35,9 +36,9 @@ def probe_saddle(
     with open_store(store) as records:
         ids = symmetric_ends(records, hashes, sample)
     flow = probe_flow(ids, engine, store, rattle=rattle, seed=seed)
-    run_here(flow, folder or new_folder(), lambda event, name: console.print(f"[dim]{event} {name}", highlight=False))
+    run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
     with open_store(store, read_only=True) as records:
         for probe in sorted(records.probes(), key=lambda one: one.name):
             told = "" if probe.energy_difference is None else f", {1000 * probe.energy_difference:+.1f} meV"
             moved = "" if probe.distance is None else f", {probe.distance:.3f} Å from where it was"
-            console.print(f"{probe.name}: {probe.verdict}{told}{moved}", highlight=False)
+            console.print(f"{one_line(probe.name)}: {probe.verdict}{told}{moved}")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ def build(
             for document in RecordBuilder(source, found).build():
                 status = getattr(document, "status", "host")
                 told = getattr(document, "name", document.host.formula)
-                console.print(f"{told} {getattr(document, 'start', '')}: {status}", highlight=False)
+                console.print(f"{one_line(told)} {getattr(document, 'start', '')}: {status}")
                 made += status != "host"
                 hosts += status == "host"
         why = "" if made or hosts else f": {nothing_made(sources)}"
@@ -215,7 +216,9 @@ def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
 
 
 def _interval(one: Quantity) -> str:
-    return "-" if one.interval is None else f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
+    if one.interval is None:
+        return "too few" if one.pairs else "-"
+    return f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
 
 
 def _number(value: float | None) -> str:
@@ -231,7 +234,7 @@ _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
     ("from unrelaxed starts", lambda one: f"{one.unrelaxed:g}"),
     ("from predictions", lambda one: f"{one.predicted:g}"),
     ("saved", lambda one: _percent(one.saving)),
-    ("95 % interval (bootstrap)", _interval),
+    ("95 % interval", _interval),
     ("median, unrelaxed", lambda one: _number(one.median_unrelaxed)),
     ("median, predicted", lambda one: _number(one.median_predicted)),
     ("median saving of a pair", lambda one: _percent(one.median_saving)),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from definet_flows.report.bonds import Bond
@@ -106,12 +107,12 @@ def _draw(explanation: Explanation, figure: Path) -> None:
 
 
 def _print(explanation: Explanation, configuration_id: str, record_ids: list[str]) -> None:
-    console.print(Text(explanation.title, style="bold"))
+    console.print(one_line(explanation.title), style="bold")
     ids = f"configuration {configuration_id}, records {', '.join(one[:12] for one in record_ids)}"
-    console.print(Text(ids, style="dim"), soft_wrap=True)
+    console.print(ids, style="dim", soft_wrap=True)
     words = Table(show_header=False, box=None, pad_edge=False)
     for heading, text in explanation.paragraphs:
-        words.add_row(Text(heading, style="bold"), Text(text))
+        words.add_row(Text(heading, style="bold"), text)
     console.print(words)
     if explanation.bonds:
         console.print(_bonds(explanation.bonds))
@@ -119,7 +120,7 @@ def _print(explanation: Explanation, configuration_id: str, record_ids: list[str
     console.print(_steps(explanation.arms))
     for arm in explanation.arms:
         for note in arm.notes:
-            console.print(Text(f"{arm.start}: {note}"), soft_wrap=True)
+            console.print(f"{arm.start}: {one_line(note)}", soft_wrap=True)
 
 
 def _bonds(bonds: tuple[Bond, ...]) -> Table:
@@ -130,7 +131,7 @@ def _bonds(bonds: tuple[Bond, ...]) -> Table:
         change = None if bond.relaxed is None else bond.relaxed - bond.unrelaxed
         lengths = (bond.unrelaxed, bond.predicted, bond.relaxed)
         table.add_row(
-            Text(bond.defect), bond.neighbour, *(_number(length, ".3f") for length in lengths), _number(change, "+.3f")
+            bond.defect, bond.neighbour, *(_number(length, ".3f") for length in lengths), _number(change, "+.3f")
         )
     return table
 
@@ -150,7 +151,7 @@ def _arms(arms: tuple[Arm, ...]) -> Table:
         "point group, start → end": [arm.point_groups for arm in arms],
     }
     for heading, cells in rows.items():
-        table.add_row(Text(heading), *map(Text, cells))
+        table.add_row(heading, *cells)
     return table
 
 

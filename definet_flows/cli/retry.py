@@ -9,6 +9,7 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from definet_flows.stores import Filter, Records
@@ -65,7 +66,7 @@ def retry(
         ids = unfinished(records, engine, Filter(host=host, name=name), unconverged=unconverged)
     console.print(f"{len(ids)} relaxations to go on with, {len(lost)} of them killed")
     flow = retry_flow(ids, engine, store)
-    run_here(flow, folder or new_folder(), lambda event, job: console.print(f"[dim]{event} {job}", highlight=False))
+    run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
     with open_store(store, read_only=True) as records:
         if _report(records, ids):
             raise typer.Exit(_FAILED)
@@ -110,7 +111,7 @@ def _report(records: Records, ids: list[str]) -> int:
             continue
         failed += record.status == "failed"
         steps = record.ledger.ionic_steps if record.ledger else 0
-        console.print(f"{record.name} {record.start}: {record.status}, {steps} ionic steps in all", highlight=False)
+        console.print(f"{one_line(record.name)} {record.start}: {record.status}, {steps} ionic steps in all")
         if record.error:
-            console.print(f"  {record.error}", markup=False, highlight=False)
+            console.print(f"  {one_line(record.error)}")
     return failed

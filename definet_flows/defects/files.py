@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pymatgen.io.vasp import Poscar
 from definet_flows.defects.build import build_structure, nodes
 from definet_flows.errors import InputError
 from definet_flows.schemas import INSERTED, VACANCY, Configuration, Host
+from definet_flows.whole import plain_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,19 +36,18 @@ def check_output(path: Path) -> None:
     Raises
     ------
     InputError
-        The folder around it does not exist, it is a folder with files in it, or a file of an unknown format.
+        The folder around it does not exist, it is a folder with files in it, or a file of an unknown format, or a
+        device or the like has its name.
     """
     if not path.parent.is_dir():
         msg = f"output {str(path)!r}: there is no folder {str(path.parent)!r}"
         raise InputError(msg)
     if path.suffix in {".jsonl", ".extxyz"}:
-        if path.is_dir():
-            msg = f"output {str(path)!r} is a folder: name a file"
-            raise InputError(msg)
+        plain_file(path)
     elif path.suffix:
         msg = f"output {str(path)!r}: {path.suffix} is not .jsonl or .extxyz; a name without ending is a folder"
         raise InputError(msg)
-    elif path.is_file() or (path.is_dir() and any(path.iterdir())):
+    elif os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         msg = f"output folder {str(path)!r} exists already; name a new or an empty one"
         raise InputError(msg)
 
@@ -77,6 +78,8 @@ def write_configurations(
     """
     path = Path(path)
     check_output(path)
+    if path.is_symlink():  # what it points to is written, the link stays
+        path = path.resolve()
     if structure_format not in STRUCTURE_FORMATS:
         msg = f"structure format {structure_format!r} is not one of {', '.join(STRUCTURE_FORMATS)}"
         raise InputError(msg)

@@ -112,6 +112,8 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
         if given and (by_record or row.configuration_id.startswith(given)):
             _, ids = found.setdefault(row.configuration_id, (row.name, set()))
             ids.update([row.id] if by_record else [])
+    if given in found:  # a whole id, with which others may begin
+        found = {given: found[given]}
     if len(found) != 1:
         raise InputError(_complaint(identity, found))
     [(configuration_id, (_, ids))] = found.items()

@@ -57,8 +57,8 @@ def _savings(contents: Contents) -> Chart:
     return Chart(
         key="savings",
         title="What was saved",
-        caption="1 - sum(predicted) / sum(unrelaxed) over pairs in the same minimum, with the 95 % bootstrap interval "
-        f"over pairs; {counted or 'no such pair'}.{unknown}",
+        caption="1 - sum(predicted) / sum(unrelaxed) over pairs in the same minimum, with the 95 % interval "
+        f"from five configurations on; {counted or 'no such pair'}.{unknown}",
         x="",
         y="saved",
         percent=True,
@@ -69,7 +69,7 @@ def _savings(contents: Contents) -> Chart:
 
 
 def _with_intervals(name: str, x: list[str], quantities: Sequence[Quantity]) -> Points:
-    """Return savings with their intervals; one pair has none, its bar has no length."""
+    """Return savings with their intervals; where there is none the bar has no length."""
     saved = np.array([quantity.saving for quantity in quantities], dtype=float)
     ends = np.array([quantity.interval or (quantity.saving,) * 2 for quantity in quantities], dtype=float)
     ends = ends.reshape(-1, 2)
@@ -146,7 +146,7 @@ def _versions(versions: Sequence[Version]) -> Chart:
     return Chart(
         key="versions",
         title="Model versions over time",
-        caption="Ionic saving of each set of weights, 95 % bootstrap interval, at the time its first relaxation "
+        caption="Ionic saving of each set of weights, 95 % interval, at the time its first relaxation "
         f"finished (UTC). Versions may have been asked about different configurations.{without}",
         x="first relaxation (UTC)",
         y="ionic steps saved",

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 import definet_flows
+from definet_flows.foreign import plain
 from definet_flows.report import summary
 from definet_flows.report.accuracy import accuracy_charts
 from definet_flows.report.costs import SHORT, cost_charts
@@ -74,6 +75,7 @@ def render(contents: Contents) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_plain,
     )
     scripts = [get_plotlyjs(), _text("3Dmol-min.js"), *map(_text, _SCRIPTS)]
     charts = all_charts(contents)
@@ -83,13 +85,24 @@ def render(contents: Contents) -> str:
         style=_text("page.css"),
         scripts=scripts,
         hashes=[_csp_hash(script) for script in scripts],
-        data={
-            "charts": {chart.key: figure_json(chart) for chart in charts if not chart.empty},
-            "overlays": [_drawn(one) for one in contents.worst],
-            "columns": COLUMNS,
-            "rows": _table(contents),
-        },
+        data=_plain(
+            {
+                "charts": {chart.key: figure_json(chart) for chart in charts if not chart.empty},
+                "overlays": [_drawn(one) for one in contents.worst],
+                "columns": list(COLUMNS),
+                "rows": _table(contents),
+            }
+        ),
     )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - what the page shows
+    """Return text, alone or in lists and tables, with its control characters visible; scripts stay as they are."""
+    if type(value) is str:  # no Markup, which is a str too
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _text(name: str) -> str:

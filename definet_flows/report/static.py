@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from definet_flows import foreign
 from definet_flows.report.charts import COLORS, Boxes, Chart, Points
 from definet_flows.whole import replacing
 
@@ -47,8 +48,8 @@ def write_figure(figure: Figure, path: Path, form: Format) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
+    """Return text that matplotlib does not take for mathematics, and that an SVG file can hold."""
+    return foreign.plain(text).replace("$", r"\$")
 
 
 def _draw(chart: Chart, axes: Axes) -> None:

@@ -31,9 +31,9 @@ def percent(share: float | None) -> str:
 
 
 def interval(quantity: Quantity) -> str:
-    """Return the 95 % interval in words; a dash below two pairs."""
+    """Return the 95 % interval in words, or that there are too few pairs; a dash without any."""
     if quantity.interval is None:
-        return "–"
+        return "too few" if quantity.pairs else "–"
     low, high = quantity.interval
     return f"{percent(low)} to {percent(high)}"
 

@@ -29,7 +29,10 @@ def _table_from(value: object) -> FloatArray:
     if isinstance(value, np.ndarray):
         return np.asarray(value, dtype=np.float64).reshape(-1, 3)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return np.asarray(value, dtype=np.float64).reshape(-1, 3) / _MICRO
+        try:
+            return np.asarray(value, dtype=np.float64).reshape(-1, 3) / _MICRO
+        except (TypeError, OverflowError) as error:  # pydantic turns no other than a ValueError into its own
+            raise ValueError(str(error)) from None
     msg = f"a coordinate table is an array [n, 3] in Å or a list of whole 1e-6 Å, not {value!r}"
     raise ValueError(msg)
 

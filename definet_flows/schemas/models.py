@@ -128,7 +128,7 @@ class Champion(Revised):
         stack: list[ModelRef] = []
         for tenure in self.history:
             if tenure.action == "rolled back":
-                stack.pop()
+                del stack[-1:]
             elif tenure.model is not None:
                 stack.append(tenure.model)
         return tuple(stack[:-1])

@@ -7,6 +7,7 @@ no credentials travel with a job or end in a record.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from os import fspath
@@ -20,7 +21,7 @@ from pydantic import BaseModel
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
-from definet_flows.errors import InputError
+from definet_flows.errors import BadDocumentError, InputError, LeftOutWarning
 from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
 from definet_flows.settings import load_settings
 from definet_flows.stores import pages
@@ -40,7 +41,7 @@ from definet_flows.stores.table import (
     ends_of,
     judged_of,
 )
-from definet_flows.stores.versions import parse
+from definet_flows.stores.versions import REMEDY, parse, parse_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,10 +55,12 @@ _UNAUTHORIZED = {13, 18, 8000}  # MongoDB's codes for what wrong credentials or 
 _TOO_LARGE = {10334, 17419, 17420}
 _DUPLICATE = 11000
 _ATTEMPTS = 5
+_SHOWN = 3  # documents left out that a warning names
 _ALWAYS = ("id", "kind", "schema_version")
 
 _D = TypeVar("_D", bound=Document)
 _M = TypeVar("_M", bound=BaseModel)
+_T = TypeVar("_T")
 
 
 def open_store(name: str | Path | None = None, *, read_only: bool = False) -> Records:
@@ -145,6 +148,7 @@ class Records:
         self.name = name
         self.read_only = read_only
         self._indexed = False
+        self._left_out: set[str] = set()
         store.key = "id"
         if isinstance(store, MongoStore):
             store.safe_update = False  # it would log and drop what does not fit, instead of raising
@@ -243,6 +247,7 @@ class Records:
             self.store.remove_docs({"kind": {"$in": ["page", "pages"]}})
             for kind, paths in pages.PATHS.items():
                 raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*_ALWAYS, *paths])]
+                raws = list(self._each(map(_checked_row, raws)))
                 if raws:
                     self.store._collection.bulk_write(pages.updates(raws))  # noqa: SLF001 - maggma has no $set
                 count += len(raws)
@@ -285,51 +290,50 @@ class Records:
 
     def records(self, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
         """Yield whole records, structures included; `ledgers` is many times lighter."""
-        return (parse(raw, DefectRecord) for raw in self._query(where.criteria("record")))
+        return self._each(map(parse_as(DefectRecord), self._query(where.criteria("record"))))
 
     def ledgers(self, where: Filter = _EVERYTHING) -> Iterator[LedgerRow]:
         """Yield records without their structures."""
-        return (parse(raw, LedgerRow) for raw in self._query(where.criteria("record"), LEDGER_FIELDS))
+        return self._each(map(parse_as(LedgerRow), self._query(where.criteria("record"), LEDGER_FIELDS)))
 
     def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
         """Yield pairs."""
-        return (parse(raw, Pair) for raw in self._query(where.criteria("pair")))
+        return self._each(map(parse_as(Pair), self._query(where.criteria("pair"))))
 
     def probes(self) -> Iterator[Probe]:
         """Yield probes of ends."""
-        return (parse(raw, Probe) for raw in self._query({"kind": "probe"}))
+        return self._each(map(parse_as(Probe), self._query({"kind": "probe"})))
 
     def find(
         self, model: type[_M], criteria: dict[str, Any] = _ANY, fields: list[str] | None = None, *, limit: int = 0
     ) -> Iterator[_M]:
         """Yield documents of one model's kind that match a MongoDB filter; only these fields, a server a few only."""
         kind = model.model_fields["kind"].default
-        return (parse(raw, model) for raw in self._query({**criteria, "kind": kind}, fields, limit=limit))
+        raws = self._query({**criteria, "kind": kind}, fields, limit=limit)
+        return self._each(map(parse_as(model), raws))
 
     def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
         """Return the flat row of every record that matches; no structure is read."""
         if (paged := self._pages("record", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), pages.arms(paged)))
-        raws = self._query(where.criteria("record"), self._projection(ARM_PATHS))
-        return [arm_of(raw) for raw in raws]
+                return list(filter(where.matcher(), self._each(pages.arms(paged))))
+        return list(self._each(map(arm_of, self._query(where.criteria("record"), self._projection(ARM_PATHS)))))
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), pages.ends(paged)))
-        raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
-        return [ends_of(raw) for raw in raws]
+                return list(filter(where.matcher(), self._each(pages.ends(paged))))
+        return list(self._each(map(ends_of, self._query(where.criteria("pair"), self._projection(ENDS_PATHS)))))
 
     def judged(self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None) -> list[Judged]:
         """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
         where = Filter(weights=weights, configuration_ids=configuration_ids)
         if (paged := self._pages("prediction", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), pages.judged(paged)))
+                return list(filter(where.matcher(), self._each(pages.judged(paged))))
         raws = self._query(where.criteria("prediction"), self._projection(JUDGED_PATHS))
-        return [judged_of(raw) for raw in raws]
+        return list(self._each(map(judged_of, raws)))
 
     def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
         """Return the fields to ask for; what is in memory already is read as it is."""
@@ -344,7 +348,8 @@ class Records:
     def predicted(self, weights: str) -> set[str]:
         """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
         criteria = {"kind": "prediction", "weights": weights, "displacements": {"$ne": None}}
-        return {raw["configuration_id"] for raw in self._query(criteria, ["configuration_id"])}
+        found = (raw.get("configuration_id") for raw in self._query(criteria, ["configuration_id"]))
+        return {identity for identity in found if isinstance(identity, str)}
 
     def host_ledgers(self, settings_hashes: set[str], host_hashes: set[str]) -> list[Ledger]:
         """Return what relaxing these pristine hosts with these settings took."""
@@ -353,8 +358,27 @@ class Records:
             "settings_hash": {"$in": sorted(settings_hashes)},
             "host.hash": {"$in": sorted(host_hashes)},
         }
-        raws = self._query(criteria, ["schema_version", "ledger"])
-        return [parse(raw, _HostLedger).ledger for raw in raws]
+        raws = self._query(criteria, ["id", "schema_version", "ledger"])
+        return [told.ledger for told in self._each(map(parse_as(_HostLedger), raws))]
+
+    def _each(self, found: Iterator[_T]) -> Iterator[_T]:
+        """Yield what can be read; say once, in a line, what cannot. `found` goes on after an error, as `map` does."""
+        left_out = []
+        while True:
+            try:
+                document = next(found)
+            except StopIteration:
+                break
+            except BadDocumentError as error:
+                left_out.append(str(error).removesuffix(f"; {REMEDY}"))
+                continue
+            yield document
+        new = [problem for problem in dict.fromkeys(left_out) if problem not in self._left_out]
+        if new:
+            self._left_out.update(new)
+            more = f"; and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
+            told = f"record store {self.name!r}: {len(new)} left out: {'; '.join(new[:_SHOWN])}{more}; {REMEDY}"
+            warnings.warn(told, LeftOutWarning, stacklevel=3)
 
     def _one(self, identity: str, kind: str, model: type[_D]) -> _D | None:
         raw = next(self._query({"id": identity, "kind": kind}), None)
@@ -380,9 +404,16 @@ class Records:
             raise InputError(msg) from None
 
 
+def _checked_row(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a record, pair or prediction whose row can be read; raises BadDocumentError."""
+    {"record": arm_of, "pair": ends_of, "prediction": judged_of}[raw["kind"]](raw)
+    return raw
+
+
 class _HostLedger(Frozen):
     """What a query reads of a relaxed host."""
 
+    id: str
     schema_version: int
     ledger: Ledger
 

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db.core import str_represents
 from ase.io import write
 
 from definet_flows.errors import InputError
+from definet_flows.foreign import cell, one_line
 from definet_flows.schemas import VACANCY, DefectRecord
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.gates import joined_arms
@@ -20,7 +22,7 @@ from definet_flows.stores.table import Arm, Ends
 from definet_flows.whole import replacing, unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from definet_flows.stores.access import Records
@@ -34,6 +36,7 @@ UNITS = {
 }
 """What follows a column's name in the CSV table."""
 
+_ASE_TYPES = (bool, int, float)
 _EVERYTHING = Filter()
 _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
@@ -53,6 +56,8 @@ def ends_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
 def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     """Write one line per record, without structures; return how many.
 
+    Text that a spreadsheet would take for a formula gets an apostrophe in front (`foreign.cell`).
+
     Raises
     ------
     InputError
@@ -62,7 +67,8 @@ def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     refuse_nothing(len(frame))
     counts = dict.fromkeys(("ionic_steps", "electronic_steps"), "Int64")  # whole numbers, some of them missing
     with replacing(path) as part:
-        frame.astype(counts).rename(columns=lambda name: name + UNITS.get(name, "")).to_csv(part, index=False)
+        table = frame.astype(counts).map(cell).rename(columns=lambda name: name + UNITS.get(name, ""))
+        table.to_csv(part, index=False)
     return len(frame)
 
 
@@ -81,7 +87,7 @@ def write_extxyz(records: Records, path: Path, where: Filter = _EVERYTHING) -> i
     with replacing(path) as part:
         with part.open("w", encoding="utf-8") as file:
             for record in finished(records, where):
-                write(file, relaxed_atoms(record), format="extxyz")
+                write(file, _in_a_line(relaxed_atoms(record)), format="extxyz")
                 count += 1
         refuse_nothing(count)
     return count
@@ -106,6 +112,13 @@ def write_ase_db(records: Records, path: Path, where: Filter = _EVERYTHING) -> i
             raise unwritable(path, error) from None
         refuse_nothing(count)
     return count
+
+
+def _in_a_line(atoms: Atoms) -> Atoms:
+    """Make the words of the comment line plain: a line feed would end it."""
+    words = {key: one_line(value) for key, value in atoms.info.items() if isinstance(value, str)}
+    atoms.info.update(words)
+    return atoms
 
 
 def _fill_database(records: Records, part: Path, where: Filter) -> int:
@@ -141,7 +154,9 @@ def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRe
         asked = {row.id for row in joined_arms(records, where)[0]}
         where = where.model_copy(update={"weights": None})
     for record in records.records(where):
-        if record.status == "done" and record.sites is not None and (asked is None or record.id in asked):
+        if record.status != "done" or record.sites is None or record.sites.relaxed is None:
+            continue
+        if asked is None or record.id in asked:
             yield record
 
 
@@ -167,10 +182,15 @@ def _facts(record: DefectRecord) -> dict[str, Any]:
     return {"id": record.id} | {field: getattr(record, field) for field in _FACTS}
 
 
+def _reads_as(word: str) -> Callable[[type], bool]:
+    return lambda kind: bool(str_represents(word, kind))  # type: ignore[no-untyped-call]
+
+
 def _keys(record: DefectRecord) -> dict[str, Any]:
     """Return what a database of ASE can be searched by; it takes no text that reads as a number, so no hashes."""
-    keys: dict[str, Any] = {name: getattr(record, name) for name in ("name", "engine", "start", "n_defects")}
-    keys |= {"host": record.host.formula, "n_sites": record.host.n_sites, "charge": record.configuration.charge}
+    words = {name: getattr(record, name) for name in ("name", "engine", "start")} | {"host": record.host.formula}
+    keys: dict[str, Any] = {name: word for name, word in words.items() if not any(map(_reads_as(word), _ASE_TYPES))}
+    keys |= {"n_defects": record.n_defects, "n_sites": record.host.n_sites, "charge": record.configuration.charge}
     if record.ledger is not None:
         keys |= {"converged": record.ledger.converged, "ionic_steps": record.ledger.ionic_steps}
     return keys

@@ -49,8 +49,9 @@ class Quantity(Frozen):
     predicted: float = Field(description="sum over the predicted arms")
     saving: float | None = Field(description="1 - predicted / unrelaxed; None without pairs")
     interval: tuple[float, float] | None = Field(
-        description="95 % bootstrap interval of `saving`; None below two pairs"
+        description="95 % interval of `saving`, configurations as independent draws; None below five of them"
     )
+    interval_reason: str | None = Field(default=None, description="why there is no interval; None where there is")
     median_unrelaxed: float | None
     median_predicted: float | None
     median_saving: float | None = Field(description="median over pairs of 1 - predicted / unrelaxed")

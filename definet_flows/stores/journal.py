@@ -126,7 +126,7 @@ class JournalStore(MemoryStore):
         tests = [(path.split("."), _wanted(value)) for path, value in criteria.items()]
         paths = None if fields is None else [field.split(".") for field in fields]
         for doc in self._attached().snapshot():
-            if all(_at(doc, path) in wanted for path, wanted in tests):
+            if all(_is_in(_at(doc, path), wanted) for path, wanted in tests):
                 yield doc if paths is None else _picked(doc, paths)
 
     @property
@@ -154,6 +154,10 @@ class JournalStore(MemoryStore):
 
 def _wanted(value: Any) -> tuple[Any, ...] | frozenset[Any]:  # noqa: ANN401 - of a filter
     return frozenset(value["$in"]) if isinstance(value, dict) else (value,)
+
+
+def _is_in(value: Any, wanted: tuple[Any, ...] | frozenset[Any]) -> bool:  # noqa: ANN401 - whatever stands there
+    return value.__hash__ is not None and value in wanted
 
 
 def _at(doc: Doc, path: Sequence[str]) -> Any:  # noqa: ANN401 - whatever stands there

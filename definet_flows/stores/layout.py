@@ -18,8 +18,9 @@ from ase import Atoms
 from ase.io import write
 from pymatgen.core import Composition
 
+from definet_flows.foreign import file_name
 from definet_flows.hosts import to_structure
-from definet_flows.schemas import INSERTED, VACANCY, DefectRecord, FloatArray
+from definet_flows.schemas import INSERTED, VACANCY, DefectRecord, FloatArray, content_hash
 from definet_flows.stores.export import finished, refuse_nothing
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.pristine import pristine_of
@@ -92,8 +93,9 @@ def _energy(record: DefectRecord) -> float:
 def _write_sets(folder: Path, chosen: Iterable[DefectRecord]) -> None:
     lists: dict[str, dict[str, list[str]]] = defaultdict(lambda: {split: [] for split in SHARES})
     motifs: dict[str, Motifs] = {}
+    names = _Names()
     for record in chosen:
-        name = f"{record.host.formula}_{record.host.n_sites}_{record.settings_hash[:8]}_{record.host.hash[:8]}"
+        name = names.of(record)
         if name not in motifs:
             pristine = pristine_of(record)
             motifs[name] = Motifs(pristine)
@@ -106,6 +108,25 @@ def _write_sets(folder: Path, chosen: Iterable[DefectRecord]) -> None:
                 csv.writer(file).writerows([["atoms_id"], *([entry] for entry in sorted(entries))])
 
 
+class _Names:
+    """Names of sets: readable where the records allow it, never the same for two sets, capitals set aside."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, int, str, str], str] = {}
+
+    def of(self, record: DefectRecord) -> str:
+        """Return the name of the set that a record belongs to."""
+        host = record.host
+        key = (host.formula, host.n_sites, record.settings_hash, host.hash)
+        if key not in self._names:
+            taken = {name.casefold() for name in self._names.values()}
+            name = stem = file_name(f"{host.formula}_{host.n_sites}_{record.settings_hash[:8]}_{host.hash[:8]}")
+            while name.casefold() in taken:
+                name = f"{stem}-{content_hash(key, name)[:8]}"
+            self._names[key] = name
+        return self._names[key]
+
+
 def _write_pair(folder: Path, record: DefectRecord) -> str:
     """Write both structures of a record; return the entry's id, which carries the composition."""
     assert record.sites is not None  # noqa: S101 - `finished` yields no other
@@ -113,7 +134,7 @@ def _write_pair(folder: Path, record: DefectRecord) -> str:
     kept = np.array([marker != str(VACANCY) for marker in record.sites.markers])
     numbers = np.array(record.sites.numbers)[kept]
     composition = Composition(Counter(map(int, numbers)))
-    entry = f"{record.host.formula}_{composition.formula.replace(' ', '')}_{record.id}"
+    entry = file_name(f"{record.host.formula}_{composition.formula.replace(' ', '')}_{record.id}")
     for end, table in (("unrelaxed", record.sites.unrelaxed), ("relaxed", record.sites.relaxed)):
         write(folder / f"{entry}_{end}.cif", _atoms(record, numbers, table[kept]), format="cif")
     return entry

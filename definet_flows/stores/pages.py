@@ -24,9 +24,12 @@ from definet_flows.stores.table import (
     Arm,
     Ends,
     Judged,
-    arm_of,
-    ends_of,
-    judged_of,
+    arm_row,
+    checked_arm,
+    checked_ends,
+    checked_judged,
+    ends_row,
+    judged_row,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +50,9 @@ PATHS: dict[Of, tuple[str, ...]] = {"record": ARM_PATHS, "pair": ENDS_PATHS, "pr
 """The kinds of documents that have rows, and the fields that these are made of."""
 
 _ROW_OF: Mapping[str, Callable[[Raw], Arm | Ends | Judged]] = {
-    "record": arm_of,
-    "pair": ends_of,
-    "prediction": judged_of,
+    "record": arm_row,
+    "pair": ends_row,
+    "prediction": judged_row,
 }
 
 
@@ -89,25 +92,34 @@ def criteria(of: Of, where: Filter) -> Raw:
 
 
 def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
-    """Yield the rows of records. Raises InputError if one is of another format."""
-    return map(Arm._make, _rows(pages))
+    """Return the rows of records, each checked when it is asked for; raises InputError if a page is of another format.
+
+    A row that says what cannot be raises BadDocumentError; those after it can still be asked for.
+    """
+    return map(checked_arm, _rows(pages))
 
 
 def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
-    """Yield the rows of pairs. Raises as `arms`."""
-    return map(Ends._make, _rows(pages))
+    """Return the rows of pairs. Raises as `arms`."""
+    return map(checked_ends, _rows(pages))
 
 
 def judged(pages: Iterable[Raw]) -> Iterator[Judged]:
     """Yield the rows of predictions. Raises as `arms`."""
-    return map(Judged._make, _rows(pages))
+    return map(checked_judged, _rows(pages))
 
 
 def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+    """Yield the values of each row, not checked. Raises InputError if a row is of another format, or a page broken."""
     for page in pages:
-        rows = page["rows"]
-        parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
-        for identity, (version, *values) in zip(rows, parsed, strict=True):
+        try:
+            rows = page["rows"]
+            parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
+            told = [(identity, *row) for identity, row in zip(rows, parsed, strict=True)]
+        except (KeyError, TypeError, AttributeError, ValueError):
+            msg = f"page {page.get('id')} of the record store is broken: make the pages anew by `definet records build`"
+            raise InputError(msg) from None
+        for identity, version, *values in told:
             if version != FORMAT:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"

@@ -8,12 +8,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from definet_flows.stores.figures import GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.gates import Gates, joined_arms
+from definet_flows.stores.interval import saving_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "GroupBy", "gather", "savings", "savings_by"]
 
-_RESAMPLES = 1000
-_SEED = 20250501
 _EVERYTHING = Filter()
 
 _T = TypeVar("_T", "Arm", "Ends")
@@ -173,38 +171,26 @@ def _parts(rows: Sequence[Arm], gates: Gates) -> _Parts:
 
 
 def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
-    costs = map(attrgetter(measure.unrelaxed, measure.predicted), same)
-    known = np.array([cost for cost in costs if None not in cost], dtype=float).reshape(-1, 2)
+    costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
+    told = [cost for cost in costs if None not in cost]
+    known = np.array([cost[:2] for cost in told], dtype=float).reshape(-1, 2)
     unrelaxed, predicted = known.T
     sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
     positive = known[unrelaxed > 0]
+    interval = saving_interval(known, [cost[2] for cost in told])
     return Quantity(
         pairs=count,
         unrelaxed=sums[0],
         predicted=sums[1],
         saving=1 - sums[1] / sums[0] if sums[0] else None,
-        interval=_interval(positive) if len(positive) > 1 else None,
+        interval=interval.ends,
+        interval_reason=interval.reason,
         median_unrelaxed=float(np.median(unrelaxed)) if count else None,
         median_predicted=float(np.median(predicted)) if count else None,
         median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
         campaign=_campaign(measure, sums, count, parts),
         spending=_spending(measure, sums, parts, hosts),
     )
-
-
-def _interval(costs: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % percentile-bootstrap interval of 1 - sum(predicted) / sum(unrelaxed) over pairs [n, 2]."""
-    random = np.random.default_rng(_SEED)
-    distinct, counts = np.unique(costs, axis=0, return_counts=True)  # sorted: the order in the store does not matter
-    n = len(costs)
-    if 2 * len(distinct) < n:  # few distinct costs, as of steps: how often each is drawn is all there is to draw
-        sums = random.multinomial(n, counts / n, size=_RESAMPLES) @ distinct
-    else:
-        columns = np.repeat(distinct, counts, axis=0).T.copy()
-        draws = (random.integers(n, size=n, dtype=np.int32) for _ in range(_RESAMPLES))
-        sums = np.array([columns.take(draw, axis=1).sum(axis=1) for draw in draws])
-    low, high = np.percentile(1 - sums[:, 1] / sums[:, 0], [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _ceiling(pairs: Sequence[Ends]) -> float | None:

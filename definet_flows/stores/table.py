@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from definet_flows.errors import InputError
+from pydantic import TypeAdapter, ValidationError
+
 from definet_flows.schemas import Start, Status, Verdict
-from definet_flows.stores.versions import upgraded
+from definet_flows.stores.sound import Cost, Count, Measure
+from definet_flows.stores.versions import bad_document, upgraded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Arm(NamedTuple):
@@ -24,21 +26,21 @@ class Arm(NamedTuple):
     status: Status
     host: str
     host_hash: str
-    n_sites: int
+    n_sites: Count
     name: str
-    n_defects: int
+    n_defects: Count
     weights: str | None
     gate: str | None
     gate_reason: str | None
     error: str | None
     converged: bool | None
-    ionic_steps: int | None
-    electronic_steps: int | None
-    core_hours: float | None
-    wall_seconds: float | None
-    start_max_force: float | None
-    max_force: float | None
-    energy: float | None
+    ionic_steps: Count | None
+    electronic_steps: Count | None
+    core_hours: Cost | None
+    wall_seconds: Cost | None
+    start_max_force: Cost | None
+    max_force: Cost | None
+    energy: Measure | None
 
     @property
     def arm(self) -> tuple[str, str]:
@@ -60,17 +62,17 @@ class Ends(NamedTuple):
     engine: str
     weights: str
     host: str
-    n_sites: int
+    n_sites: Count
     name: str
-    n_defects: int
+    n_defects: Count
     verdict: Verdict
-    steps_unrelaxed: int
-    steps_predicted: int
-    electronic_unrelaxed: int | None
-    electronic_predicted: int | None
-    core_hours_unrelaxed: float | None
-    core_hours_predicted: float | None
-    floor: int | None
+    steps_unrelaxed: Count
+    steps_predicted: Count
+    electronic_unrelaxed: Count | None
+    electronic_predicted: Count | None
+    core_hours_unrelaxed: Cost | None
+    core_hours_predicted: Cost | None
+    floor: Count | None
 
 
 class Judged(NamedTuple):
@@ -103,6 +105,7 @@ ENDS_PATHS = tuple("host_formula" if field == "host" else field for field in End
 JUDGED_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
 """Where a stored prediction has each field of a Judged."""
 
+_ARM, _ENDS, _JUDGED = TypeAdapter(Arm), TypeAdapter(Ends), TypeAdapter(Judged)
 _ARM_NEEDED = Arm._fields.index("weights")
 _ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
 
@@ -112,29 +115,72 @@ def arm_of(raw: Mapping[str, Any]) -> Arm:
 
     Raises
     ------
+    BadDocumentError
+        If it lacks a field, or says what cannot be.
     InputError
-        If it comes from a newer version, or lacks a field.
+        If it comes from a newer version.
     """
-    return Arm(*_values(raw, ARM_PATHS, _ARM_NEEDED))
+    return checked_arm(_values(raw, ARM_PATHS, _ARM_NEEDED))
 
 
 def ends_of(raw: Mapping[str, Any]) -> Ends:
     """Return the row of a stored pair. Raises as `arm_of`."""
-    return Ends(*_values(raw, ENDS_PATHS, _ENDS_NEEDED))
+    return checked_ends(_values(raw, ENDS_PATHS, _ENDS_NEEDED))
 
 
 def judged_of(raw: Mapping[str, Any]) -> Judged:
     """Return the row of a stored prediction. Raises as `arm_of`."""
+    return checked_judged(_values(raw, JUDGED_PATHS, len(JUDGED_PATHS)))
+
+
+def arm_row(raw: Mapping[str, Any]) -> Arm:
+    """Return the row of a record that is about to be written, as it is."""
+    return Arm(*_values(raw, ARM_PATHS, _ARM_NEEDED))
+
+
+def ends_row(raw: Mapping[str, Any]) -> Ends:
+    """Return the row of a pair that is about to be written, as it is."""
+    return Ends(*_values(raw, ENDS_PATHS, _ENDS_NEEDED))
+
+
+def judged_row(raw: Mapping[str, Any]) -> Judged:
+    """Return the row of a prediction that is about to be written, as it is."""
     return Judged(*_values(raw, JUDGED_PATHS, len(JUDGED_PATHS)))
+
+
+def checked_arm(values: Sequence[Any]) -> Arm:
+    """Return the row of these values, types and numbers checked; raises BadDocumentError."""
+    row: Arm = _checked(_ARM, values, ARM_PATHS)
+    return row
+
+
+def checked_ends(values: Sequence[Any]) -> Ends:
+    """Return the row of these values, types and numbers checked; raises BadDocumentError."""
+    row: Ends = _checked(_ENDS, values, ENDS_PATHS)
+    return row
+
+
+def checked_judged(values: Sequence[Any]) -> Judged:
+    """Return the row of these values, types checked; raises BadDocumentError."""
+    row: Judged = _checked(_JUDGED, values, JUDGED_PATHS)
+    return row
+
+
+def _checked(adapter: TypeAdapter[Any], values: Sequence[Any], paths: tuple[str, ...]) -> Any:  # noqa: ANN401 - a row
+    try:
+        return adapter.validate_python(tuple(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = first["loc"][0] if first["loc"] else 0
+        field = paths[place] if isinstance(place, int) and place < len(paths) else place
+        raise bad_document({"id": values[0]}, f"{field}: {first['msg']}") from None
 
 
 def _values(raw: Mapping[str, Any], paths: tuple[str, ...], needed: int) -> list[Any]:
     current = upgraded(dict(raw))
     values = [_at(current, parts) for parts in _split(paths)]
     if None in values[:needed]:
-        field = paths[values.index(None)]
-        msg = f"document {raw.get('id')}: {field}: missing; remove it from the store or write it anew"
-        raise InputError(msg)
+        raise bad_document(current, f"{paths[values.index(None)]}: missing")
     return values
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from definet_flows.errors import InputError
+from definet_flows.errors import BadDocumentError, InputError
 from definet_flows.schemas import SCHEMA_VERSION, DefectRecord
+from definet_flows.stores.sound import check_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ Model = TypeVar("Model", bound=BaseModel)
 UPGRADES: dict[int, Callable[[Raw], Raw]] = {}
 """What turns a document of version n into one of n + 1; it must bear with projections, which lack fields."""
 
+REMEDY = "remove it from the store or write it anew"
+_LONGEST = 64  # characters of an id in a message
 _STORE_FIELDS = ("_id", "last_updated")
 
 
@@ -31,11 +34,14 @@ def upgraded(raw: Raw) -> Raw:
     Raises
     ------
     InputError
-        If the document comes from a newer version of this package, or from one too old to read.
+        If the document comes from a newer version of this package, or from one too old to read; BadDocumentError if it
+        does not say from which.
     """
     raw = {key: value for key, value in raw.items() if key not in _STORE_FIELDS}
     version = raw.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise bad_document(raw, f"schema_version: {version!r} is no version")
+    if version > SCHEMA_VERSION:
         msg = (
             f"document {raw.get('id')} has schema version {version}, this definet_flows reads up to "
             f"{SCHEMA_VERSION}: update definet_flows"
@@ -54,16 +60,39 @@ def parse(raw: Raw, model: type[Model]) -> Model:
 
     Raises
     ------
+    BadDocumentError
+        If the document does not fit the model, or says what cannot be.
     InputError
-        If the document does not fit the model.
+        If it is of a version that cannot be read.
     """
+    current = upgraded(raw)
     try:
-        return model.model_validate(upgraded(raw))
+        document = model.model_validate(current)
+        check_sound(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        msg = f"document {raw.get('id')}: {field}: {first['msg']}; remove it from the store or write it anew"
-        raise InputError(msg) from None
+        raise bad_document(raw, first_problem(error)) from None
+    except BadDocumentError as error:
+        raise bad_document(raw, str(error)) from None
+    return document
+
+
+def parse_as(model: type[Model]) -> Callable[[Raw], Model]:
+    """Return what reads a stored document as `model`; raises as `parse`."""
+    return lambda raw: parse(raw, model)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return field and reason of the first thing that is wrong."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def bad_document(raw: Raw, problem: str) -> BadDocumentError:
+    """Return the error that names a document and what is wrong with it."""
+    identity = str(raw.get("id"))
+    if len(identity) > _LONGEST:
+        identity = f"{identity[:_LONGEST]}..."
+    return BadDocumentError(f"document {identity}: {problem}; {REMEDY}")
 
 
 def record_schema() -> Raw:

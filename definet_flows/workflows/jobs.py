@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, Job, OnMissing, Response, job
 
 from definet_flows.errors import InputError
+from definet_flows.foreign import one_line
 from definet_flows.hosts import to_structure
 from definet_flows.schemas import Provenance, RelaxedHost, Supercell
 from definet_flows.stores import Filter, open_store, savings, update_pairs
@@ -187,7 +188,7 @@ def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None)
     """Mark a record as running, unless another job relaxes it; say whether it was marked."""
     if may_begin(earlier, owner()) and claim(records, record, earlier):
         return True
-    logger.info("%s, %s start: another job relaxes it, nothing is begun", record.name, record.start)
+    logger.info("%s, %s start: another job relaxes it, nothing is begun", one_line(record.name), record.start)
     return False
 
 

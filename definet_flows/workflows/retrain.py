@@ -10,6 +10,7 @@ from jobflow import Job, Maker, job
 from pydantic import Field
 
 from definet_flows.errors import InputError
+from definet_flows.foreign import file_name
 from definet_flows.schemas import Frozen, Provenance, content_hash
 from definet_flows.schemas.models import Champion, Model, ModelRef, Trial
 from definet_flows.settings import load_settings
@@ -307,7 +308,7 @@ def _train(plan: _Plan, parent: Checkpoint | None, config: RetrainConfig) -> Che
 
     recipe = _recipe(plan.training, parent, config)
     name = _registry_id(plan.training, parent, recipe)
-    folder = load_settings().data_dir / "retraining" / name
+    folder = load_settings().data_dir / "retraining" / file_name(name)
     finished = folder / "model.safetensors"
     if finished.is_file():
         return load_checkpoint(finished)

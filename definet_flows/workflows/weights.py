@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
+from definet_flows.foreign import file_name
 from definet_flows.schemas.models import Champion
 from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
@@ -139,7 +140,7 @@ def champion_of(store: str | None, settings_hash: str) -> Model:
 
 
 def _place(sha256: str) -> Path:
-    return load_settings().cache_dir / "models" / f"{sha256}{_FILE}"
+    return load_settings().cache_dir / "models" / f"{file_name(sha256)}{_FILE}"
 
 
 def _whole(path: Path, sha256: str) -> bool:

@@ -6,7 +6,7 @@ import shlex
 import shutil
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import atomate2
 import numpy as np

@@ -159,7 +159,7 @@ def _plain(maker: Maker) -> Maker:
     return made
 
 
-def _numbers(value: Any) -> Any:
+def _numbers(value: Any) -> Any:  # noqa: ANN401 - any setting
     """Return a setting with numpy's scalars and arrays as Python's numbers and lists, at any depth."""
     if isinstance(value, dict):
         return {key: _numbers(part) for key, part in value.items()}

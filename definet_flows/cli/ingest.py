@@ -33,6 +33,9 @@ def ingest(
         steps = record.ledger.ionic_steps if record.ledger else 0
         told = f"{record.name} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
         console.print(f"{told}, settings {record.settings_hash[:8]}", highlight=False)
+        for note in record.ledger.notes if record.ledger else ():
+            console.print(f"  {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
     for directory, reason in found.left_out.items():
-        console.print(f"[dim]left out: {directory}: {reason}[/]", highlight=False, soft_wrap=True)
+        told = f"left out: {directory}: {reason}"
+        console.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(found.records)} records in {place}", highlight=False, soft_wrap=True)

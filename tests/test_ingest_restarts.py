@@ -86,7 +86,7 @@ def test_two_runs_from_one_start_are_not_chained(tmp_path):
     write_run(tmp_path / "other", [0.0, 0.05], energy=-101.0)
     found = ingest(HOST, tmp_path)
     assert only(found).ledger.ionic_steps == 2
-    assert "ended 1.000 eV higher" in found.left_out[[*found.left_out][0]]
+    assert "ended 1.000 eV higher" in next(iter(found.left_out.values()))
 
 
 def test_a_restart_of_what_is_not_there_says_so(tmp_path):

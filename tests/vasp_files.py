@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
@@ -12,7 +14,7 @@ from vasp_helpers import STANDIN
 from definet_flows.hosts import make_host
 
 sys.path.insert(0, str(STANDIN))
-from output import Output  # noqa: E402
+from output import Output
 
 CU = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
 HOST = make_host(CU, (2, 2, 2))
@@ -40,13 +42,14 @@ def _way(cell, site, hole):
 def write_run(folder, shifts, *, energy=-100.0, charge=0.0, last_force=0.01, ended=True, date="2024 01 01", **tags):
     """Write a relaxation of the vacancy through these shifts of its neighbours, a step each; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    before = os.getcwd()
+    before = Path.cwd()
     os.chdir(folder)
     try:
         cells = [vacancy(shift) for shift in shifts]
         electrons = {"NELECT": str(len(cells[0]) - charge)} if charge else {}
         every = {**TAGS, **electrons, **{name: str(value) for name, value in tags.items()}}
-        output = Output(every, cells[0].lattice.matrix, (["Cu"], [len(cells[0])]), (["PAW_PBE Cu"], [1.0]), cells[0].frac_coords)
+        kinds, potcar = (["Cu"], [len(cells[0])]), (["PAW_PBE Cu"], [1.0])
+        output = Output(dict(every), cells[0].lattice.matrix, kinds, potcar, cells[0].frac_coords)
         for step, cell in enumerate(cells, start=1):
             output.coords = cell.frac_coords
             output.electronic(step, 1, energy)
@@ -60,8 +63,7 @@ def write_run(folder, shifts, *, energy=-100.0, charge=0.0, last_force=0.01, end
     finally:
         os.chdir(before)
     xml = folder / "vasprun.xml"
-    lines = xml.read_text().split("\n")
-    xml.write_text("\n".join(f'  <i name="date" type="string">{date} </i>' if 'name="date"' in line else line for line in lines))
+    xml.write_text(re.sub(r'(name="date" type="string">)[^<]*', rf"\g<1>{date} ", xml.read_text()))
     (folder / "POSCAR").write_text(cells[0].to(fmt="poscar"))
-    (folder / "INCAR").write_text("\n".join(f"{name} = {value}" for name, value in every.items() if name != "NBANDS"))
+    (folder / "INCAR").write_text("\n".join(f"{name} = {value}" for name, value in every.items()))
     return folder

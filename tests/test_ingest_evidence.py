@@ -19,7 +19,7 @@ from definet_flows.cli import app
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.ledger import read_relaxation, read_vasp_run
-from definet_flows.ledger.charge import charge_in_name
+from definet_flows.ledger.charge import charge_from_path, charge_in_name
 from definet_flows.workflows.ingest import ingest, read_record
 
 pytestmark = WARNINGS
@@ -290,6 +290,13 @@ def test_nelect_of_the_incar_with_the_potcar_beside(tmp_path):
 )
 def test_charges_in_names(name, charge):
     assert charge_in_name(name) == charge
+
+
+def test_the_innermost_name_counts(tmp_path):
+    inner = tmp_path / "v_S_q-1" / "vasp_std"
+    assert charge_from_path(inner, tmp_path) == -1
+    assert charge_from_path(inner / "charge_2" / "x.OUTCAR.gz", tmp_path) == 2
+    assert charge_from_path(inner, inner) is None  # folders above the tree do not count
 
 
 def test_the_shell_says_what_a_reader_must_know(tmp_path, monkeypatch):

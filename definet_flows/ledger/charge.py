@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from pymatgen.core.periodic_table import Element
@@ -51,25 +52,34 @@ def charge_of(execution: Execution, place: Path, root: Path) -> Charge:
         If the electrons are no charge state, such as +0.5; or if an INCAR sets NELECT and neither valences nor names
         tell what that means.
     """
-    told = charge_from_path(place, root)
-    electrons = _electrons(execution)
-    valence = execution.run.valence if execution.run.valence is not None else _valence(execution, place)
-    known = execution.run.charge
-    if known is None and electrons is not None and valence is not None:
-        known = valence - electrons
-    if known is None and electrons is not None and told is None:
+    named, electrons = charge_from_path(place, root), _electrons(execution)
+    known, notes = _by_electrons(execution, electrons, place)
+    if known is None and named is None and electrons is not None:
         msg = f"{place} sets NELECT {electrons:g}, and nothing tells the valence electrons: put its POTCAR beside it"
         raise InputError(msg)
     if known is None:
-        why = "the charge is not in the output"
-        return Charge(0, (f"{why}: taken to be neutral",)) if told is None else Charge(told, (f"{why}: by its name",))
+        source = "taken to be neutral" if named is None else "by its name"
+        return Charge(named or 0, (f"the charge is not in the output: {source}",))
     value = round(known)
     if abs(known - value) > _WHOLE:
         msg = f"{place} has a charge of {known:+g} by NELECT: a charge state is a whole number"
         raise InputError(msg)
-    if told is None or told == value:
-        return Charge(value)
-    return Charge(value, (f"the name says charge {told:+d}, NELECT {value:+d}: NELECT counts",))
+    if named is not None and named != value:
+        notes = (*notes, f"the name says charge {named:+d}, NELECT {value:+d}: NELECT counts")
+    return Charge(value, notes)
+
+
+def _by_electrons(execution: Execution, told: float | None, place: Path) -> tuple[float | None, tuple[str, ...]]:
+    """Return valence electrons less NELECT, of the output, else of INCAR (`told`) and POTCAR; and where they differ."""
+    run = execution.run
+    valence = run.valence if run.valence is not None else _valence(execution, place)
+    by_incar = None if told is None or valence is None else valence - told
+    known = run.charge if run.charge is not None else by_incar
+    if known is None or not isfinite(known):
+        return None, ()
+    if by_incar is None or abs(by_incar - known) <= _WHOLE:
+        return known, ()
+    return known, (f"the INCAR sets NELECT {told:g}, the output another: the output counts",)
 
 
 def _electrons(execution: Execution) -> float | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from xml.sax.saxutils import escape, unescape
 
 from definet_flows.ledger.packed import Lines
+from definet_flows.ledger.run import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ class Cleaned:
         if found := _BEGAN.search(line):
             self.began = f"{self.began} {found[1]}".strip()
         elif found := _SPECIES.search(line):
-            self.species.append((int(found[1]), float(found[2]), found[3]))
+            self.species.append((int(found[1]), number(found[2]), found[3]))
 
 
 @contextmanager

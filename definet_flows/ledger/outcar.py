@@ -171,9 +171,9 @@ class _Header:
             rows = iter(lambda: next(lines, "").strip(), "")
             self.mesh = [[number(word) for word in row.split()[:3]] for row in rows]
         elif found := _VALENCES.search(line):
-            self.valences.append(float(found[1]))
+            self.valences.append(number(found[1]))
         elif found := _COUNTS.search(line):
-            self.counts = [int(word) for word in found[1].split()]
+            self.counts = [int(word) for word in found[1].split() if word.isdecimal()]
         elif found := _ELEMENT.search(line):
             self.elements.append(found[1])
         elif found := _POTCAR.search(line):
@@ -207,7 +207,10 @@ class _Header:
         if frame is None or not all(species) or len(species) != len(self.counts):
             return None
         cell, positions = frame
-        symbols = [symbol for symbol, n in zip(species, self.counts, strict=True) for _ in range(n)]
-        if not cell or len(symbols) != len(positions) or not np.isfinite([*cell, *positions]).all():
+        if not cell or sum(self.counts) != len(positions) or not np.isfinite([*cell, *positions]).all():
             return None
-        return Structure(cell, symbols, positions, coords_are_cartesian=True)
+        symbols = [symbol for symbol, n in zip(species, self.counts, strict=True) for _ in range(n)]
+        try:
+            return Structure(cell, symbols, positions, coords_are_cartesian=True)
+        except ValueError:  # no element, or a cell without volume
+            return None

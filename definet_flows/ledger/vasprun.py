@@ -104,7 +104,8 @@ def _run(run: Vasprun, file: Cleaned) -> VaspRun:
     steps, parameters = run.ionic_steps, dict(run.parameters)
     forces = [step["forces"] for step in steps]
     energy, force = (final_energy(steps[-1]), largest_force(forces[-1])) if steps else (None, None)
-    valence = sum(count * electrons for count, electrons, _ in file.species) if file.species else None
+    valence = sum(count * each for count, each, _ in file.species) if file.species else None
+    electrons = parameters.get("NELECT")
     told = {**parameters, **{name: run.incar[name] for name in CONTROLS if name in run.incar}}
     ended = file.ended and len(steps) == file.calculations  # else it is broken where the parser stopped
     notes = () if ended else (f"vasprun.xml is cut off after {len(steps)} finished ionic steps", file.damage)
@@ -112,7 +113,7 @@ def _run(run: Vasprun, file: Cleaned) -> VaspRun:
         ionic_steps=len(steps),
         electronic_steps=file.electronic_steps,
         finished=ended,
-        electronically_converged=len(steps[-1]["electronic_steps"]) < parameters["NELM"] if steps else None,
+        electronically_converged=len(steps[-1]["electronic_steps"]) < parameters.get("NELM", 60) if steps else None,
         energy=energy,
         start_max_force=largest_force(forces[0]) if steps else None,
         max_force=force,
@@ -122,7 +123,7 @@ def _run(run: Vasprun, file: Cleaned) -> VaspRun:
         final=steps[-1]["structure"] if steps else None,
         closing=run.final_structure if ended else None,
         tags=dict(run.incar),
-        charge=None if valence is None else valence - parameters["NELECT"],
+        charge=None if valence is None or electrons is None else valence - electrons,
         valence=valence,
         surface=_surface(parameters, run.kpoints, {potcar.split()[0] for *_, potcar in file.species}),
         controls={name: int(told[name]) for name in CONTROLS if told.get(name) is not None},

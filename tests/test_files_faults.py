@@ -115,6 +115,18 @@ def test_names_of_files_from_several_folders(tmp_path):
         find_files([tmp_path / "absent"], tmp_path / "out")
 
 
+def test_a_link_goes_by_its_own_name(tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.cif").write_text("data_x")
+    (tmp_path / "in" / "b.cif").symlink_to("a.cif")
+    (tmp_path / "in" / "sub" / "a.cif").symlink_to("../a.cif")
+    folder = tmp_path / "in"
+    found = [
+        name for _, name in find_files([folder, folder / "a.cif", folder / "sub" / ".." / "b.cif"], tmp_path / "out")
+    ]
+    assert sorted(found) == ["a.cif", "b.cif", "sub/a.cif"]
+
+
 def test_what_is_done_is_not_done_again(checkpoint, finder, tmp_path, monkeypatch):
     for k, configuration in enumerate(configurations()):
         write(tmp_path / f"{k}.cif", LATTICE, *shuffled(HOST, configuration, k)[1:])

@@ -35,6 +35,8 @@ def ingest(
         steps = record.ledger.ionic_steps if record.ledger else 0
         told = f"{one_line(record.name)} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
         console.print(f"{told}, settings {record.settings_hash[:8]}", highlight=False)
+        for note in record.ledger.notes if record.ledger else ():
+            console.print(f"  {one_line(note)}", style="dim", highlight=False, soft_wrap=True)
     for directory, reason in found.left_out.items():
         console.print(f"left out: {one_line(directory)}: {one_line(reason)}", style="dim", soft_wrap=True)
     console.print(f"{len(found.records)} records in {place}", highlight=False, soft_wrap=True)

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
     from definet_flows.ledger.run import VaspRun
 
+_FILES = frozenset({"KPOINTS", "POTCAR"})
 _MACHINE_TAGS = frozenset({"NCORE", "NPAR", "KPAR", "LPLANE", "SYSTEM", "NSIM"})
 """INCAR tags that change no result."""
 
 SURFACE_TAGS = frozenset(
     {"ADDGRID", "ENAUG", "ENCUT", "GGA", "ISMEAR", "ISPIN", "IVDW", "LASPH", "LDIPOL", "LREAL", "METAGGA", "NELECT"}
-    | {"NUPDOWN", "PREC", "SIGMA"}
+    | {"NUPDOWN", "PREC", "SIGMA", "AEXX", "HFSCREEN", "LHFCALC", "LDAU", "LDAUU", "LDAUJ", "LSORBIT", "LUSE_VDW"}
+    | {"KPOINTS", "POTCAR"}
 )
-"""INCAR tags that change the energy surface itself: ends with different ones cannot be compared."""
+"""INCAR tags (and files) that change the energy surface itself: ends with different ones cannot be compared."""
 
 
 def read_runs(directory: str | Path) -> tuple[VaspRun, ...]:
@@ -47,7 +49,7 @@ def attempts_of(executions: Sequence[Execution], where: str | None = None) -> tu
             electronic_steps=one.run.electronic_steps,
             optimizer=one.run.optimizer,
             corrections=one.corrections,
-            changed_tags=_changed(executions[k - 1].tags, one.tags) if k else {},
+            changed_tags=changed_tags(executions[k - 1], one) if k else {},
             finished=one.run.finished is not False,
             directory=where,
         )
@@ -60,6 +62,26 @@ def surface_changes(attempts: Sequence[Attempt]) -> dict[str, str]:
     return {name: value for attempt in attempts for name, value in attempt.changed_tags.items() if name in SURFACE_TAGS}
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
-    names = sorted((before.keys() | after.keys()) - _MACHINE_TAGS) if before and after else []
-    return {name: str(after.get(name)) for name in names if before.get(name) != after.get(name)}
+def changed_tags(before: Execution, after: Execution) -> dict[str, str]:
+    """Return the INCAR tags that changed from one execution to the next, k-points and potentials too."""
+    old, new = before.tags, after.tags
+    names = sorted((old.keys() | new.keys()) - _MACHINE_TAGS) if old and new else []
+    found = {name: str(new.get(name)) for name in names if old.get(name) != new.get(name)}
+    return found | {name: told for name, told in surface_differences(before.run, after.run).items() if name in _FILES}
+
+
+def surface_differences(before: VaspRun, after: VaspRun) -> dict[str, str]:
+    """Return what of the energy surface differs between two runs, with the later's values; only where both tell.
+
+    An OUTCAR lists irreducible k-points, which depend on the symmetry of the positions too: they are not compared.
+    """
+    old, new = before.surface, after.surface
+    if not old or not new or old.get("told by") != new.get("told by"):
+        return {}
+    names = (old.keys() | new.keys()) - ({"KPOINTS"} if "told by" in old else set())
+    return {name: _value(name, new) for name in sorted(names) if old.get(name) != new.get(name)}
+
+
+def _value(name: str, surface: dict[str, Any]) -> str:
+    mesh = surface.get(name)
+    return " ".join(f"{x:g}" for x in mesh[0]) if name == "KPOINTS" and mesh and len(mesh) == 1 else str(mesh)[:40]

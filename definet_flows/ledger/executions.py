@@ -7,33 +7,29 @@ the same execution seen earlier, and is counted once; VASP's own date and timing
 
 from __future__ import annotations
 
-import tarfile
-import tempfile
 import warnings
-import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from monty.io import zopen
-from monty.serialization import loadfn
-from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Vasprun
 
 from definet_flows.errors import InputError
+from definet_flows.ledger.archives import CustodianLog, archives, read_log, unpacked
+from definet_flows.ledger.cleaned import cleaned
+from definet_flows.ledger.names import labels, output_files
+from definet_flows.ledger.packed import Fingerprint, Lines, file_in, fingerprint
+from definet_flows.ledger.positions import contradicts, read_poscar, trusted
 from definet_flows.ledger.run import VaspRun
-from definet_flows.ledger.vasprun import read_vasp_run
+from definet_flows.ledger.vasprun import read_files, read_vasp_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emmet.core.trajectory import RelaxTrajectory
+    from pymatgen.core import Structure
 
-_KEPT = ("vasprun.xml", "OUTCAR", "OSZICAR", "INCAR", "POSCAR", "CONTCAR")
 _IDENTITY = ("OUTCAR", "vasprun.xml", "OSZICAR")  # the first of them tells whether two outputs are of one execution
-_CLOSEST = 0.5  # of the start's shortest distance: nearer atoms are no positions to go on from
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,14 @@ class Execution:
         Last trustworthy positions, in the engine's order; None if there are none.
     trajectory
         Positions, energies and forces of its finished ionic steps, if asked for and a vasprun.xml holds them.
+    start
+        Where it began; of its output, else of its POSCAR.
+    ends
+        Where a run that continues it may begin: CONTCAR, the last finished step, where the output says it closed.
+    label
+        Which of several runs in a folder it belongs to, such as `.relax1`.
+    missing
+        Why nothing of it can be read, though it is known to have been there; empty for any other.
     """
 
     run: VaspRun
@@ -59,10 +63,29 @@ class Execution:
     corrections: tuple[str, ...]
     last: Structure | None
     trajectory: RelaxTrajectory | None = None
+    start: Structure | None = None
+    ends: tuple[Structure, ...] = ()
+    label: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the output of one execution is to be found."""
+
+    folder: Path | None  # None: it is gone
+    run: str  # label of the run that it belongs to
+    label: str = ""  # of its files
+    words: tuple[str, ...] = ()
+    problem: str = ""
+    latest: bool = False
 
 
 def read_executions(directory: str | Path, *, trajectories: bool = False) -> tuple[Execution, ...]:
     """Return every execution of VASP in a folder, in order.
+
+    An archive that is gone, empty or unreadable gives an execution without steps that says so. Of several runs in one
+    folder (`vasprun.xml.relax1`, `.relax2`) each is an execution.
 
     Parameters
     ----------
@@ -79,151 +102,101 @@ def read_executions(directory: str | Path, *, trajectories: bool = False) -> tup
     directory = Path(directory)
     if directory.is_file():
         run = read_vasp_run(directory)
-        return (Execution(run, run.tags, (), _trusted(run, run.initial, run.final)),)
-    archived, unarchived = _corrections(directory)
+        ends = tuple(end for end in (run.final, run.closing) if end is not None)
+        return (Execution(run, run.tags, (), trusted(run, run.initial, None), start=run.initial, ends=ends),)
+    log = read_log(directory)
     found: list[Execution] = []
-    before = b""
-    for number, folder in _folders(directory):
-        words = archived.get(number, ())
-        output = _identity(folder)
-        if not output:  # stopped before VASP wrote anything: no steps
+    before: Fingerprint | None = None
+    for source in _sources(directory, log):
+        files = _files(source)
+        output = next((files[name] for name in _IDENTITY if name in files and _holds(files[name])), None)
+        if output is None:  # VASP wrote nothing: no steps; or it did, and that is gone
+            found += [_missing(source)] if source.problem else []
             continue
-        run = read_vasp_run(folder)
-        frames = _trajectory(folder) if trajectories else None
-        one = Execution(run, _incar(folder) or run.tags, words, _last(folder, run), frames)
-        if before and output.startswith(before):
+        one = _read(source, files, trajectories=trajectories)
+        if before is not None and fingerprint(output, before.length) == before:
             earlier = found.pop()
-            one = replace(one, tags=earlier.tags, corrections=earlier.corrections + words)
+            one = replace(one, tags=earlier.tags, corrections=earlier.corrections + source.words)
         found.append(one)
-        before = output
-    if not found:
+        before = None if source.latest else fingerprint(output)
+    if all(one.missing for one in found):
         msg = f"no VASP output in {directory}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
-        raise InputError(msg)
-    found[-1] = replace(found[-1], corrections=found[-1].corrections + tuple(dict.fromkeys(unarchived)))
+        raise InputError("; ".join([msg, *(one.missing for one in found)]))
+    found[-1] = replace(found[-1], corrections=found[-1].corrections + tuple(dict.fromkeys(log.unarchived)))
     return tuple(found)
 
 
-def _folders(directory: Path) -> Iterator[tuple[int, Path]]:
-    """Yield custodian's archives with their numbers, unpacked for as long as they are looked at; then the folder."""
-    named = {path.name.split(".")[1]: path for path in directory.glob("error.*.tar.gz")}
-    archives = {int(number): path for number, path in named.items() if number.isdigit()}
-    for number in sorted(archives):
-        with _unpacked(archives[number]) as folder:
-            yield number, folder
-    yield 0, directory
+def _sources(directory: Path, log: CustodianLog) -> Iterator[_Source]:
+    """Yield custodian's archives, unpacked for as long as they are looked at, each before the run it belongs to."""
+    archived = archives(directory, log)
+    runs = labels(output_files(directory)) or [""]
+    for place, run in enumerate(runs):
+        for number, path in archived.items():
+            if min(log.job.get(number, 0), len(runs) - 1) != place:
+                continue
+            words = log.archived.get(number, ())
+            if path is None:
+                yield _Source(None, run, words=words, problem=f"archive error.{number} of custodian is gone")
+                continue
+            with unpacked(path) as (folder, problem):
+                yield _Source(folder, run, words=words, problem=problem)
+        yield _Source(directory, run, label=run, latest=place == len(runs) - 1)
 
 
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with tarfile.open(path) as archive:
-                for member in archive.getmembers():
-                    if member.isfile() and Path(member.name).name.startswith(_KEPT):
-                        member.name = Path(member.name).name
-                        archive.extract(member, folder, filter="data")
-        except (tarfile.ReadError, EOFError, OSError):  # cut off where the disk was full: what came out is read
-            pass
-        yield Path(folder)
+def _files(source: _Source) -> dict[str, Path]:
+    """Return the output of an execution by kind."""
+    found = reversed(output_files(source.folder)) if source.folder is not None else ()
+    return {one.kind: one.path for one in found if one.label == source.label}
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+def _missing(source: _Source) -> Execution:
+    run = VaspRun(0, finished=False, notes=(source.problem,))
+    return Execution(run, {}, source.words, None, label=source.run, missing=source.problem)
 
 
-def _identity(folder: Path) -> bytes:
-    """Return the output that tells one execution from another; empty if VASP wrote nothing."""
-    for name in _IDENTITY:
-        path = _file(folder, name)
-        if path is not None and (content := _bytes(path)):
-            return content
-    return b""
+def _read(source: _Source, files: dict[str, Path], *, trajectories: bool) -> Execution:
+    folder = source.folder or Path()
+    run = read_files(files, folder)
+    contcar = read_poscar(file_in(folder, f"CONTCAR{source.label}"))
+    notes = [source.problem] if source.problem else []
+    if contcar is not None and contradicts(run, contcar):
+        notes.append("CONTCAR is not where the output ends: not used")
+    run = replace(run, notes=(*run.notes, *notes), finished=False if source.problem else run.finished)
+    start = run.initial or read_poscar(file_in(folder, f"POSCAR{source.label}"))
+    tags = _incar(file_in(folder, f"INCAR{source.label}")) or run.tags
+    frames = _trajectory(files.get("vasprun.xml")) if trajectories else None
+    ends = tuple(end for end in (contcar, run.final, run.closing) if end is not None)
+    last = trusted(run, start, contcar)
+    return Execution(run, tags, source.words, last, frames, start=start, ends=ends, label=source.run)
 
 
-def _bytes(path: Path) -> bytes:
-    with zopen(path, mode="rb") as file:
-        try:
-            return bytes(file.read())
-        except (EOFError, OSError, zlib.error):
-            return path.read_bytes()
+def _holds(path: Path) -> bool:
+    """Say whether there is anything in a file."""
+    return next(iter(Lines(path)), "") != ""
 
 
-def _incar(folder: Path) -> dict[str, Any]:
-    path = _file(folder, "INCAR")
+def _incar(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tags that pymatgen does not know are compared as text
-            return dict(Incar.from_file(path))
+            return dict(Incar.from_str("".join(Lines(path))))
     except Exception:  # noqa: BLE001  # a file cut off anywhere fails in many ways
         return {}
 
 
-def _corrections(directory: Path) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
-    """Return custodian's errors by number of the archive that they left, and those that left none."""
-    archived: dict[int, tuple[str, ...]] = {}
-    unarchived: tuple[str, ...] = ()
-    for path in sorted(directory.glob("custodian.json*"))[:1]:
-        try:
-            log: list[dict[str, Any]] = loadfn(path, cls=None)
-        except (ValueError, EOFError, OSError):  # cut off: the executions count all the same
-            continue
-        for correction in (one for job in log for one in job.get("corrections") or ()):
-            words = tuple(str(error) for error in correction.get("errors") or ())
-            if correction.get("actions") is None and "actions" in correction:  # nothing to correct, nothing archived
-                unarchived += words
-            else:
-                archived[len(archived) + 1] = words
-    return archived, unarchived
-
-
-def _last(folder: Path, run: VaspRun) -> Structure | None:
-    """Return the CONTCAR if it is whole and sane, else the positions of the last finished ionic step."""
-    start = run.initial or _structure(_file(folder, "POSCAR"))
-    return _trusted(run, start, _structure(_file(folder, "CONTCAR")), run.final)
-
-
-def _trusted(run: VaspRun, start: Structure | None, *candidates: Structure | None) -> Structure | None:
-    """Return the first candidate that a relaxation can go on from; None if forces that mean little led there."""
-    if start is None or not run.ionic_steps or run.electronically_converged is False or (run.energy or 0.0) > 0:
-        return None
-    return next((one for one in candidates if one is not None and _sane(one, start)), None)
-
-
-def _trajectory(folder: Path) -> RelaxTrajectory | None:
+def _trajectory(path: Path | None) -> RelaxTrajectory | None:
     from emmet.core.trajectory import RelaxTrajectory  # noqa: PLC0415 - a second to import, and rarely asked for
 
-    path = _file(folder, "vasprun.xml")
     if path is None:
         return None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), cleaned(path) as file:
             warnings.simplefilter("ignore")  # what it warns of is told by the run
-            run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
+            run = Vasprun(
+                file.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
+            )
             return RelaxTrajectory.from_vasprun(run, store_electronic_steps=False) if run.ionic_steps else None
     except Exception:  # noqa: BLE001  # cut off before its first step
         return None
-
-
-def _structure(path: Path | None) -> Structure | None:
-    if path is None:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with it is judged here
-            return Structure.from_file(path)
-    except Exception:  # noqa: BLE001  # a file cut off anywhere fails in many ways
-        return None
-
-
-def _sane(structure: Structure, start: Structure) -> bool:
-    """Say whether positions can be gone on from: the same atoms in the same cell, none on top of another."""
-    if structure.species != start.species or not np.allclose(structure.lattice.matrix, start.lattice.matrix, atol=1e-4):
-        return False
-    return bool(np.isfinite(structure.frac_coords).all() and _shortest(structure) > _CLOSEST * _shortest(start))
-
-
-def _shortest(structure: Structure) -> float:
-    distances = structure.distance_matrix + np.diag(np.full(len(structure), np.inf))
-    return float(distances.min())

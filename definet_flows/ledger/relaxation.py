@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 RATTLED = "start rattled"
 """How a note on a rattled start begins; it holds for whatever goes on from there."""
+
+NO_NUMBERS = "energy or forces of the last ionic step are no numbers (NaN, inf or ***)"
+"""What is wrong with a relaxation that ended so."""
 
 TRIALS = "spin_*"
 """Folders inside a relaxation's own in which starting moments were tried; their steps count."""
@@ -42,11 +46,18 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
     InputError
         If there is no VASP output at all.
     """
+    return read_with_executions(directory, where=where, wall_seconds=wall_seconds)[0]
+
+
+def read_with_executions(
+    directory: str | Path, *, where: str | None = None, wall_seconds: float | None = None
+) -> tuple[Outcome, tuple[Execution, ...]]:
+    """Return what `read_relaxation` does, and the executions that it was read from."""
     folder, parts = Path(directory), _everything(Path(directory))
-    executions = [one for _, found in parts for one in found]
+    executions = tuple(one for _, found in parts for one in found)
     attempts = tuple(one for place, found in parts for one in attempts_of(found, _name(place, folder, where)))
     runs = [one.run for one in executions]
-    first, last = runs[0], runs[-1]
+    first, last = next((run for run in runs if run.initial is not None), runs[0]), runs[-1]
     end = next((one.last for one in reversed(executions) if one.last is not None), None)
     group = point_group(end) if last.finished is not False else None
     wall = wall_seconds if wall_seconds is not None else _told(runs)
@@ -58,10 +69,10 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
         attempts=attempts,
         converged=last.finished is not False and last.converged,
         force_criterion=next((run.force_criterion for run in runs if run.force_criterion is not None), 0.0),
-        start_max_force=next((run.start_max_force for run in runs if run.ionic_steps), None),
-        max_force=last.max_force,
-        energy=last.energy,
-        magnetization=last.magnetization,
+        start_max_force=_finite(next((run.start_max_force for run in runs if run.ionic_steps), None)),
+        max_force=_finite(last.max_force),
+        energy=_finite(last.energy),
+        magnetization=_finite(last.magnetization),
         optimizer=last.optimizer,
         wall_seconds=wall,
         cores=cores,
@@ -70,9 +81,10 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
         point_group_end=group,
         inputs=inputs.hash,
         potcars=inputs.potcars,
-        notes=(*remarks(attempts, group), *_wall_notes(runs, wall_seconds)),
+        notes=(*remarks(attempts, group), *_gaps(executions), *_wall_notes(runs, wall_seconds)),
     )
-    return Outcome(structure=end, ledger=ledger, trajectory_length=last.ionic_steps)
+    error = None if last.sound else NO_NUMBERS
+    return Outcome(structure=end, ledger=ledger, trajectory_length=last.ionic_steps, error=error), executions
 
 
 def read_all_executions(directory: str | Path, *, trajectories: bool = False) -> tuple[Execution, ...]:
@@ -100,6 +112,27 @@ def _name(place: Path, folder: Path, where: str | None) -> str | None:
 def _told(runs: Sequence[VaspRun]) -> float | None:
     known = [run.wall_seconds for run in runs if run.wall_seconds is not None]
     return sum(known) if known else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _gaps(executions: Sequence[Execution]) -> tuple[str, ...]:
+    """Return what of the executions is not, or not fully, counted."""
+    notes = [f"{one.missing}: its steps are not counted, the number of steps is a lower bound" for one in executions]
+    told = [note for one, note in zip(executions, notes, strict=True) if one.missing]
+    told += [note for one in executions for note in one.run.notes if not one.missing and _matters(note)]
+    if ml := sum(one.run.ml_steps for one in executions):
+        told.append(f"{ml} steps by a machine-learned force field are not counted as ionic steps")
+    if executions[-1].run.ends_by_ml:
+        told.append("the end was reached by a machine-learned force field, not by DFT")
+    return tuple(dict.fromkeys(told))
+
+
+def _matters(note: str) -> bool:
+    """Say whether a note on one execution matters to the relaxation: that it was cut off, its attempt says."""
+    return "is damaged" in note or "not used" in note
 
 
 def _wall_notes(runs: Sequence[VaspRun], measured: float | None) -> tuple[str, ...]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from monty.io import zopen
 
 from definet_flows.ledger.outcome import is_converged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from pymatgen.core import Structure
 
 OPTIMIZERS = {1: "RMM-DIIS", 2: "conjugate gradient", 3: "damped dynamics"}
@@ -44,8 +39,24 @@ class VaspRun:
         -EDIFFG, eV/Å, where forces decide.
     cores, wall_seconds
         What the run took.
+    initial, final
+        Where the first and the last finished force evaluation were made.
+    closing
+        Where the run says that it ended, which may be one move farther.
     charge
         Net charge of the cell, elementary charges.
+    valence
+        Valence electrons of the neutral cell.
+    controls
+        What the run was to do: NSW, IBRION, ISIF, IMAGES.
+    began
+        When it began, `YYYY MM DD hh:mm:ss` by its machine's clock.
+    ml_steps
+        Force evaluations by a machine-learned force field; they are no ionic steps.
+    ends_by_ml
+        Whether the last force evaluation was such.
+    sound
+        Whether energy and forces of the last step are numbers.
     surface
         What decides the energy surface, whatever the cell: functional, cutoff, smearing, k-points, kind of POTCARs.
     """
@@ -64,26 +75,41 @@ class VaspRun:
     wall_seconds: float | None = None
     initial: Structure | None = None
     final: Structure | None = None
+    closing: Structure | None = None
     tags: dict[str, Any] = field(default_factory=dict)
     charge: float | None = None
+    valence: float | None = None
     surface: dict[str, Any] = field(default_factory=dict)
+    controls: dict[str, int] = field(default_factory=dict)
+    began: str | None = None
+    ml_steps: int = 0
+    ends_by_ml: bool = False
+    sound: bool = True
     notes: tuple[str, ...] = ()
 
     @property
     def converged(self) -> bool:
         """Whether the final forces, from a converged electronic loop, meet the criterion."""
-        if self.force_criterion is None or self.electronically_converged is False:
+        if self.force_criterion is None or self.electronically_converged is False or self.ends_by_ml or not self.sound:
             return False
         return is_converged(self.max_force, self.force_criterion)
 
 
-def lines_of(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, compressed or not; a compressed one may be cut off too."""
-    with zopen(path, mode="rt", encoding="latin-1") as file:
-        try:
-            yield from (str(line) for line in file)
-        except (EOFError, OSError, zlib.error):
-            return
+CONTROLS = ("NSW", "IBRION", "ISIF", "IMAGES")
+"""INCAR tags that say what a run is to do."""
+
+
+def are_numbers(*values: float | None) -> bool:
+    """Say whether all values that are known are finite."""
+    return all(value is None or math.isfinite(value) for value in values)
+
+
+def number(word: str) -> float:
+    """Return a printed number; NaN where VASP printed none, such as ****** for one too large."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 def force_criterion(ediffg: float | None) -> float | None:

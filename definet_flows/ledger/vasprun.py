@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pymatgen.io.vasp import Oszicar, Vasprun
 
 from definet_flows.errors import InputError
-from definet_flows.ledger.outcar import read_outcar, with_cell
+from definet_flows.ledger.cleaned import Cleaned, cleaned
+from definet_flows.ledger.names import KINDS, output_file, output_files
+from definet_flows.ledger.outcar import read_outcar
 from definet_flows.ledger.outcome import largest_force
-from definet_flows.ledger.run import OPTIMIZERS, VaspRun, force_criterion, lines_of
+from definet_flows.ledger.packed import Lines
+from definet_flows.ledger.run import CONTROLS, OPTIMIZERS, VaspRun, are_numbers, force_criterion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 def read_vasp_run(path: str | Path) -> VaspRun:
     """Read one execution of VASP from its directory or from one of its files, compressed or not.
 
-    A file that is cut off gives what it holds, `finished=False` and a note.
+    A file that is cut off gives what it holds, `finished=False` and a note. Of several runs in a directory
+    (`vasprun.xml.relax1`, `.relax2`) the last is read.
 
     Parameters
     ----------
@@ -34,71 +38,103 @@ def read_vasp_run(path: str | Path) -> VaspRun:
         If there is none of these.
     """
     path = Path(path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = {kind: next((file for file in files if kind in file.name), None) for kind in _READERS}
-    runs = [read(file) for kind, read in _READERS.items() if (file := found[kind]) is not None]
+    if not path.is_dir():
+        kind = next((kind for kind in KINDS if kind in path.name), None)
+        return read_files({} if kind is None else {kind: path}, path)
+    files = output_files(path)
+    if not files:  # NAME.OUTCAR and so on
+        named = [one for file in sorted(path.iterdir()) if (one := output_file(file)) is not None]
+        files = [one for one in named if one.name == named[0].name]
+    return read_files({one.kind: one.path for one in reversed(files) if one.label == files[-1].label}, path)
+
+
+def read_files(files: dict[str, Path], place: Path) -> VaspRun:
+    """Read one execution from its files by kind. Raises as `read_vasp_run`; `place` is what the message names."""
+    runs = {kind: read(files[kind]) for kind, read in _READERS.items() if kind in files}
     if not runs:
-        msg = f"no VASP output in {path}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
+        msg = f"no VASP output in {place}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
         raise InputError(msg)
-    merged, outcar = _merged(runs), found["OUTCAR"]
-    return with_cell(merged, outcar) if merged.initial is None and outcar is not None else merged
+    if any(run.ml_steps for run in runs.values()) and len(runs) > 1:
+        runs.pop("OSZICAR", None)  # it does not tell steps of a machine-learned force field from others
+    return _merged(list(runs.values()))
+
+
+_EXACT = ("initial", "charge", "valence", "surface", "tags", "controls", "began")
+"""What a vasprun.xml tells better, however short it is."""
 
 
 def _merged(runs: list[VaspRun]) -> VaspRun:
     """Return what the files of one run say together; the one with the most steps was written last."""
-    runs = sorted(runs, key=lambda run: -run.ionic_steps)
+    latest = sorted(runs, key=lambda run: -run.ionic_steps)
     known: dict[str, Any] = {
-        name: next((value for run in runs if (value := getattr(run, name)) is not None), None)
+        name: next((value for run in latest if (value := getattr(run, name)) is not None), None)
         for name in VaspRun.__dataclass_fields__
     }
+    known |= {name: next((value for run in runs if (value := getattr(run, name))), known[name]) for name in _EXACT}
     ends = [run.finished for run in runs if run.finished is not None]
     electronic = [run.electronic_steps for run in runs if run.electronic_steps is not None]
+    last = [run for run in runs if run.ionic_steps == latest[0].ionic_steps]
     known |= {
         "finished": all(ends) if ends else None,
         "electronic_steps": max(electronic, default=None),
-        "tags": next((run.tags for run in runs if run.tags), {}),
-        "surface": next((run.surface for run in runs if run.surface), {}),
-        "notes": tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+        "charge": next((run.charge for run in runs if run.charge is not None), None),
+        "ml_steps": max(run.ml_steps for run in runs),
+        "ends_by_ml": any(run.ends_by_ml for run in last),
+        "sound": all(run.sound for run in last),
+        "notes": tuple(dict.fromkeys(note for run in latest for note in run.notes)),
     }
     return VaspRun(**known)
 
 
 def _read_vasprun(path: Path) -> VaspRun:
-    electronic, ended, species = 0, False, []
-    for line in lines_of(path):
-        electronic += "</scstep>" in line
-        ended = ended or "</modeling>" in line
-        if found := _SPECIES.search(line):
-            species.append(found)
-    cut = "vasprun.xml is cut off"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is told by the fields
-            run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=ended)
-    except Exception as error:  # noqa: BLE001  # a file cut off in its header fails in many ways
-        return VaspRun(0, electronic, finished=False, notes=(f"{cut} before its first step ({error!r:.80})",))
+    with cleaned(path) as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what it warns of is told by the fields
+                run = Vasprun(
+                    file.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
+                )
+                return _run(run, file)
+        except Exception as error:  # noqa: BLE001  # a file cut off in its header fails in many ways
+            notes = (f"vasprun.xml is cut off before its first step ({error!r:.80})", *filter(None, (file.damage,)))
+            return VaspRun(0, file.electronic_steps, finished=False, notes=notes)
+
+
+def _run(run: Vasprun, file: Cleaned) -> VaspRun:
     steps, parameters = run.ionic_steps, dict(run.parameters)
     forces = [step["forces"] for step in steps]
+    energy, force = (final_energy(steps[-1]), largest_force(forces[-1])) if steps else (None, None)
+    valence = sum(count * each for count, each, _ in file.species) if file.species else None
+    electrons = parameters.get("NELECT")
+    told = {**parameters, **{name: run.incar[name] for name in CONTROLS if name in run.incar}}
+    ended = file.ended and len(steps) == file.calculations  # else it is broken where the parser stopped
+    notes = () if ended else (f"vasprun.xml is cut off after {len(steps)} finished ionic steps", file.damage)
     return VaspRun(
         ionic_steps=len(steps),
-        electronic_steps=electronic,
+        electronic_steps=file.electronic_steps,
         finished=ended,
-        electronically_converged=len(steps[-1]["electronic_steps"]) < parameters["NELM"] if steps else None,
-        energy=final_energy(steps[-1]) if steps else None,
+        electronically_converged=len(steps[-1]["electronic_steps"]) < parameters.get("NELM", 60) if steps else None,
+        energy=energy,
         start_max_force=largest_force(forces[0]) if steps else None,
-        max_force=largest_force(forces[-1]) if steps else None,
+        max_force=force,
         force_criterion=force_criterion(parameters.get("EDIFFG")),
         optimizer=OPTIMIZERS.get(parameters.get("IBRION", -1)),
         initial=run.initial_structure,
         final=steps[-1]["structure"] if steps else None,
+        closing=run.final_structure if ended else None,
         tags=dict(run.incar),
-        charge=sum(int(one[1]) * float(one[2]) for one in species) - parameters["NELECT"] if species else None,
-        surface=_surface(parameters, run.kpoints, {one[3].split()[0] for one in species}),
-        notes=() if ended else (f"{cut} after {len(steps)} finished ionic steps",),
+        charge=None if valence is None or electrons is None else valence - electrons,
+        valence=valence,
+        surface=_surface(parameters, run.kpoints, {potcar.split()[0] for *_, potcar in file.species}),
+        controls={name: int(told[name]) for name in CONTROLS if told.get(name) is not None},
+        began=file.began or None,
+        ml_steps=file.ml_steps,
+        ends_by_ml=file.ends_by_ml,
+        sound=are_numbers(energy, force),
+        notes=tuple(filter(None, notes)),
     )
 
 
-_SPECIES = re.compile(r"<rc><c>\s*(\d+)</c><c>\w+ *</c><c>[^<]*</c><c>\s*([\d.]+)</c><c>\s*(\S[^<]*)</c>")
 _SURFACE = frozenset(
     {"GGA", "METAGGA", "LMETAGGA", "LHFCALC", "AEXX", "HFSCREEN", "LDAU", "LDAUU"}
     | {"LDAUJ", "LUSE_VDW", "IVDW", "LSORBIT", "ENMAX", "PREC", "ISPIN", "ISMEAR"}
@@ -120,7 +156,10 @@ def final_energy(step: dict[str, Any]) -> float:
 
 def _read_oszicar(path: Path) -> VaspRun:
     try:
-        run = Oszicar(path)
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder, "OSZICAR")
+            plain.write_text("".join(Lines(path)), encoding="latin-1")  # what comes before a cut is read
+            run = Oszicar(plain)
     except Exception as error:  # noqa: BLE001  # empty, or cut off in its first line
         return VaspRun(0, 0, notes=(f"OSZICAR is unreadable: {error!r:.80}",))
     last = run.ionic_steps[-1] if run.ionic_steps else {}
@@ -129,6 +168,7 @@ def _read_oszicar(path: Path) -> VaspRun:
         electronic_steps=sum(len(loop) for loop in run.electronic_steps),
         energy=last.get("E0"),
         magnetization=last.get("mag"),
+        sound=are_numbers(last.get("E0")),
     )
 
 

@@ -120,7 +120,8 @@ def predict_files(
 def find_files(inputs: Sequence[Path], out: Path) -> list[tuple[Path, str]]:
     """Return each file with the name it goes by: unique, and relative to the folder it was found in.
 
-    What lies in `out`, should that be inside an input folder, is output.
+    A link goes by its own name, whatever else links to the same file; the same path given twice is read once. What
+    lies in `out`, should that be inside an input folder, is output.
 
     Raises
     ------
@@ -143,11 +144,16 @@ def find_files(inputs: Sequence[Path], out: Path) -> list[tuple[Path, str]]:
             raise InputError(f"{path}: no such file or folder")
     if not found:
         raise InputError(f"{', '.join(map(str, inputs))}: no structure files in there")
-    found = list({path.resolve(): (path, name) for path, name in found}.values())
+    found = list({_own_path(path): (path, name) for path, name in found}.values())
     if len({name for _, name in found}) < len(found):
-        common = Path(os.path.commonpath([path.resolve().parent for path, _ in found]))
-        found = [(path, path.resolve().relative_to(common).as_posix()) for path, _ in found]
+        common = Path(os.path.commonpath([_own_path(path).parent for path, _ in found]))
+        found = [(path, _own_path(path).relative_to(common).as_posix()) for path, _ in found]
     return found
+
+
+def _own_path(path: Path) -> Path:
+    """Return a path whose folders are the real ones; a link that it names itself stays a link."""
+    return path.parent.resolve() / path.name
 
 
 @dataclass(frozen=True, eq=False)

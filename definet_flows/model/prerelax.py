@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from definet_flows.errors import InputError
+from definet_flows.ledger.charge import charge_from_path
 from definet_flows.model.checkpoint import Checkpoint
 from definet_flows.model.crystals import Crystal, CrystalFile, read_crystals
 from definet_flows.model.files import Tell
@@ -24,10 +24,7 @@ ORIGINAL = "POSCAR.unrelaxed"
 """Name of the original beside a pre-relaxed POSCAR."""
 
 _CHUNK = 128  # files between two writings
-# doped, ShakeNBreak and pydefect name folders so: v_Cd_-1, Te_Cd_C2v_Te2.83_+2, Li_i_Td_+1, vac_1_Cd_0, Va_O1_0
-_CHARGED = re.compile(r"(?:v|Va|vac|as|sub|int|Int|inter|[A-Z][a-z]?)_[\w.+]+_([+-]?\d)")
 _UNDISTORTED = "Unperturbed"  # ShakeNBreak's folder beside those of its trial distortions
-_PRIOR_INFO = "prior_info.yaml"  # pydefect's; its line "charge: 1"
 
 
 class Prerelaxed(Frozen):
@@ -123,7 +120,7 @@ def _task(path: Path, root: Path) -> _Task | str:
         if original.exists() and original.read_bytes() != data:
             return f"pre-relaxed before: {ORIGINAL} is there"
         file = read_crystals(path, data)
-        return _Task(path, file, _charge(path, root), _undistorted(path, file.crystals[0]))
+        return _Task(path, file, charge_from_path(path.parent, root) or 0, _undistorted(path, file.crystals[0]))
     except (InputError, OSError) as error:
         return str(error)
 
@@ -170,22 +167,3 @@ def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> Prerelaxed:
         note = "; ".join(filter(None, (one.remark, added)))
     write_whole(task.path, task.file.text([frac], [{}]))
     return entry.model_copy(update={"action": "moved", "note": note, "largest_displacement": one.largest})
-
-
-def _charge(path: Path, root: Path) -> int:
-    """Return the charge that the tree tells of a calculation; 0 where it does not."""
-    for folder in _folders(path, root):
-        prior = folder / _PRIOR_INFO
-        told = re.search(r"^charge:\s*([+-]?\d+)", prior.read_text(), re.MULTILINE) if prior.is_file() else None
-        match = told or _CHARGED.fullmatch(folder.name)
-        if match is not None:
-            return int(match[1])
-    return 0
-
-
-def _folders(path: Path, root: Path) -> Iterator[Path]:
-    """Folders of a file, from the innermost to the root."""
-    for folder in path.resolve().parents:
-        yield folder
-        if folder == root.resolve():
-            return

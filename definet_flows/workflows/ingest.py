@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,6 @@ import numpy as np
 
 from definet_flows.defects import Recovered, canonical, nodes, recover, site_operations, unrelaxed_positions
 from definet_flows.errors import InputError
-from definet_flows.ledger import read_executions, read_relaxation
-from definet_flows.ledger.relaxation import TRIALS
 from definet_flows.schemas import (
     INSERTED,
     Configuration,
@@ -24,6 +22,9 @@ from definet_flows.schemas import (
     content_hash,
 )
 from definet_flows.workflows.ends import completed
+from definet_flows.workflows.ingest_chains import NOT_UNRELAXED, Relaxation, relaxations
+from definet_flows.workflows.ingest_folders import find_places, read_run
+from definet_flows.workflows.ingest_start import ON_SITE, farthest_off_site
 from definet_flows.workflows.provenance import location
 from definet_flows.workflows.vasp_run import folder_name
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from definet_flows.ledger import Outcome, VaspRun
 
 ENGINE = "vasp"
-_OUTPUTS = ("vasprun.xml", "OUTCAR")
+_SAME_ENERGY = 1e-3  # eV; runs that end nearer ended at the same energy
 
 
 @dataclass
@@ -43,9 +44,10 @@ class Ingested:
     Attributes
     ----------
     records
-        By id; of two relaxations of one configuration with the same settings the one that ended lower.
+        By id; of two relaxations of one configuration with the same settings the one that ended lower, of two that
+        ended alike the one from the unrelaxed start.
     left_out
-        Why a folder gave no record.
+        Why a folder or file gave no record of its own.
     """
 
     records: dict[str, DefectRecord] = field(default_factory=dict)
@@ -55,9 +57,10 @@ class Ingested:
 def ingest(host: Host, directory: str | Path) -> Ingested:
     """Read every relaxation in a tree: folders with a vasprun.xml or an OUTCAR, and single files NAME.OUTCAR and so on.
 
-    The start counts as unrelaxed: rows are the host's own sites and the configuration is read off the first
-    structure. Runs with different functionals, cutoffs, smearing or k-points get different settings hashes, and none
-    shares one with a campaign of this package.
+    The configuration is read off the first structure, and rows are the host's own sites. A run that begins where
+    another ended, with the same settings and charge, continues it: both are one relaxation. A relaxation that begins
+    elsewhere than on the host's sites has a note that says so. Runs with different functionals, cutoffs, smearing or
+    k-points get different settings hashes, and none shares one with a campaign of this package.
 
     Parameters
     ----------
@@ -71,37 +74,64 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     InputError
         If there is no such folder, or nothing in it.
     """
-    places = _relaxations(Path(directory))
-    if not places:
+    places = find_places(Path(directory))
+    if not places.found:
+        looks = "; ".join(f"{path}: {reason}" for path, reason in list(places.left_out.items())[:1])
         msg = f"no vasprun.xml and no OUTCAR in {directory}: name a tree of finished VASP relaxations"
-        raise InputError(msg)
-    found = Ingested()
-    for place in places:
+        raise InputError(f"{msg} ({looks})" if looks else msg)
+    found, runs = Ingested(left_out=places.left_out), []
+    for place in places.found:
         try:
-            record = read_record(host, place)
+            runs.append(read_run(place, Path(directory)))
         except InputError as error:
             found.left_out[str(place)] = str(error)
+    whole, parts = relaxations(runs)
+    found.left_out |= parts
+    for relaxation in whole:
+        try:
+            record = _record(host, relaxation)
+        except InputError as error:
+            found.left_out[str(relaxation.runs[-1].place)] = str(error)
             continue
         known = found.records.get(record.id)
-        if known is None:
-            found.records[record.id] = record
-            continue
-        kept, other = sorted((known, record), key=_rank)
+        kept, other = (record, None) if known is None else _better(known, record)
         found.records[record.id] = kept
-        found.left_out[str(other.provenance.directory)] = f"{record.name} with these settings again: ended higher"
+        if other is not None:
+            found.left_out[str(other.provenance.directory)] = _why_worse(kept, other)
     return found
 
 
-def _relaxations(tree: Path) -> list[Path]:
-    """Return the folders that hold a relaxation, and the files that are one of several in theirs."""
-    outputs = [path for name in _OUTPUTS for path in tree.rglob(f"*{name}*") if path.is_file()]
-    folders = {path.parent for path in outputs if path.name.startswith(_OUTPUTS) and not path.parent.match(TRIALS)}
-    return sorted(folders | {path for path in outputs if not path.name.startswith(_OUTPUTS)})
+def _better(one: DefectRecord, other: DefectRecord) -> tuple[DefectRecord, DefectRecord]:
+    """Return two relaxations of one configuration, the better first: it ended, lower, from the unrelaxed start."""
+    apart = abs(_energy(one) - _energy(other))
+    tie = apart <= _SAME_ENERGY or not np.isfinite(apart)
+
+    def rank(record: DefectRecord) -> tuple[bool, float, bool]:
+        return not _is_converged(record), 0.0 if tie else _energy(record), not _from_unrelaxed(record)
+
+    return (other, one) if rank(other) < rank(one) else (one, other)
 
 
-def _rank(record: DefectRecord) -> tuple[bool, float]:
-    ledger = record.ledger
-    return record.status != "done" or ledger is None or not ledger.converged, (ledger and ledger.energy) or 0.0
+def _why_worse(kept: DefectRecord, other: DefectRecord) -> str:
+    again, higher = f"{other.name} with these settings again", _energy(other) - _energy(kept)
+    if _is_converged(kept) and not _is_converged(other):
+        return f"{again}: {'not converged' if other.status == 'done' else other.error or other.status}"
+    if higher > _SAME_ENERGY:
+        return f"{again}: ended {higher:.3f} eV higher"
+    start = "" if _from_unrelaxed(other) or not _from_unrelaxed(kept) else ", but not from the unrelaxed start"
+    return f"{again}: the same end as in {kept.provenance.directory}{start}"
+
+
+def _is_converged(record: DefectRecord) -> bool:
+    return record.status == "done" and record.ledger is not None and record.ledger.converged
+
+
+def _energy(record: DefectRecord) -> float:
+    return record.ledger.energy if record.ledger is not None and record.ledger.energy is not None else np.inf
+
+
+def _from_unrelaxed(record: DefectRecord) -> bool:
+    return record.ledger is not None and not any(note.startswith(NOT_UNRELAXED) for note in record.ledger.notes)
 
 
 def read_record(host: Host, folder: Path) -> DefectRecord:
@@ -112,21 +142,25 @@ def read_record(host: Host, folder: Path) -> DefectRecord:
     InputError
         If it holds no relaxation of a defect of this host.
     """
-    where = folder_name(folder)
-    if several := [path.name for path in sorted(folder.glob("vasprun.xml*"))][1:]:
-        msg = f"{folder} holds {several[0]} beside another vasprun.xml: give each run a folder of its own"
-        raise InputError(msg)
-    first, outcome = read_executions(folder)[0].run, read_relaxation(folder, where=where)
-    if first.initial is None:
-        msg = f"{folder}: the output breaks off before the first structure"
-        raise InputError(msg)
+    return _record(host, Relaxation((read_run(folder, folder),)))
+
+
+def _record(host: Host, relaxation: Relaxation) -> DefectRecord:
+    folder, outcome = relaxation.runs[-1].place, relaxation.outcome
+    first = relaxation.first
+    assert first.initial is not None  # noqa: S101 - `read_run` reads no other
     initial = first.initial.copy()
-    initial.set_charge(round(first.charge or 0.0))
+    initial.set_charge(relaxation.runs[0].charge.value)
     recovered = recover(host, initial)
     if not recovered.configuration.edits:
         msg = f"{folder} holds the host itself, without a defect"
         raise InputError(msg)
-    return _completed(host, recovered, first, outcome, where)
+    off = farthest_off_site(host, recovered)
+    if off > ON_SITE and not relaxation.begins and outcome.ledger is not None:
+        why = f"atoms begin up to {off:.2f} Å off the host's sites, displaced or by an earlier run that is not here"
+        note = f"{NOT_UNRELAXED}: {why}"
+        outcome = replace(outcome, ledger=outcome.ledger.model_copy(update={"notes": (*outcome.ledger.notes, note)}))
+    return _completed(host, recovered, first, outcome, folder_name(folder))
 
 
 def _completed(host: Host, recovered: Recovered, first: VaspRun, outcome: Outcome, where: str) -> DefectRecord:
@@ -155,14 +189,16 @@ def _completed(host: Host, recovered: Recovered, first: VaspRun, outcome: Outcom
         provenance=Provenance(**location({"dir_name": where})),
     )
     if outcome.structure is None:
-        return completed(record, type(outcome)(None, outcome.ledger, None, "no trustworthy positions in the output"))
+        nowhere = outcome.error or "no trustworthy positions in the output"
+        return completed(record, type(outcome)(None, outcome.ledger, None, nowhere))
     end = outcome.structure.copy()
     placed = unrelaxed_positions(host, recovered.configuration)[recovered.permutation]
     moved = _nearest(end.cart_coords - recovered.shift - placed, host)
     coords = unrelaxed[rows[recovered.permutation]] + moved @ rotation.T
     for k, point in enumerate(coords):
         end.replace(k, end[k].species, point, coords_are_cartesian=True)
-    error = None if outcome.ledger is None or outcome.ledger.attempts[-1].finished else "the output is cut off"
+    whole = outcome.ledger is None or outcome.ledger.attempts[-1].finished
+    error = outcome.error or (None if whole else "the output is cut off")
     return completed(record, type(outcome)(end, outcome.ledger, outcome.trajectory_length, error))
 
 

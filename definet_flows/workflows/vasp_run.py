@@ -120,7 +120,7 @@ def _outcome(directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> Ou
         raise InputError(msg)
     ledger = outcome.ledger.model_copy(update={"notes": (*outcome.ledger.notes, *notes)})
     late = _OUT_OF_TIME in ledger.attempts[-1].corrections and not ledger.converged
-    return replace(outcome, ledger=ledger, error="stopped before the wall time ran out" if late else None)
+    return replace(outcome, ledger=ledger, error="stopped before the wall time ran out" if late else outcome.error)
 
 
 def _told(outcome: Outcome, directory: Path, *, trajectories: bool) -> dict[str, Any]:

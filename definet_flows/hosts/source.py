@@ -10,6 +10,7 @@ from pathlib import Path
 from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
+from definet_flows.hosts.sane import check_cell, check_file
 
 _CLOSEST = 0.5  # Å; two atoms nearer than this are one atom written twice
 
@@ -66,6 +67,7 @@ def _from_file(path: Path) -> Structure:
     try:
         with warnings.catch_warnings():
             _accept_rounded_thirds()
+            check_file(path)
             structure = Structure.from_file(path)
     except Exception as error:  # pymatgen's parsers raise whatever they stumble over
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -86,6 +88,7 @@ def _check(structure: Structure, source: str) -> None:
     if len(structure) == 0:
         msg = f"host {source!r} has no atoms"
         raise InputError(msg)
+    check_cell(structure.lattice.matrix, structure.frac_coords, f"host {source!r}")
     if not structure.is_ordered:
         site = next(site for site in structure if not site.is_ordered)
         msg = f"host {source!r} is disordered at site {site.species_string}; order it first (pymatgen: enumlib, SQS)"

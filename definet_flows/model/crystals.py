@@ -24,6 +24,7 @@ from ase import Atoms
 from pymatgen.core import Element, Lattice, Structure
 
 from definet_flows.errors import InputError
+from definet_flows.hosts.sane import check_cell
 from definet_flows.schemas import FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -33,7 +34,6 @@ Notes = Sequence[Mapping[str, Any]]
 """Properties of each crystal."""
 
 _FORMATS = "CIF (.cif), POSCAR or CONTCAR (also .vasp), extended XYZ (.xyz, .extxyz), pymatgen JSON (.json)"
-_FLAT = 1e-3  # Å³; a cell of less volume is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +134,7 @@ def _reader(path: Path) -> Callable[[str], CrystalFile]:
 def _check(crystal: Crystal) -> None:
     if len(crystal.numbers) == 0:
         raise InputError("holds no atoms")
-    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac).all()):
-        raise InputError("a coordinate is not a finite number")
-    if abs(np.linalg.det(crystal.lattice)) < _FLAT:
-        raise InputError("has no cell: three lattice vectors are needed")
+    check_cell(crystal.lattice, crystal.frac)
 
 
 # ------------------------------------------------------------------ CIF

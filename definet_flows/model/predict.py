@@ -22,6 +22,8 @@ from definet_flows.schemas import INSERTED, Configuration, FloatArray, Host
 
 IntArray = npt.NDArray[np.integer]
 
+_MOST_NODES = 8192  # of a batch
+
 
 @dataclass(frozen=True)
 class RawPrediction:
@@ -59,7 +61,7 @@ def displacements(
     numbers, markers
         Of the pristine sites, [n, n_sites].
     batch_size
-        Configurations a batch.
+        Most configurations a batch; fewer of a large host, so that memory does not grow with it.
 
     Returns
     -------
@@ -69,10 +71,10 @@ def displacements(
     parameter = next(network.parameters())
     lattice = lattice_of(host, network.config).to(parameter.device, parameter.dtype).fused()
     asked = network.of(host.formula)
-    out = []
+    out, step = [], max(1, min(batch_size, _MOST_NODES // host.n_sites))
     with torch.inference_mode():
-        for k in range(0, len(numbers), batch_size):
-            z, m = (_index(a[k : k + batch_size], parameter.device) for a in (numbers, markers))
+        for k in range(0, len(numbers), step):
+            z, m = (_index(a[k : k + step], parameter.device) for a in (numbers, markers))
             out.append((asked(z, m, lattice.positions, lattice.edges) - lattice.positions).double().cpu().numpy())
     return np.concatenate(out) if out else np.zeros((0, host.n_sites, 3))
 

@@ -93,6 +93,6 @@ def _check(structure: Structure, source: str) -> None:
         site = next(site for site in structure if not site.is_ordered)
         msg = f"host {source!r} is disordered at site {site.species_string}; order it first (pymatgen: enumlib, SQS)"
         raise InputError(msg)
-    if not structure.is_valid(tol=_CLOSEST):
+    if len(structure.get_neighbor_list(_CLOSEST)[3]):
         msg = f"host {source!r} has two atoms closer than {_CLOSEST} Å; remove the duplicate"
         raise InputError(msg)

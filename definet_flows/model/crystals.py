@@ -26,6 +26,7 @@ from pymatgen.core import Element, Lattice, Structure
 from definet_flows.errors import InputError
 from definet_flows.hosts.sane import check_cell
 from definet_flows.schemas import FloatArray
+from definet_flows.schemas.configuration import MOST_CHARGED
 
 IntArray = npt.NDArray[np.int64]
 Moved = Sequence[FloatArray | None]
@@ -135,6 +136,8 @@ def _check(crystal: Crystal) -> None:
     if len(crystal.numbers) == 0:
         raise InputError("holds no atoms")
     check_cell(crystal.lattice, crystal.frac)
+    if not abs(crystal.charge) <= MOST_CHARGED:
+        raise InputError(f"states a charge of {crystal.charge:g} e: at most {MOST_CHARGED} are taken")
 
 
 # ------------------------------------------------------------------ CIF

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from definet_flows.defects import nodes
+from definet_flows.errors import InputError
 from definet_flows.model.batches import lattice_of
 from definet_flows.model.checkpoint import Checkpoint
 from definet_flows.model.graph import crystal, find_neighbours, list_edges
@@ -146,7 +147,10 @@ def _problem(checkpoint: Checkpoint, host: Host, configuration: Configuration) -
     """Say why the network cannot take a configuration at all."""
     if any(edit.marker == INSERTED for edit in configuration.edits):
         return "the network knows no inserted atoms"
-    largest = max(nodes(host, configuration)[0])
+    try:
+        largest = max(nodes(host, configuration)[0])
+    except InputError as error:
+        return str(error)
     if largest > checkpoint.card.config.max_number:
         return f"the network's element table ends at Z = {checkpoint.card.config.max_number}, not {largest}"
     return None

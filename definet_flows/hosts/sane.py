@@ -54,9 +54,9 @@ def _flaw(lattice: FloatArray, frac: FloatArray) -> str:
     broken = np.flatnonzero(~np.isfinite(frac).all(axis=1))
     if len(broken):
         return f"has a coordinate that is not a finite number, of atom {broken[0]} (counted from 0)"
-    lengths = np.sqrt((lattice / _LONG) ** 2 @ np.ones(3)) * _LONG  # squares of 1e300 are infinite
-    if lengths.max() > _LONG:
-        return f"has a lattice vector of {lengths.max():g} Å, more than {_LONG:g} Å: shorten the cell or its vacuum"
+    longest = np.abs(lattice).max()  # a component: the square of 1e300 is infinite
+    if longest > _LONG:
+        return f"has a lattice vector of {longest:g} Å, more than {_LONG:g} Å: shorten the cell or its vacuum"
     return _misshapen(lattice, frac)
 
 

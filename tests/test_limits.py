@@ -224,6 +224,13 @@ def test_yaml_that_is_none_or_of_another_shape_is_one_line(tmp_path, monkeypatch
         assert "\n" not in str(caught.value)
 
 
+def test_settings_of_jobflow_that_are_binary_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "jobflow.yaml").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("JOBFLOW_CONFIG_FILE", str(tmp_path / "jobflow.yaml"))
+    code, line, _ = definet("models", "list")
+    assert (code, "jobflow's settings" in line, "not UTF-8" in line) == (2, True, True)
+
+
 # ------------------------------------------------------------------ gate
 
 

@@ -210,7 +210,7 @@ def _grouped(configuration: Configuration) -> list[tuple[tuple[int, int], list[E
     return sorted(colors.items())
 
 
-def _images(permutations: IntArray, groups: Iterable[list[Edit]]) -> IntArray:
+def _images(permutations: npt.NDArray[np.integer], groups: Iterable[list[Edit]]) -> IntArray:
     """Images of a placement: the site indices, ascending within each color, [n_ops, n_edits]."""
     empty = np.empty((len(permutations), 0), dtype=np.int64)
     blocks = [np.sort(permutations[:, [e.site for e in group if e.site is not None]], axis=1) for group in groups]

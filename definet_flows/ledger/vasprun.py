@@ -84,7 +84,7 @@ def _read_vasprun(path: Path) -> VaspRun:
         electronic_steps=electronic,
         finished=ended,
         electronically_converged=len(steps[-1]["electronic_steps"]) < parameters["NELM"] if steps else None,
-        energy=final_energy(steps[-1]) if steps else None,
+        energy=_last_energy(steps),
         start_max_force=largest_force(forces[0]) if steps else None,
         max_force=largest_force(forces[-1]) if steps else None,
         force_criterion=force_criterion(parameters.get("EDIFFG")),
@@ -96,6 +96,14 @@ def _read_vasprun(path: Path) -> VaspRun:
         surface=_surface(parameters, run.kpoints, {one[3].split()[0] for one in species}),
         notes=() if ended else (f"{cut} after {len(steps)} finished ionic steps",),
     )
+
+
+def _last_energy(steps: list[dict[str, Any]]) -> float | None:
+    """Return the last energy, eV; None where a damaged file lacks it."""
+    try:
+        return final_energy(steps[-1])
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 _SPECIES = re.compile(r"<rc><c>\s*(\d+)</c><c>\w+ *</c><c>[^<]*</c><c>\s*([\d.]+)</c><c>\s*(\S[^<]*)</c>")

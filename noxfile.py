@@ -31,3 +31,9 @@ def kills(session: nox.Session) -> None:
 def cluster(session: nox.Session) -> None:
     """Run a campaign of 200 configurations with two workers, and every fault twice (half an hour)."""
     session.run("pytest", "tests/test_scale.py", "tests/test_faults.py", env={"DEFINET_CLUSTER": "1"})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Damage files of every kind 300 times each and read them (half an hour); prints a table."""
+    session.run("python", "tests/fuzz_readers.py", *(session.posargs or ["300"]))

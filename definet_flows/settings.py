@@ -18,6 +18,7 @@ from pydantic_settings import (
 from yaml import MarkedYAMLError, YAMLError
 
 from definet_flows.errors import InputError
+from definet_flows.yaml_file import read_mapping
 
 _PREFIX = "DEFINET_FLOWS_"
 _DEFAULT_FILE = "~/.definet_flows.yaml"
@@ -65,6 +66,8 @@ def load_settings() -> Settings:
     InputError
         If the file cannot be read, or holds an unknown key or a value of the wrong type.
     """
+    if settings_file().issettings_file():
+        read_mapping(settings_file(), "settings")
     try:
         return Settings()
     except ValidationError as error:
@@ -72,7 +75,7 @@ def load_settings() -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         msg = f"settings: {key}: {first['msg']} (see ~/.definet_flows.yaml and {_PREFIX}* variables)"
         raise InputError(msg) from None
-    except (YAMLError, SettingsError, OSError, TypeError, ValueError) as error:
+    except (YAMLError, SettingsError, OSError, TypeError, ValueError, AttributeError) as error:
         # Only the kind and the place of the error are told: there may be a password beside it.
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         line = f", line {mark.line + 1}" if mark else ""

@@ -78,8 +78,16 @@ def test_a_torn_checkpoint_is_not_gone_on_from(whole: Path, tmp_path: Path, torn
     for name in ("last", "best"):
         content = (whole / f"{name}.ckpt").read_bytes()
         (tmp_path / f"{name}.ckpt").write_bytes(content[: len(content) // 2] if name in torn else content)
-    found = training._readable(tmp_path)
-    assert found == (None if "best" in torn else tmp_path / "best.ckpt")
+    if "best" in torn:
+        with pytest.raises(InputError, match=r"last\.ckpt cannot be read: remove"):
+            training._readable(tmp_path)
+        return
+    with pytest.warns(UserWarning, match=r"last\.ckpt cannot be read: training goes on from best\.ckpt"):
+        assert training._readable(tmp_path) == tmp_path / "best.ckpt"
+
+
+def test_nothing_to_go_on_from_is_a_start(tmp_path: Path) -> None:
+    assert training._readable(tmp_path) is None
 
 
 def _epochs(folder: Path) -> list[float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 from definet_flows.cli.plain import PlainConsole
 from definet_flows.errors import InputError, LeftOutWarning
 from definet_flows.foreign import one_line
+from definet_flows.yaml_file import read_mapping
 
 console = PlainConsole()
 errors = PlainConsole(stderr=True)
@@ -60,4 +63,7 @@ app = typer.Typer(
 
 @app.callback()
 def _definet() -> None:
-    """Keep `definet COMMAND` a group even while it has one command."""
+    """Keep `definet COMMAND` a group; refuse settings that jobflow, when it is imported, would end in a traceback."""
+    path = Path(os.environ.get("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")).expanduser()
+    if path.is_file():
+        read_mapping(path, "jobflow's settings")

@@ -11,6 +11,7 @@ import typer
 from definet_flows.errors import InputError
 from definet_flows.whole import plain_file
 
+_LARGEST = 2**63 - 1  # databases and JSON hold no larger whole numbers
 NONE: list[str] = []
 NO_SHARES: list[float] = []
 
@@ -49,9 +50,10 @@ Defect = Annotated[
     ),
 ]
 MaxDefects = Annotated[
-    int | None, typer.Option(help="Most defects in one configuration.  \\[default: 1, or what --max-on allows]")
+    int | None,
+    typer.Option(max=_LARGEST, help="Most defects in one configuration.  \\[default: 1, or what --max-on allows]"),
 ]
-MinDefects = Annotated[int, typer.Option(min=1, help="Fewest defects in one configuration.")]
+MinDefects = Annotated[int, typer.Option(min=1, max=_LARGEST, help="Fewest defects in one configuration.")]
 MaxOn = Annotated[
     list[str], typer.Option("--max-on", help="Most defects on one element of the host, as Mo=1; again for each.")
 ]
@@ -71,9 +73,11 @@ Concentration = Annotated[
     typer.Option("--concentration", help="Random configurations with this share of defective sites, 0 to 1."),
 ]
 PerConcentration = Annotated[
-    int | None, typer.Option(min=1, help="Configurations for each --concentration.  \\[default: 100]")
+    int | None, typer.Option(min=1, max=_LARGEST, help="Configurations for each --concentration.  \\[default: 100]")
 ]
-Seed = Annotated[int, typer.Option(help="Of the random configurations; the same on every machine.")]
+Seed = Annotated[
+    int, typer.Option(min=-_LARGEST, max=_LARGEST, help="Of the random configurations; the same on every machine.")
+]
 Preset = Annotated[
     str | None,
     typer.Option(help="Recipe of a published data set, for its hosts: 2dmd-low or 2dmd-high; brings all choices."),
@@ -111,11 +115,18 @@ def parse_supercell(repetitions: tuple[str, str, str]) -> tuple[int, int, int]:
         If one is no whole number above zero.
     """
     for one in repetitions:
-        if not one.isdecimal() or int(one) == 0:
+        if not one.isdecimal() or _whole(one, "--supercell") == 0:
             msg = f"--supercell {' '.join(repetitions)}: {one} is no whole number above zero"
             raise InputError(msg)
     a, b, c = map(int, repetitions)
     return a, b, c
+
+
+def _whole(digits: str, option: str) -> int:
+    """Return a whole number of at most 64 bits: Python refuses thousands of digits, databases many fewer."""
+    if len(digits) > 18:  # noqa: PLR2004 - digits
+        raise InputError(f"{option}: {digits[:20]}… is too large a number")
+    return int(digits)
 
 
 def parse_limits(items: list[str], option: str) -> dict[str, int]:
@@ -132,7 +143,7 @@ def parse_limits(items: list[str], option: str) -> dict[str, int]:
         if not name or not number.isdecimal():
             msg = f"{option} {item}: write a name and a whole number, such as Mo=1"
             raise InputError(msg)
-        limits[name] = int(number)
+        limits[name] = _whole(number, f"{option} {item}")
     return limits
 
 
@@ -144,6 +155,8 @@ def parse_charges(items: list[str]) -> tuple[int, ...] | dict[str, tuple[int, ..
     InputError
         If one is of no such form, or the forms are mixed.
     """
+    from definet_flows.schemas.configuration import MOST_CHARGED
+
     if items == ["guess"]:
         return "guess"
     per_kind: dict[str, tuple[int, ...]] = {}
@@ -154,6 +167,8 @@ def parse_charges(items: list[str]) -> tuple[int, ...] | dict[str, tuple[int, ..
             states = tuple(int(number) for number in numbers.split(","))
         except ValueError:
             states = ()
+        if any(abs(state) > MOST_CHARGED for state in states):
+            raise InputError(f"--charge {item}: at most {MOST_CHARGED} elementary charges")
         if not states or (equals and not name) or (per_kind if not equals else charges):
             msg = f"--charge {item}: give -1 for every configuration, v_S=0,+1,+2 for a kind, or guess alone; not mixed"
             raise InputError(msg)

@@ -80,9 +80,13 @@ def nodes(host: Host, configuration: Configuration) -> tuple[IntArray, IntArray]
     for edit in configuration.edits:
         if edit.site is None:
             continue
-        if edit.site >= host.n_sites or host.numbers[edit.site] != edit.old:
+        if not 0 <= edit.site < host.n_sites or host.numbers[edit.site] != edit.old:
             msg = f"edit {edit.name} on site {edit.site} does not fit host {host.formula} with {host.n_sites} sites"
             raise InputError(msg)
+        if markers[edit.site]:
+            raise InputError(
+                f"edit {edit.name} on site {edit.site}: another edit is there already; name each site once"
+            )
         markers[edit.site] = edit.marker
         numbers[edit.site] = edit.new or edit.old
     return numbers, markers

@@ -31,10 +31,10 @@ class SiteGroup:
     Parameters
     ----------
     permutations
-        All operations of the group, [n_ops, n_sites].
+        All operations of the group, [n_ops, n_sites], of any type of whole numbers.
     """
 
-    def __init__(self, permutations: IntArray) -> None:
+    def __init__(self, permutations: npt.NDArray[np.integer]) -> None:
         self.permutations = permutations
         self.first = permutations.min(axis=0)
         """Smallest site of each site's orbit, [n_sites]."""
@@ -49,7 +49,8 @@ class SiteGroup:
         for first in np.unique(self.first):
             members = np.flatnonzero(self.first == first)
             table = np.zeros((self.permutations.shape[1], len(self) // len(members)), dtype=np.int64)
-            table[members] = np.nonzero(first == self.permutations[:, members].T)[1].reshape(len(members), -1)
+            for some in np.array_split(members, 1 + len(members) * len(self) // _CHUNK):
+                table[some] = np.nonzero(first == self.permutations[:, some].T)[1].reshape(len(some), -1)
             tables[int(first)] = table
         return tables
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Element, Lattice
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SLACK = 1e-4  # Å; equal shells must not be split by rounding
+_BLOCK = 1_000_000  # distances at once; 24 MB of vectors
 _OVERLAP = 0.72  # share of the sum of covalent radii: no relaxed structure has two atoms nearer than that
 
 
@@ -66,20 +69,28 @@ def find_places(host: Host, choices: Choices) -> Places:
     colors = [(number, 0) for number in host.numbers]  # what is edited there, and what is inserted there
     for new in sorted({kind.new for kind in choices.kinds if kind.old is None and kind.new is not None}):
         candidates = candidate_sites(host, str(Element.from_Z(new).symbol)).frac_coords
-        permutations = np.hstack([permutations, len(frac) + permute_points(host, candidates)])
+        type_ = np.min_scalar_type(len(frac) + len(candidates))
+        moved = permute_points(host, candidates).astype(type_) + np.array(len(frac), dtype=type_)
+        permutations = np.hstack([permutations.astype(type_), moved])
         frac = np.concatenate([frac, candidates])
         colors += [(0, new)] * len(candidates)
     table = np.array(colors)
     return Places(
         n_sites=host.n_sites,
         frac_coords=frac,
-        group=SiteGroup(np.unique(permutations, axis=0)),
+        group=SiteGroup(_distinct(permutations)),
         slots=_slots(choices.kinds, table, permutations),
         compatible=_compatible(host, choices, frac, table[:, 1]),
     )
 
 
-def _slots(kinds: Sequence[DefectKind], colors: IntArray, permutations: IntArray) -> tuple[Slot, ...]:
+def _distinct(permutations: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """Return each permutation once; without sorting, which would take several times the memory."""
+    first = {hashlib.sha256(row.tobytes()).digest(): k for k, row in reversed(list(enumerate(permutations)))}
+    return permutations if len(first) == len(permutations) else permutations[sorted(first.values())]
+
+
+def _slots(kinds: Sequence[DefectKind], colors: IntArray, permutations: npt.NDArray[np.integer]) -> tuple[Slot, ...]:
     allowed: dict[DefectKind, BoolArray] = {}
     for kind in kinds:
         mask = colors[:, 1] == kind.new if kind.old is None else colors[:, 0] == kind.old
@@ -106,10 +117,14 @@ def _compatible(host: Host, choices: Choices, frac: FloatArray, inserted: IntArr
     """Return which pairs of places the distance limits allow; inserted atoms must not overlap either."""
     if choices.min_distance is None and choices.max_distance is None and not inserted.any():
         return None
-    distance = Lattice(host.lattice).get_all_distances(frac, frac)
+    lattice = Lattice(host.lattice)
     lower = -1.0 if choices.min_distance is None else choices.min_distance - _SLACK
     upper = np.inf if choices.max_distance is None else choices.max_distance + _SLACK
     radii = np.array([CovalentRadius.radius[Element.from_Z(z).symbol] if z else 0.0 for z in inserted.tolist()])
-    both = (inserted[:, None] > 0) & (inserted[None] > 0)
-    overlap = both & (distance < _OVERLAP * (radii[:, None] + radii[None]))
-    return np.asarray((distance >= lower) & (distance <= upper) & ~overlap)
+    compatible = np.empty((len(frac), len(frac)), dtype=bool)
+    for rows in np.array_split(np.arange(len(frac)), 1 + len(frac) ** 2 // _BLOCK):
+        distance = lattice.get_all_distances(frac[rows], frac)
+        both = (inserted[rows, None] > 0) & (inserted[None] > 0)
+        overlap = both & (distance < _OVERLAP * (radii[rows, None] + radii[None]))
+        compatible[rows] = (distance >= lower) & (distance <= upper) & ~overlap
+    return compatible

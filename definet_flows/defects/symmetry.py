@@ -26,6 +26,8 @@ _MATCH = 0.05  # Å; an image farther than this from every site is not a symmetr
 _GRID = 10_000  # steps per lattice vector when points are compared
 _OFF_GRID = 3.17e-5  # keeps 1/3, 1/64 and the like away from the edges of the steps
 _SAME = 1e-4  # fractional; two inserted atoms nearer than this are one
+_LARGEST = 500_000_000  # bytes of a table of permutations
+_BLOCK = 2_000_000  # entries of a table that are looked at together
 _DIGITS = 10  # of a stored fractional coordinate: images of one point must agree far beyond the comparison
 
 
@@ -36,8 +38,8 @@ class SiteOperations:
     Operation g takes a point r to ``rotations[g] @ r + translations[g]`` and site i to site ``permutations[g, i]``.
     """
 
-    permutations: IntArray
-    """[n_ops, n_sites]"""
+    permutations: npt.NDArray[np.integer]
+    """[n_ops, n_sites], of the smallest type that holds a site: there may be 10^8 entries"""
     rotations: FloatArray
     """Cartesian, [n_ops, 3, 3]"""
     translations: FloatArray
@@ -86,6 +88,7 @@ def _operations(
     kept = np.abs(changes - np.rint(changes)).max(axis=(1, 2)) < _SYMPREC
     rotations, shifts = rotations[kept], dataset.translations[kept] @ primitive
     inside = np.asarray(lattice_points_in_supercell(np.rint(cell @ inverse).astype(int))) @ cell
+    _check_size(len(rotations) * len(inside), len(frac))
     inside = inside[np.argsort(np.linalg.norm(inside, axis=1), kind="stable")]
     tree = periodic_tree(frac)
     cartesian = frac @ cell
@@ -94,8 +97,12 @@ def _operations(
         for r, t in zip(rotations, shifts, strict=True)
     ]
     moves = [_permutation(tree, frac + t @ np.linalg.inv(cell), cell) for t in inside]
+    permutations = np.empty((len(points), len(moves), len(frac)), dtype=np.min_scalar_type(len(frac)))
+    for row, point in zip(permutations, points, strict=True):
+        for place, move in zip(row, moves, strict=True):
+            np.take(move, point, out=place)
     result = SiteOperations(
-        permutations=np.array([move[point] for point in points for move in moves]),
+        permutations=permutations.reshape(-1, len(frac)),
         rotations=np.repeat(rotations, len(moves), axis=0),
         translations=np.array([shift + t for shift in shifts for t in inside]),
     )
@@ -122,11 +129,15 @@ def _primitive(
 
 def _first_copies(inside: FloatArray, unit: FloatArray, numbers: IntArray) -> IntArray:
     """Return the indices of the sites that are the first of their translates by the unit lattice `unit`."""
-    tree = periodic_tree(inside)
+    tree, points = periodic_tree(inside), inside % 1.0 % 1.0
     near = _SYMPREC / np.linalg.norm(unit, axis=1).max()
-    groups = tree.query_ball_point(inside % 1.0 % 1.0, near, workers=1)
-    firsts = {min(j for j in group if numbers[j] == numbers[i]) for i, group in enumerate(groups)}
-    return np.array(sorted(firsts), dtype=np.int64)
+    firsts, left = [], np.ones(len(inside), dtype=bool)
+    for site in range(len(inside)):
+        if left[site]:  # a group at a time: lists of all groups would grow with the square of the supercell
+            firsts.append(site)
+            group = np.array(tree.query_ball_point(points[site], near))
+            left[group[numbers[group] == numbers[site]]] = False
+    return np.array(firsts, dtype=np.int64)
 
 
 def periodic_tree(frac: FloatArray) -> cKDTree[Any, Any]:
@@ -134,12 +145,19 @@ def periodic_tree(frac: FloatArray) -> cKDTree[Any, Any]:
     return cKDTree(frac % 1.0 % 1.0, boxsize=np.ones(3))
 
 
-def _permutation(tree: cKDTree[Any, Any], image: FloatArray, cell: FloatArray) -> IntArray:
+def _check_size(operations: int, sites: int) -> None:
+    """Refuse a supercell whose table of permutations memory would not hold, before it is made."""
+    if operations * sites * np.min_scalar_type(sites).itemsize > _LARGEST:
+        msg = f"the supercell has {sites:,} sites and {operations:,} symmetry operations, too many for memory"
+        raise InputError(f"{msg}: give a smaller supercell")
+
+
+def _permutation(tree: cKDTree[Any, Any], image: FloatArray, cell: FloatArray) -> npt.NDArray[np.integer]:
     distance, partner = tree.query(image % 1.0 % 1.0)
     if np.max(distance, initial=0.0) * np.linalg.norm(cell, axis=1).max() > _MATCH:
         msg = "the supercell is not made of copies of its primitive cell; build it with make_host"
         raise InputError(msg)
-    return np.asarray(partner, dtype=np.int64)
+    return np.asarray(partner, dtype=np.min_scalar_type(tree.n))
 
 
 def primitive_cell(host: Host) -> Structure:
@@ -148,21 +166,30 @@ def primitive_cell(host: Host) -> Structure:
     return Structure(lattice, numbers.tolist(), frac, to_unit_cell=True)
 
 
-def permute_points(host: Host, frac: FloatArray) -> IntArray:
+def permute_points(host: Host, frac: FloatArray) -> npt.NDArray[np.integer]:
     """Return which point each operation takes each point to, [n_ops, n]; the operations must permute the points."""
-    tree = periodic_tree(frac)
-    images = site_operations(host).points(host, frac)
-    return _permutation(tree, images.reshape(-1, 3), np.array(host.lattice)).reshape(images.shape[:2])
+    tree, operations, cell = periodic_tree(frac), site_operations(host), np.array(host.lattice)
+    _check_size(len(operations), host.n_sites + len(frac))
+    out = np.empty((len(operations), len(frac)), dtype=np.min_scalar_type(len(frac)))
+    for block in _blocks(out):
+        images = operations.select(np.arange(block.start, block.stop)).points(host, frac)
+        out[block] = _permutation(tree, images.reshape(-1, 3), cell).reshape(images.shape[:2])
+    return out
+
+
+def _blocks(table: npt.NDArray[np.integer]) -> list[slice]:
+    """Return slices of a table's rows that are small together."""
+    step = max(1, _BLOCK // max(1, table.shape[1]))
+    return [slice(k, min(k + step, len(table))) for k in range(0, len(table), step)]
 
 
 def _check(operations: SiteOperations, numbers: IntArray) -> None:
-    permutations = operations.permutations
-    bijective = np.array_equal(
-        np.sort(permutations, axis=1), np.broadcast_to(np.arange(len(numbers)), permutations.shape)
-    )
-    if not bijective or not np.all(numbers[permutations] == numbers):
-        msg = "the supercell's symmetry does not map its sites onto each other; build it with make_host"
-        raise InputError(msg)
+    sites = np.arange(len(numbers))
+    for block in _blocks(operations.permutations):
+        rows = operations.permutations[block]
+        if not (np.sort(rows, axis=1) == sites).all() or not (numbers[rows] == numbers).all():
+            msg = "the supercell's symmetry does not map its sites onto each other; build it with make_host"
+            raise InputError(msg)
     for array in (operations.permutations, operations.rotations, operations.translations):
         array.setflags(write=False)
 
@@ -183,7 +210,7 @@ def _grouped(configuration: Configuration) -> list[tuple[tuple[int, int], list[E
     return sorted(colors.items())
 
 
-def _images(permutations: IntArray, groups: Iterable[list[Edit]]) -> IntArray:
+def _images(permutations: npt.NDArray[np.integer], groups: Iterable[list[Edit]]) -> IntArray:
     """Images of a placement: the site indices, ascending within each color, [n_ops, n_edits]."""
     empty = np.empty((len(permutations), 0), dtype=np.int64)
     blocks = [np.sort(permutations[:, [e.site for e in group if e.site is not None]], axis=1) for group in groups]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 
+_MOST_SITES = 20_000  # a hundred times what DFT relaxes
 _LARGEST = 64  # repetitions along one axis; more is a typing error
 
 
@@ -49,7 +50,14 @@ def parse_supercell(supercell: object, unit: Structure, dimension: int) -> IntAr
     matrix = np.rint(given).astype(np.int64)
     if round(float(np.linalg.det(matrix))) < 1:
         raise _refused(supercell, "its determinant must be positive")
+    _check_sites(supercell, unit, matrix)
     return np.asarray(matrix)
+
+
+def _check_sites(supercell: object, unit: Structure, matrix: IntArray) -> None:
+    sites = len(unit) * round(float(np.linalg.det(matrix)))
+    if sites > _MOST_SITES:
+        raise _refused(supercell, f"it has {sites:,} sites of {unit.reduced_formula}, more than {_MOST_SITES:,}")
 
 
 def _refused(supercell: object, remedy: str) -> InputError:
@@ -69,7 +77,9 @@ def _by_distance(distance: float, unit: Structure, dimension: int) -> IntArray:
     ranges = [range(1, int(most[axis]) + 1) if axis in free else (1,) for axis in range(3)]
     for repeat in sorted(itertools.product(*ranges), key=lambda n: (np.prod(n), np.ptp(np.array(n)), n)):
         if shortest_vector(unit.lattice.matrix * np.array(repeat)[:, None], free) >= distance - 1e-6:
-            return np.diag(np.array(repeat, dtype=np.int64))
+            matrix = np.diag(np.array(repeat, dtype=np.int64))
+            _check_sites(distance, unit, matrix)
+            return matrix
     raise _refused(distance, "no supercell found")  # the last candidate always fits: every height reaches `distance`
 
 

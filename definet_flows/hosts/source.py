@@ -24,6 +24,7 @@ from definet_flows.hosts.atoms import (
 )
 from definet_flows.hosts.cif import read_cif
 from definet_flows.hosts.poscar import read_poscar
+from definet_flows.hosts.sane import check_cell, check_file
 from definet_flows.hosts.xyz import read_frames
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _from_file(path: Path) -> Structure:
         names = ", ".join(shipped_hosts())
         msg = f"host {str(path)!r}: no such file, nor one of the shipped hosts ({names})"
         raise InputError(msg)
-    structure = _refusing(str(path), lambda: _parsed(path))
+    structure = _refusing(str(path), lambda: _sized(path))
     structure.properties["source"] = path.name
     return structure
 
@@ -106,6 +107,11 @@ def _refusing(source: str, read: Callable[[], _T]) -> _T:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         msg = f"host {source!r} cannot be read as a structure ({reason}); give a CIF, POSCAR or other pymatgen format"
         raise InputError(msg) from error
+
+
+def _sized(path: Path) -> Structure:
+    check_file(path)
+    return _parsed(path)
 
 
 def _parsed(path: Path) -> Structure:
@@ -176,5 +182,6 @@ def _check(structure: Structure) -> None:
     if len(structure) == 0:
         msg = "has no atoms"
         raise InputError(msg)
+    check_cell(structure.lattice.matrix, structure.frac_coords)
     numbers_of(structure)
     check_distances(structure)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import spglib
 from pymatgen.core import Lattice, Structure
 from scipy.linalg import sqrtm
+from scipy.spatial import cKDTree
 
 from definet_flows.errors import InputError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from definet_flows.schemas import FloatArray
+
+_LARGE = 1e9  # operations times pairs of atoms; the mean of fewer keeps its last digit, hence the ids of old records
 
 
 def space_group(
@@ -112,15 +115,26 @@ def _average_metric(lattice: FloatArray, rotations: npt.NDArray[np.int32]) -> Fl
 
 
 def _average_positions(structure: Structure, rotations: npt.NDArray[np.int32], translations: FloatArray) -> FloatArray:
-    frac = structure.frac_coords
+    """Return the mean of the images; of a large supercell first over its translations, then over a rotation of each."""
+    if len(rotations) * len(structure) ** 2 < _LARGE:
+        return _mean_image(structure, structure.frac_coords, rotations, translations)
+    pure = (rotations == np.eye(3)).all(axis=(1, 2))
+    frac = _mean_image(structure, structure.frac_coords, rotations[pure], translations[pure])
+    _, each = np.unique(rotations, axis=0, return_index=True)
+    return _mean_image(structure, frac, rotations[each], translations[each])
+
+
+def _mean_image(
+    structure: Structure, frac: FloatArray, rotations: npt.NDArray[np.int32], translations: FloatArray
+) -> FloatArray:
     numbers = np.array(structure.atomic_numbers)
+    groups = [np.flatnonzero(numbers == z) for z in np.unique(numbers)]
+    trees = [cKDTree(frac[group] % 1.0 % 1.0, boxsize=np.ones(3)) for group in groups]
     total = np.zeros_like(frac)
     for rotation, translation in zip(rotations, translations, strict=True):
         image = frac @ rotation.T + translation
-        delta = image[:, None] - frac[None]
-        delta -= np.rint(delta)
-        distance = np.linalg.norm(delta @ structure.lattice.matrix, axis=2)
-        distance[numbers[:, None] != numbers[None]] = np.inf
-        partner = distance.argmin(axis=1)
-        total[partner] += delta[np.arange(len(frac)), partner]
+        for group, tree in zip(groups, trees, strict=True):
+            partner = group[tree.query(image[group] % 1.0 % 1.0)[1]]
+            delta = image[group] - frac[partner]
+            total[partner] += delta - np.rint(delta)
     return np.asarray(frac + total / len(rotations))

@@ -103,7 +103,7 @@ def _read_vasprun(path: Path) -> VaspRun:
 def _run(run: Vasprun, file: Cleaned) -> VaspRun:
     steps, parameters = run.ionic_steps, dict(run.parameters)
     forces = [step["forces"] for step in steps]
-    energy, force = (final_energy(steps[-1]), largest_force(forces[-1])) if steps else (None, None)
+    energy, force = (_last_energy(steps[-1]), largest_force(forces[-1])) if steps else (None, None)
     valence = sum(count * each for count, each, _ in file.species) if file.species else None
     electrons = parameters.get("NELECT")
     told = {**parameters, **{name: run.incar[name] for name in CONTROLS if name in run.incar}}
@@ -133,6 +133,14 @@ def _run(run: Vasprun, file: Cleaned) -> VaspRun:
         sound=are_numbers(energy, force),
         notes=tuple(filter(None, notes)),
     )
+
+
+def _last_energy(step: dict[str, Any]) -> float | None:
+    """Return the energy of a step, eV; None where a damaged file lacks it."""
+    try:
+        return final_energy(step)
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 _SURFACE = frozenset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from definet_flows.errors import InputError
 from definet_flows.model.config import NetworkConfig
@@ -27,6 +28,10 @@ DEFAULT_MODEL = "definet-2dmd"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _HEADER = "definet"
+_MOST_MEMBERS, _MOST_HOSTS = 64, 1000
+_LARGEST_FILE = 4 * 2**30  # bytes
+_SLACK = 2  # a count of parameters is rounded
+_LARGEST_CARD = 16 * 2**20  # bytes
 _FORMAT = 3  # 2: networks of several shapes; 3: networks that speak for single hosts
 
 
@@ -51,13 +56,15 @@ class Card(Frozen):
     name: str = Field(description="registry id")
     version: str = "1"
     config: NetworkConfig
-    members: int = Field(default=1, ge=1, description="networks, whose mean is the prediction")
+    members: int = Field(default=1, ge=1, le=_MOST_MEMBERS, description="networks, whose mean is the prediction")
     shapes: tuple[NetworkConfig, ...] = Field(default=(), description="of each network; empty: all have that of config")
     speak_for: tuple[tuple[str, ...], ...] = Field(
         default=(),
         description="formulas of the hosts that each network is asked about, none: every host; empty: all are",
     )
-    hosts: tuple[UnitCell, ...] = Field(default=(), description="hosts trained on; empty: unknown")
+    hosts: tuple[UnitCell, ...] = Field(
+        default=(), max_length=_MOST_HOSTS, description="hosts trained on; empty: unknown"
+    )
     elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
     data: str = Field(default="", description="training data and its licence, in words")
     data_hash: str = Field(
@@ -75,6 +82,18 @@ class Card(Frozen):
             msg = f"speak_for={self.speak_for} of {self.members} networks: one entry each, and the first for every host"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _a_shape_for_each_network(self) -> Self:
+        if self.shapes and len(self.shapes) != self.members:
+            msg = f"{len(self.shapes)} shapes of {self.members} networks: one each"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of all networks, rounded."""
+        return sum(shape.n_parameters for shape in self.shapes or (self.config,) * self.members)
 
     @property
     def domain_known(self) -> bool:
@@ -111,6 +130,7 @@ class Checkpoint:
         network = networks[0] if len(networks) == 1 else Ensemble(networks, self.card.speak_for)
         with safe_open(self.path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        check_finite(state, self.path)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -139,7 +159,13 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
-    """Write weights (float32) and card to one safetensors file, whole or not at all."""
+    """Write weights (float32) and card to one safetensors file, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If a weight is no finite number in float32, or the file cannot be written.
+    """
     shapes = (network.config,) if isinstance(network, DefiNet) else network.configs
     hosts = () if isinstance(network, DefiNet) else network.hosts
     described = {
@@ -149,9 +175,24 @@ def save_checkpoint(path: Path, network: Network, card: Card) -> Checkpoint:
     }
     card = card.model_copy(update=described)
     state = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in network.state_dict().items()}
+    check_finite(state, path)
     with replacing(path) as part:
         save_file(state, part, metadata={_HEADER: card.model_dump_json()})
     return load_checkpoint(path)
+
+
+def check_finite(state: Mapping[str, Tensor], source: Path) -> None:
+    """Refuse weights that are no numbers, or none in float32, in which they are stored and used.
+
+    Raises
+    ------
+    InputError
+        The message names the first entry.
+    """
+    for name, tensor in state.items():
+        if not (tensor.is_floating_point() and tensor.to(torch.float32).isfinite().all()):
+            msg = f"{source}: weights {name} hold values that are no finite float32 numbers: train or export them again"
+            raise InputError(msg)
 
 
 def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
@@ -210,11 +251,17 @@ def shipped_models() -> tuple[str, ...]:
 def _load(path: Path, stamp: int) -> Checkpoint:
     """Read the header; `stamp` makes a file that was written anew another entry of the cache."""
     del stamp
+    if path.stat().st_size > _LARGEST_FILE:
+        raise InputError(f"{path} is larger than 4 GiB: no DefiNet checkpoint is")
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_HEADER)
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file ({error}): give a DefiNet checkpoint") from None
+    if len(header or "") > _LARGEST_CARD:
+        raise InputError(
+            f"{path} has a card of {len(header or '') / 1e6:.0f} MB: it was not written by save_checkpoint"
+        )
     if header is None:
         raise InputError(f"{path} holds no DefiNet card: published weights come in by `definet import-checkpoint`")
     try:
@@ -223,4 +270,12 @@ def _load(path: Path, stamp: int) -> Checkpoint:
         raise InputError(f"{path}: unreadable card ({error.errors()[0]['msg']}): written by another version?") from None
     if card.format > _FORMAT:
         raise InputError(f"{path} has format {card.format}, newer than {_FORMAT}: update definet_flows")
-    return Checkpoint(path, hashlib.sha256(path.read_bytes()).hexdigest(), card)
+    if 4 * card.n_parameters > _SLACK * path.stat().st_size + _LARGEST_CARD:
+        described = f"{card.n_parameters:.2g} parameters, its file {path.stat().st_size} bytes"
+        raise InputError(f"{path} holds other weights than its card says ({described}): it was not written whole")
+    return Checkpoint(path, _sha256(path), card)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,13 +12,17 @@ from definet_flows.schemas import Frozen
 class NetworkConfig(Frozen):
     """Shape of a DefiNet; the defaults are the paper's (doi:10.1038/s41524-025-01728-w)."""
 
-    hidden: int = Field(default=512, ge=2, multiple_of=2, description="width F of scalars and vectors")
-    layers: int = Field(default=4, ge=1, description="number T of layers")
-    gaussians: int = Field(default=128, ge=2, description="number K of radial Gaussians")
-    radial_extent: float = Field(default=30.0, gt=0, description="c, Å: Gaussians and envelope end here")
-    cutoff: float = Field(default=6.0, gt=0, description="D, Å: sites nearer than this are neighbours")
-    max_neighbours: int = Field(default=50, ge=1, description="N, nearest neighbours per centre, whole shells only")
-    passes: int = Field(default=1, ge=1, description="times that the network runs, each on the last one's positions")
+    hidden: int = Field(default=512, ge=2, le=4096, multiple_of=2, description="width F of scalars and vectors")
+    layers: int = Field(default=4, ge=1, le=64, description="number T of layers")
+    gaussians: int = Field(default=128, ge=2, le=4096, description="number K of radial Gaussians")
+    radial_extent: float = Field(default=30.0, gt=0, le=1000, description="c, Å: Gaussians and envelope end here")
+    cutoff: float = Field(default=6.0, gt=0, le=30, description="D, Å: sites nearer than this are neighbours")
+    max_neighbours: int = Field(
+        default=50, ge=1, le=1000, description="N, nearest neighbours per centre, whole shells only"
+    )
+    passes: int = Field(
+        default=1, ge=1, le=100, description="times that the network runs, each on the last one's positions"
+    )
     max_number: int = Field(default=117, ge=1, le=117, description="largest atomic number in the element table")
 
     @model_validator(mode="after")
@@ -29,6 +33,12 @@ class NetworkConfig(Frozen):
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of such a network, rounded: the widths of its matrices, not each bias."""
+        f, k = self.hidden, self.gaussians
+        return self.layers * (22 * f**2 + 4 * k * f) + (self.max_number + 6) * f
 
     @property
     def sees(self) -> tuple[float, int, int]:

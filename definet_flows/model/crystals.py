@@ -26,9 +26,11 @@ from definet_flows.errors import InputError
 from definet_flows.hosts.atoms import check_distances, decode, numbers_of, plain, structure_of
 from definet_flows.hosts.cif import read_cif
 from definet_flows.hosts.poscar import moved_text, read_poscar
+from definet_flows.hosts.sane import check_cell
 from definet_flows.hosts.xyz import read_frames
 from definet_flows.model.labels import charge_of, drop_labels, drop_results
 from definet_flows.schemas import FloatArray
+from definet_flows.schemas.configuration import MOST_CHARGED
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -38,7 +40,6 @@ Notes = Sequence[Mapping[str, Any]]
 """Properties of each crystal."""
 
 _FORMATS = "CIF (.cif), POSCAR or CONTCAR (also .vasp), extended XYZ (.xyz, .extxyz), pymatgen JSON (.json)"
-_FLAT = 1e-3  # Å³; a cell of less volume is none
 _WHOLE = 1e-3  # elementary charges
 
 
@@ -181,10 +182,9 @@ def _reader(path: Path) -> Callable[[str], CrystalFile]:
 def _check(crystal: Crystal) -> None:
     if len(crystal.numbers) == 0:
         raise InputError("holds no atoms")
-    if not (np.isfinite(crystal.lattice).all() and np.isfinite(crystal.frac).all()):
-        raise InputError("a coordinate is not a finite number")
-    if abs(np.linalg.det(crystal.lattice)) < _FLAT:
-        raise InputError("has no cell: three lattice vectors are needed")
+    check_cell(crystal.lattice, crystal.frac)
+    if not abs(crystal.charge) <= MOST_CHARGED:
+        raise InputError(f"states a charge of {crystal.charge:g} e: at most {MOST_CHARGED} are taken")
     check_distances(structure_of(crystal.lattice, crystal.numbers, crystal.frac))
 
 

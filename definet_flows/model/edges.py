@@ -46,10 +46,18 @@ class Radial:
         return functional.linear(self.features, linear.weight[:, : self.features.shape[-1]], linear.bias)
 
     @cached_property
+    def reached(self) -> Tensor:
+        """The distances, those that are farther than the envelope reaches or no number at its end, Å, [*e].
+
+        One exploding structure must neither lengthen the table of its batch nor take it from it.
+        """
+        extent = self.basis.extent
+        return self.distance.nan_to_num(nan=extent, posinf=extent).clamp(max=extent)
+
+    @cached_property
     def table(self) -> RadialTable | None:
-        """The features on a grid up to the longest distance; None where a distance is not finite."""
-        longest = float(self.distance.detach().max()) if self.distance.numel() else math.nan
-        return self.basis.table(longest) if math.isfinite(longest) else None
+        """The features on a grid up to the longest distance; None where there is no edge."""
+        return self.basis.table(float(self.reached.detach().max())) if self.distance.numel() else None
 
 
 class EdgeState(NamedTuple):
@@ -217,7 +225,7 @@ class FusedTableEdges(TableEdges):
         if edge.radial.table is None or not kernels.fits(v, v.shape[-1]):
             return super().messages(phi, gate, v, edge, filters)
         table = filter_table(edge.radial.table, filters)
-        geometry = (self._graph(gate), edge.radial.table.step, edge.radial.distance, edge.unit)
+        geometry = (self._graph(gate), edge.radial.table.step, edge.radial.reached, edge.unit)
         out: tuple[Tensor, Tensor] = kernels.Messages.apply(*geometry, phi, gate.table, v, table)  # type: ignore[no-untyped-call]
         return out
 
@@ -226,7 +234,7 @@ class FusedTableEdges(TableEdges):
         if edge.radial.table is None or not kernels.fits(phi, phi.shape[-1]):
             return super().pulls(phi, gate, edge, filters, mlp)
         table = filter_table(edge.radial.table, filters)
-        geometry = (self._graph(gate), edge.radial.table.step, edge.radial.distance, edge.unit)
+        geometry = (self._graph(gate), edge.radial.table.step, edge.radial.reached, edge.unit)
         weights = (p for linear in (mlp[0], mlp[2]) for p in (linear.weight, linear.bias))
         out: Tensor = kernels.Pulls.apply(*geometry, phi, gate.table, table, *weights)  # type: ignore[no-untyped-call]
         return out

@@ -17,6 +17,7 @@ from pymatgen.util.coord import pbc_shortest_vectors
 from vesin import NeighborList
 
 from definet_flows.defects import nodes
+from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.model.checkpoint import Card, Checkpoint, UnitCell
 from definet_flows.model.predict import RawPrediction
@@ -54,6 +55,9 @@ def judge(
     allow_unseen_host
         Let pass a host that the weights never saw, or weights whose training domain is unknown.
     """
+    impossible = _impossible(host, configuration, prediction)
+    if impossible:
+        return Gate(verdict="rejected", reason=impossible)
     outside = "; ".join(_outside(checkpoint.card, host, configuration, allow_unseen_host=allow_unseen_host))
     if outside:
         return Gate(verdict="rejected", in_domain=False, reason=outside)
@@ -61,6 +65,17 @@ def judge(
         return Gate(verdict="rejected", reason=f"no prediction: {prediction.error}")
     verdict = judge_geometry(host, configuration, base, prediction.displacements)
     return _doubted(verdict, prediction.uncertainty)
+
+
+def _impossible(host: Host, configuration: Configuration, prediction: RawPrediction) -> str:
+    """Say what of the input is none: edits that the host cannot have, an error that is none."""
+    try:
+        nodes(host, configuration)
+    except InputError as error:
+        return str(error)
+    if prediction.uncertainty is not None and not 0 <= prediction.uncertainty < np.inf:
+        return f"its uncertainty is {prediction.uncertainty} Å: no expected error"
+    return ""
 
 
 def _doubted(verdict: Gate, uncertainty: float | None) -> Gate:
@@ -80,6 +95,8 @@ def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, m
 
     Of 2,700 structures relaxed by DFT at high density and 1,000 at low it rejects none (`benchmarks/gate.py`).
     """
+    if not (np.isfinite(base).all() and np.isfinite(moved).all()):
+        return Gate(verdict="rejected", reason="positions or displacements are no finite numbers")
     ratio, pair = shortest_distance(host, configuration, base + moved)
     atoms = nodes(host, configuration)[1] != VACANCY
     size = np.where(atoms, np.linalg.norm(moved, axis=1), 0.0)

@@ -25,6 +25,8 @@ _CELL, _ANGLE = 0.02, 1.0  # relative, degrees: what `recover` takes for one cel
 _MOST_EDITED = 0.3  # share of edited sites beyond which a crystal is not taken for a defect structure of a host
 _LAYER = 2
 _SAME_CELL = 1e-3  # Å, degrees
+_MOST_ATOMS = 3000  # of a crystal: to assign atoms to sites takes memory with the square of their number
+_MOST_POINTS = 60_000  # lattice points of a unit cell that a crystal's cell may reach over
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,8 @@ class HostFinder:
         InputError
             If none fits, or more than one does.
         """
+        if len(crystal.numbers) > _MOST_ATOMS:
+            raise InputError(f"has {len(crystal.numbers)} atoms, more than {_MOST_ATOMS}: give a smaller supercell")
         structure = crystal.structure()
         cell = np.array(structure.lattice.parameters)
         for known, found in self._found:
@@ -263,9 +267,16 @@ def _matrices(unit: Lattice, target: Lattice) -> Iterator[IntArray]:
         if _similar(unit.matrix * (repeat * np.array(signs))[:, None], target):
             seen.add(matrix.tobytes())
             yield matrix
+    if _shells(unit, target) > _MOST_POINTS:
+        return
     mappings = unit.find_all_mappings(target, ltol=_CELL, atol=_ANGLE, skip_rotation_matrix=True)
     settings = (np.asarray(mapping[2], dtype=np.int64) for mapping in itertools.islice(mappings, 48))
     yield from (m for m in settings if np.linalg.det(m) > 0 and m.tobytes() not in seen)
+
+
+def _shells(unit: Lattice, target: Lattice) -> float:
+    """Return how many lattice points `find_all_mappings` would look at; it compares them pair by pair."""
+    return float(4 / 3 * np.pi * (max(target.abc) * (1 + _CELL)) ** 3 / unit.volume)
 
 
 def _similar(matrix: FloatArray, target: Lattice) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from definet_flows.defects import nodes
+from definet_flows.errors import InputError
 from definet_flows.model.batches import lattice_of
 from definet_flows.model.checkpoint import Checkpoint
 from definet_flows.model.graph import crystal, find_neighbours, list_edges
@@ -21,6 +22,8 @@ from definet_flows.model.uncertainty import defect_motion
 from definet_flows.schemas import INSERTED, Configuration, FloatArray, Host
 
 IntArray = npt.NDArray[np.integer]
+
+_MOST_NODES = 8192  # of a batch
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def displacements(
     numbers, markers
         Of the pristine sites, [n, n_sites].
     batch_size
-        Configurations a batch.
+        Most configurations a batch; fewer of a large host, so that memory does not grow with it.
 
     Returns
     -------
@@ -69,10 +72,10 @@ def displacements(
     parameter = next(network.parameters())
     lattice = lattice_of(host, network.config).to(parameter.device, parameter.dtype).fused()
     asked = network.of(host.formula)
-    out = []
+    out, step = [], max(1, min(batch_size, _MOST_NODES // host.n_sites))
     with torch.inference_mode():
-        for k in range(0, len(numbers), batch_size):
-            z, m = (_index(a[k : k + batch_size], parameter.device) for a in (numbers, markers))
+        for k in range(0, len(numbers), step):
+            z, m = (_index(a[k : k + step], parameter.device) for a in (numbers, markers))
             out.append((asked(z, m, lattice.positions, lattice.edges) - lattice.positions).double().cpu().numpy())
     return np.concatenate(out) if out else np.zeros((0, host.n_sites, 3))
 
@@ -144,7 +147,10 @@ def _problem(checkpoint: Checkpoint, host: Host, configuration: Configuration) -
     """Say why the network cannot take a configuration at all."""
     if any(edit.marker == INSERTED for edit in configuration.edits):
         return "the network knows no inserted atoms"
-    largest = max(nodes(host, configuration)[0])
+    try:
+        largest = max(nodes(host, configuration)[0])
+    except InputError as error:
+        return str(error)
     if largest > checkpoint.card.config.max_number:
         return f"the network's element table ends at Z = {checkpoint.card.config.max_number}, not {largest}"
     return None

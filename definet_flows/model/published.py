@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from definet_flows.model.config import NetworkConfig
 from definet_flows.model.network import DefiNet
 
 _LISTED = 20
+_LARGEST = 4 * 2**30  # bytes
 
 
 def import_checkpoint(source: Path, out: Path, config: NetworkConfig, name: str) -> Checkpoint:
@@ -58,6 +60,7 @@ def import_checkpoint(source: Path, out: Path, config: NetworkConfig, name: str)
 def _load(source: Path) -> object:
     if not source.is_file():
         raise InputError(f"{source}: no such file")
+    _check_size(source)
     try:
         if source.suffix == ".safetensors":
             return load_file(source)
@@ -70,8 +73,25 @@ def _load(source: Path) -> object:
             "which was not done; save a plain dict of tensors, or safetensors"
         )
         raise InputError(msg) from None
+    except MemoryError:
+        raise InputError(f"{source} is no file of weights (it asks for more memory than there is)") from None
     except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{source} is no file of weights ({' '.join(str(error).split())[:120]})") from None
+
+
+def _check_size(source: Path) -> None:
+    """Refuse a file that is too large, or that would grow too large: a torch file is a zip archive."""
+    size = source.stat().st_size
+    if zipfile.is_zipfile(source):
+        try:
+            with zipfile.ZipFile(source) as archive:
+                size = max(size, sum(entry.file_size for entry in archive.infolist()))
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise InputError(f"{source} is no file of weights ({error})") from None
+    if size > _LARGEST:
+        raise InputError(
+            f"{source} holds {size / 1e9:.1f} GB, more than {_LARGEST / 1e9:.1f}: no weights of DefiNet do"
+        )
 
 
 def _flat(content: object, names: set[str], source: Path) -> dict[str, Tensor]:
@@ -105,7 +125,9 @@ def _problems(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
         "extra": [name for name in state if name not in expected],
         "of another shape": shapes,
         "not finite numbers": [
-            name for name in common if not (state[name].is_floating_point() and state[name].isfinite().all())
+            name
+            for name in common
+            if not (state[name].is_floating_point() and state[name].to(torch.float32).isfinite().all())
         ],
     }
     return "; ".join(f"{kind}: {_list(names)}" for kind, names in kinds.items() if names)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle  # its errors: what `torch.load` raises on a torn file
 import warnings
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from pydantic import Field, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -34,6 +33,7 @@ from definet_flows.model.parity import checked
 from definet_flows.schemas import Frozen, content_hash
 
 _TINY = 1e-8
+_WHOLE = 10**9  # larger whole numbers are typing errors
 _EXPECTED = (
     "(Checkpoint|Experiment logs) directory .* exists and is not empty",  # it is gone on with
     "The '.*_dataloader' does not have many workers",  # arrays in memory: a worker would only copy them
@@ -50,17 +50,21 @@ _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
 class TrainConfig(Frozen):
     """A training recipe; the defaults are ours, `recipes/paper.yaml` is the paper's."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     network: NetworkConfig = NetworkConfig()
-    seed: int = 0
-    epochs: int = Field(default=60, ge=1, description="passes; the learning rate's schedule ends with the last")
-    batch: int = Field(default=8, ge=1, description="configurations of one host a step")
-    per_epoch: int = Field(default=400, ge=0, description="entries of a set drawn each epoch; 0 for all")
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    epochs: int = Field(
+        default=60, ge=1, le=1_000_000, description="passes; the learning rate's schedule ends with the last"
+    )
+    batch: int = Field(default=8, ge=1, le=100_000, description="configurations of one host a step")
+    per_epoch: int = Field(default=400, ge=0, le=_WHOLE, description="entries of a set drawn each epoch; 0 for all")
     drawn: dict[str, NonNegativeInt] = Field(default={}, description="the same for single sets, by set name")
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["cosine", "plateau"] = Field(
         default="cosine", description="cosine to zero, or the paper's x 0.8 after 5 epochs without gain"
     )
-    warmup: int = Field(default=200, ge=0, description="steps of linear warm-up")
+    warmup: int = Field(default=200, ge=0, le=_WHOLE, description="steps of linear warm-up")
     clip: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights, which are kept")
     weight_decay: float = Field(default=0.0, ge=0)
@@ -78,7 +82,7 @@ class TrainConfig(Frozen):
     recycled: float = Field(
         default=0.0, ge=0, le=1, description="share of batches that start from the network's own prediction"
     )
-    patience: int = Field(default=0, ge=0, description="epochs without gain before stopping; 0: never")
+    patience: int = Field(default=0, ge=0, le=_WHOLE, description="epochs without gain before stopping; 0: never")
 
 
 def shrink_heads(network: DefiNet, scale: float) -> None:
@@ -241,13 +245,25 @@ def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
 
 
 def _readable(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be read: a process may be killed while it writes `last.ckpt`."""
-    for path in (folder / "last.ckpt", folder / "best.ckpt"):
+    """Return the newest checkpoint that can be read: a process may be killed while it writes `last.ckpt`.
+
+    Raises
+    ------
+    InputError
+        If there are checkpoints, but none can be read: to start again at epoch 0 would overwrite them.
+    """
+    found = [path for path in (folder / "last.ckpt", folder / "best.ckpt") if path.exists()]
+    for path in found:
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        except Exception:  # noqa: BLE001, S112 - whatever a torn file makes of the reader
             continue
+        if path != found[0]:
+            warnings.warn(f"{found[0]} cannot be read: training goes on from {path.name}", UserWarning, stacklevel=2)
         return path
+    if found:
+        msg = f"--resume: {found[0]} cannot be read: remove {folder} to train from the start, or name another folder"
+        raise InputError(msg)
     return None
 
 
@@ -270,9 +286,14 @@ def train(
     folder
         Takes logs and checkpoints: `last.ckpt` of every epoch, `best.ckpt` by the geometric mean of the sets' errors.
     resume
-        Go on from `last.ckpt`.
+        Go on from `last.ckpt`, or from `best.ckpt` with a warning where the first cannot be read.
     network
         Where to start; None: from scratch.
+
+    Raises
+    ------
+    InputError
+        If there are checkpoints to go on from, but none can be read.
     """
     strange = set(config.drawn) - {s.name for s in sets}
     if strange:

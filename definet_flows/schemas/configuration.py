@@ -11,6 +11,9 @@ from pymatgen.core import Element
 
 from definet_flows.schemas.base import INSERTED, VACANCY, FloatArray, Frozen, IntMatrix, Matrix, Vector, content_hash
 
+MOST_CHARGED = 1000
+"""Largest |net charge|, elementary charges; more is a typing error, and databases take no more than 64 bits."""
+
 
 class Host(Frozen):
     """A validated pristine supercell with a fixed site order; rows are sites everywhere else."""
@@ -93,7 +96,7 @@ class Configuration(Frozen):
     """A small edit list on a pristine supercell, in its symmetry-canonical placement."""
 
     edits: tuple[Edit, ...]
-    charge: int = Field(default=0, description="net charge, elementary charges")
+    charge: int = Field(default=0, ge=-MOST_CHARGED, le=MOST_CHARGED, description="net charge, elementary charges")
     multiplicity: int = Field(default=1, ge=1, description="symmetry-equivalent placements in the supercell")
 
     @property

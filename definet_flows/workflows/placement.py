@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 from definet_flows.workflows.kinds import KINDS, Kind, made_by, require_known
+from definet_flows.yaml_file import read_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,14 +91,9 @@ def read_placement(path: Path | None) -> Placement:
     """
     if path is None:
         return DEFAULT_PLACEMENT
+    content = read_mapping(path, "placement")
     try:
-        return Placement.model_validate(yaml.safe_load(path.read_text()) or {})
-    except OSError as error:
-        msg = f"placement {path}: {error.strerror}: name a readable file"
-        raise InputError(msg) from None
-    except yaml.YAMLError as error:
-        msg = f"placement {path} is no YAML: {' '.join(str(error).split())}"
-        raise InputError(msg) from None
+        return Placement.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         msg = f"placement {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import ValidationError
 
 from definet_flows.errors import InputError
+from definet_flows.yaml_file import read_mapping
 
 if TYPE_CHECKING:
     from definet_flows.model.training import TrainConfig
@@ -30,10 +30,9 @@ def read_recipe(ref: str) -> TrainConfig:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.yaml")))
         raise InputError(f"no recipe {ref!r}: a .yaml file or one of {known}")
+    content = read_mapping(path, "recipe")
     try:
-        return TrainConfig.model_validate(yaml.safe_load(path.read_text()) or {})
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML file: {str(error).splitlines()[0]}") from None
+        return TrainConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

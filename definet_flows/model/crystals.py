@@ -199,7 +199,10 @@ class CifFile(CrystalFile):
 
 
 class PoscarFile(CrystalFile):
-    """A POSCAR; everything but the coordinates stays as it is, byte by byte."""
+    """A POSCAR; everything but the coordinates stays as it is, byte by byte.
+
+    Left-handed lattice vectors, which VASP refuses, are reversed where coordinates are exchanged: no atom moves by it.
+    """
 
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
@@ -227,7 +230,10 @@ class PoscarFile(CrystalFile):
         if new is None:
             return "\n".join(self._lines)
         lines = list(self._lines)
-        values = new @ self._rows if self._cartesian else new
+        sign = float(np.sign(np.linalg.det(self.crystals[0].lattice)))
+        if sign < 0:
+            lines[2:5] = ["".join(f"{x:22.16f}" for x in row) for row in (-self._rows).tolist()]
+        values = new @ self._rows if self._cartesian else sign * new
         for k, row in enumerate(values.tolist(), self._first):
             tail = re.sub(r"^\s*\S+\s+\S+\s+\S+", "", lines[k])
             lines[k] = "".join(f"{x:20.14f}" for x in row) + tail

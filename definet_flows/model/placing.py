@@ -84,8 +84,7 @@ def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPredict
     if raw.displacements is None:
         return Predicted(None, raw.error or "", gate=gate, found=found, defects=name)
     step = raw.displacements[recovered.permutation]
-    # The crystal may be turned against the host: fractional coordinates are common to both.
-    frac = crystal.frac + step @ np.linalg.inv(np.array(host.lattice))
+    frac = crystal.frac + recovered.frame.back(step)
     offset = recovered.positions[: host.n_sites] - host.cartesian
     return Predicted(
         frac=frac,

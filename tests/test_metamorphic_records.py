@@ -6,16 +6,13 @@ import ase.io
 import numpy as np
 import pytest
 from descriptions import WAYS, describe, relaxed, relaxed_field, samples, unlike
-from flow_helpers import stored
-from jobflow import run_locally
 from pymatgen.core import Lattice, Structure
 from runs import write_run
 from typer.testing import CliRunner
 from vasp_helpers import WARNINGS
 
-from definet_flows import defect_flow
 from definet_flows.cli import app
-from definet_flows.defects import build_structure, canonical, nodes, recover
+from definet_flows.defects import build_structure, canonical, nodes, place, recover
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.ledger import Outcome
@@ -27,8 +24,9 @@ from definet_flows.workflows.ends import completed, place_rows
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.ingest import read_record
 from definet_flows.workflows.resume import next_structure
+from definet_flows.workflows.vasp_inputs import group_species
 
-pytest_plugins = ["flow_fixtures", "vasp_fixtures"]
+pytest_plugins = ["flow_fixtures"]
 pytestmark = WARNINGS
 HOSTS = tuple(samples())
 runner = CliRunner()
@@ -188,21 +186,29 @@ LEFT = Structure(
 )
 
 
-@pytest.mark.usefixtures("standin")
-def test_a_left_handed_host_is_relaxed_by_vasp_where_it_is(weights, jobs):
-    right = describe(LEFT, "reversed").structure
-    options = {
-        "supercell": (2, 2, 2),
-        "defects": ("v_Cu",),
-        "engine": "vasp",
-        "model": str(weights.path),
-        "control_fraction": 1.0,
-    }
-    for host in (LEFT, right):
-        flow = defect_flow(host, **options, store="records.jsonl", relax_host=False, allow_unseen_host=True)
-        run_locally(flow, store=jobs, create_folders=True, log=False)
-    records, _ = stored()
-    assert [record.start for record in records] == ["predicted", "unrelaxed"]
-    for record in records:
-        assert record.status == "done"
-        assert np.linalg.norm(displacements(record), axis=1).max() < 0.3
+def test_vasp_gets_a_left_handed_host_right_handed_and_its_end_is_read_where_it_is():
+    host = make_host(LEFT, (2, 2, 2))
+    engine = resolve_engine("vasp")
+    pristine = Pristine(host=host, base=host.cartesian, source="as given")
+    case = Case(pristine, canonical(host, place(host, ["v_Cu@3"])), engine, "0" * 64, None)
+    written = Poscar.from_str(str(Poscar(group_species(case.structure("unrelaxed"))))).structure
+    assert np.linalg.det(written.lattice.matrix) > 0
+    assert np.allclose(written.lattice.matrix, host.lattice, atol=1e-6)
+    end = written.copy()
+    end.translate_sites([2], [0.0, 0.02, 0.015], frac_coords=False)
+    record = completed(case.running("unrelaxed", "0" * 36), Outcome(end, None, None))
+    assert np.linalg.norm(displacements(record), axis=1).max() == pytest.approx(0.025, abs=1e-6)
+
+
+def test_a_left_handed_host_of_an_older_store_is_read_right_too():
+    """pymatgen writes left-handed rows reversed, with the fractional coordinates as they are: the mirror image."""
+    right = make_host(LEFT, (2, 2, 2))
+    frac = tuple((-x % 1.0, -y % 1.0, -z % 1.0) for x, y, z in right.frac_coords)
+    rows = tuple(tuple(-x for x in row) for row in right.lattice)
+    host = right.model_copy(update={"lattice": rows, "frac_coords": frac})
+    written = Poscar.from_str(str(Poscar(build_structure(host, place(host, ["v_Cu@3"]))))).structure
+    end = written.copy()
+    end.translate_sites([2], [0.0, 0.02, 0.015], frac_coords=False)
+    kept = [row for row in range(host.n_sites) if row != place(host, ["v_Cu@3"]).edits[0].site]
+    table = place_rows(host.cartesian, kept, end, host.lattice)
+    assert np.linalg.norm(table - host.cartesian, axis=1).max() == pytest.approx(0.025, abs=1e-6)

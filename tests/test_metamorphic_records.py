@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from descriptions import WAYS, describe, relaxed, relaxed_field, samples, unlike
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.vasp import Poscar
 from runs import write_run
 from typer.testing import CliRunner
 from vasp_helpers import WARNINGS

@@ -66,7 +66,7 @@ def load_settings() -> Settings:
     InputError
         If the file cannot be read, or holds an unknown key or a value of the wrong type.
     """
-    if settings_file().issettings_file():
+    if settings_file().is_file():
         read_mapping(settings_file(), "settings")
     try:
         return Settings()

@@ -47,7 +47,7 @@ def read_recipe(
     Parameters
     ----------
     default
-        Supercell where neither an option nor a preset names one; None: refused.
+        Supercell, of a layer across c, where neither an option nor a preset names one; None: refused.
 
     Raises
     ------
@@ -78,7 +78,10 @@ def read_recipe(
         msg = "no defects: give at least one, such as --defect v_S, or a --preset"
         raise InputError(msg)
     sampling = _sampling(concentration, per_concentration, seed)
-    cell = default if cell is None else cell
+    if cell is None and default is not None:
+        from definet_flows.hosts import for_layer, load_structure
+
+        cell = for_layer(default, load_structure(host))
     if cell is None:
         msg = "no supercell: give --supercell, such as --supercell 8 8 1, or --min-image in Å"
         raise InputError(msg)
@@ -104,6 +107,9 @@ def _cell(supercell: tuple[str, str, str] | None, min_image: float | None) -> Re
 
 def _preset(name: str, host: str, seed: int) -> Recipe:
     from definet_flows.defects import preset
-    from definet_flows.hosts import load_structure
+    from definet_flows.hosts import for_layer, load_structure
 
-    return preset(name, load_structure(host).reduced_formula, seed)
+    unit = load_structure(host)
+    recipe = preset(name, unit.reduced_formula, seed)
+    size = recipe.supercell
+    return recipe.model_copy(update={"supercell": for_layer(size, unit) if isinstance(size, tuple) else size})

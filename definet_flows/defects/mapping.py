@@ -17,10 +17,11 @@ from definet_flows.defects.build import nodes
 from definet_flows.defects.kinds import DefectKind, check_kinds
 from definet_flows.defects.symmetry import site_operations, stabilizer
 from definet_flows.errors import InputError
+from definet_flows.hosts.frame import Frame, frames
 from definet_flows.schemas import INSERTED, SUBSTITUTION, VACANCY, Configuration, Edit, FloatArray, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -33,7 +34,9 @@ _MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by
 _NEARBY = 3.0  # Å; how far an atom may come to settle on another site: twice the tolerance
 _INSERTED = 1e3  # cost of leaving an atom without a site: only if no assignment within the tolerance exists
 _FORBIDDEN = 1e6
-_CELL = 0.02  # relative difference of cell lengths (and of angles in radians) that is still the same supercell
+_SAME_CELL = 1e-3  # relative difference of cells whose rows are taken for each other without a look at other axes
+_EXACT = 0.01  # Å; atoms this near their sites on average leave no doubt how the cell lies
+_MOST_EDITED = 0.3  # share of edited sites beyond which a cell laid on the host in other axes is none of its defects
 _TOLERANCE = 1.5  # Å; beyond it distances alone do not tell which site an atom came from
 _MOST_INSERTED = 0.1  # share of inserted atoms beyond which this is not a defect structure of the host
 
@@ -50,6 +53,8 @@ class Recovered:
     """Cartesian, Å, [n_rows, 3]: each atom in the periodic image nearest its site; a vacancy's row is its site."""
     shift: FloatArray
     """Rigid shift of the structure against the host that was taken off the positions, Cartesian, Å, [3]."""
+    frame: Frame
+    """How the structure's cell lies in the host's frame, in which all of the above is told."""
 
     def numbers_and_markers(self, host: Host) -> tuple[IntArray, IntArray]:
         """Return the rows' atomic numbers and markers, [n_rows] each."""
@@ -61,6 +66,10 @@ def recover(
 ) -> Recovered:
     """Return the configuration of a defect structure, unrelaxed or relaxed.
 
+    The structure's cell may be turned, reflected, left-handed, in other axes or strained by up to 2 % against the
+    host's: fractional coordinates are carried over, and displacements keep their lengths. Of several ways in which the
+    cells agree, the one that leaves the fewest edits, then the smallest displacements, is taken.
+
     Atoms, in any order and any periodic image, are assigned to sites so that the sum of squared distances (plus a
     small cost for an atom on another element's site) is least. Sites left over are vacancies, atoms
     left over are inserted. A rigid shift of the whole structure against the host is found and taken off.
@@ -70,7 +79,7 @@ def recover(
     host
         The pristine supercell that the structure is a defect of.
     structure
-        Same cell as the host.
+        Same cell as the host, however it is described.
     tolerance
         Largest distance of an atom from its site, Å. Beyond 1.5 Å an atom may have come from another site than the
         one it is nearest to, so `kinds` must then be given.
@@ -84,37 +93,85 @@ def recover(
         Another cell, disorder, an atom that moved beyond the tolerance, or an assignment that is not unique; the
         message names the atoms.
     """
-    _check(host, structure)
+    if not structure.is_ordered:
+        msg = f"structure {structure.formula} is disordered; a defect structure has one element on each site"
+        raise InputError(msg)
     if not 0 < tolerance < np.inf or (tolerance > _TOLERANCE and kinds is None):
         msg = (
             f"tolerance={tolerance:g} Å: above {_TOLERANCE:g} Å a structure may be read as another configuration; "
             f"name the kinds that may occur, or keep to {_TOLERANCE:g} Å"
         )
         raise InputError(msg)
-    shift = rigid_shift(host, structure)
-    aligned = structure.frac_coords - shift @ np.linalg.inv(np.array(host.lattice))
+    first: InputError | None = None
+    found: list[Recovered] = []
+    for frame in _frames(host, structure):
+        try:
+            recovered = _in_frame(host, structure, frame, tolerance, kinds)
+        except InputError as error:
+            first = first or error
+            continue
+        if _fits(host, recovered):
+            return recovered
+        if first is None or len(recovered.configuration.edits) <= _MOST_EDITED * host.n_sites:
+            found.append(recovered)
+    if not found:
+        raise first or _another_cell(host, structure)
+    return min(found, key=lambda one: (len(one.configuration.edits), round(_mean_move(host, one), 2)))
+
+
+def _frames(host: Host, structure: Structure) -> Iterator[Frame]:
+    """Yield the ways in which the cells agree that symmetry operations of the host do not make equivalent."""
+    cell, reference = np.array(structure.lattice.matrix), np.array(host.lattice)
+    plain = Frame(cell, reference, np.eye(3, dtype=np.int64))
+    if plain.strain < _SAME_CELL:
+        yield plain
+    operations = np.unique(site_operations(host).rotations.round(6), axis=0)
+    changes = np.rint(reference @ operations.transpose(0, 2, 1) @ np.linalg.inv(reference)).astype(np.int64)
+    known = [plain] if plain.strain < _SAME_CELL else []
+    for frame in frames(cell, reference):
+        equivalent = (changes @ other.axes for other in known)
+        if not any((axes == frame.axes).all(axis=(1, 2)).any() for axes in equivalent):
+            known.append(frame)
+            yield frame
+
+
+def _another_cell(host: Host, structure: Structure) -> InputError:
+    expected = Structure(host.lattice, [], []).lattice
+    cells = [" ".join(f"{x:.3f}" for x in cell.parameters) for cell in (structure.lattice, expected)]
+    return InputError(
+        f"structure's cell ({cells[0]}) is not the host's supercell ({cells[1]}); give the host's supercell"
+    )
+
+
+def _fits(host: Host, recovered: Recovered) -> bool:
+    """Whether a structure fits so well that no other way of laying it on the host needs to be tried."""
+    few = len(recovered.configuration.edits) <= _MOST_INSERTED * host.n_sites
+    return few and _mean_move(host, recovered) < _EXACT
+
+
+def _mean_move(host: Host, recovered: Recovered) -> float:
+    """Root mean square of the distances from the sites, Å."""
+    moved = recovered.positions[: host.n_sites] - host.cartesian
+    return float(np.sqrt((moved**2).sum(axis=1).mean()))
+
+
+def _in_frame(
+    host: Host, structure: Structure, frame: Frame, tolerance: float, kinds: Sequence[str] | None
+) -> Recovered:
+    """Read a structure that is laid on the host in one way."""
+    laid = Structure(host.lattice, structure.species, frame.frac(structure.frac_coords), charge=_charge(structure))
+    shift = rigid_shift(host, laid)
+    aligned = laid.frac_coords - shift @ np.linalg.inv(np.array(host.lattice))
     vectors, squared = pbc_shortest_vectors(Lattice(host.lattice), host.frac_coords, aligned, return_d2=True)
     distance = np.sqrt(squared.T)
-    foreign = np.array(structure.atomic_numbers)[:, None] != np.array(host.numbers)[None]
+    foreign = np.array(laid.atomic_numbers)[:, None] != np.array(host.numbers)[None]
     cost = distance**2 + _FOREIGN * (foreign & (distance > _SEATED))
-    cost[~_allowed(host, structure, kinds)] = _FORBIDDEN
+    cost[~_allowed(host, laid, kinds)] = _FORBIDDEN
     sites = _assign(np.where(distance > tolerance, _FORBIDDEN, cost))
-    _refuse_lost_atoms(host, structure, sites, distance, tolerance)
-    _refuse_ambiguity(host, structure, sites, cost, distance)
-    return _table(host, structure, sites, vectors, shift)
-
-
-def _check(host: Host, structure: Structure) -> None:
-    if not structure.is_ordered:
-        msg = f"structure {structure.formula} is disordered; a defect structure has one element on each site"
-        raise InputError(msg)
-    expected = Structure(host.lattice, [], []).lattice
-    lengths = np.abs(np.array(structure.lattice.abc) / np.array(expected.abc) - 1)
-    angles = np.abs(np.radians(np.array(structure.lattice.angles) - np.array(expected.angles)))
-    if max(lengths.max(), angles.max()) > _CELL:
-        cells = [" ".join(f"{x:.3f}" for x in cell.parameters) for cell in (structure.lattice, expected)]
-        msg = f"structure's cell ({cells[0]}) is not the host's supercell ({cells[1]}); give the host's supercell"
-        raise InputError(msg)
+    _refuse_lost_atoms(host, laid, sites, distance, tolerance)
+    _refuse_ambiguity(host, laid, sites, cost, distance)
+    strain = np.linalg.solve(np.array(host.lattice), frame.turned)  # what the host's cell is stretched by to the run's
+    return _table(host, laid, sites, vectors @ strain, shift, frame)
 
 
 def _allowed(host: Host, structure: Structure, kinds: Sequence[str] | None) -> BoolArray:
@@ -191,7 +248,9 @@ def _refuse_ambiguity(
         raise InputError(msg)
 
 
-def _table(host: Host, structure: Structure, sites: IntArray, vectors: FloatArray, shift: FloatArray) -> Recovered:
+def _table(
+    host: Host, structure: Structure, sites: IntArray, vectors: FloatArray, shift: FloatArray, frame: Frame
+) -> Recovered:
     lost = np.flatnonzero(sites < 0)
     kept = np.flatnonzero(sites >= 0)
     permutation = sites.copy()
@@ -202,7 +261,7 @@ def _table(host: Host, structure: Structure, sites: IntArray, vectors: FloatArra
     configuration = Configuration(edits=_edits(host, structure, sites, inserted), charge=_charge(structure))
     multiplicity = len(site_operations(host)) // len(stabilizer(host, configuration))
     configuration = configuration.model_copy(update={"multiplicity": multiplicity})
-    return Recovered(configuration=configuration, permutation=permutation, positions=positions, shift=shift)
+    return Recovered(configuration, permutation, positions, shift, frame)
 
 
 def _charge(structure: Structure) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
-from definet_flows.hosts.cell import parse_supercell, replicate
+from definet_flows.hosts.cell import for_layer, parse_supercell, replicate
+from definet_flows.hosts.frame import right_handed
 from definet_flows.hosts.layer import (
     VACUUM_ERROR,
     VACUUM_WARNING,
@@ -36,6 +37,7 @@ __all__ = [
     "SYMPREC",
     "VACUUM_ERROR",
     "VACUUM_WARNING",
+    "for_layer",
     "load_structure",
     "make_host",
     "shipped_hosts",
@@ -59,7 +61,8 @@ def make_host(
     Parameters
     ----------
     host
-        Unit cell in any setting: a Structure, ASE's Atoms, a file, or the name of a shipped host.
+        Unit cell in any setting: a Structure, ASE's Atoms, a file, or the name of a shipped host. Left-handed
+        lattice vectors are all reversed (no atom moves), which `provenance["axes"]` then tells.
     supercell
         Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å.
     vacuum
@@ -80,7 +83,7 @@ def make_host(
         Unreadable or disordered host, an impossible supercell, or a 2D host with less than 10 Å of vacuum.
     """
     check_symprec(symprec)
-    unit = load_structure(host)
+    unit, axes = right_handed(load_structure(host))
     dimension = _dimension(unit, dimensionality)
     if vacuum is not None or center:
         if dimension != _LAYER:
@@ -102,6 +105,8 @@ def make_host(
     lattice, numbers, coords = replicate(unit, matrix)
     a, b, c = (round(x, 4) for x in unit.lattice.abc)
     provenance = {key: str(unit.properties[key]) for key in ("source", "functional") if unit.properties.get(key)}
+    if axes:
+        provenance["axes"] = f"{axes}: the rows given are left-handed"
     return Host(
         formula=unit.reduced_formula,
         lattice=tuple(map(tuple, lattice.tolist())),

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.util.coord import lattice_points_in_supercell
 
 from definet_flows.errors import InputError
-from definet_flows.hosts.layer import layer_gap
+from definet_flows.hosts.layer import is_layer, layer_axis
 
 if TYPE_CHECKING:
     from definet_flows.schemas import FloatArray
@@ -71,7 +71,7 @@ def _by_distance(distance: float, unit: Structure, dimension: int) -> IntArray:
         raise _refused(distance, "the minimum image distance must be a positive number of Å")
     heights = 1 / np.linalg.norm(np.linalg.inv(unit.lattice.matrix), axis=0)
     most = np.ceil(distance / heights).astype(int)
-    free = [axis for axis in range(3) if not (dimension == 2 and axis == layer_gap(unit)[0])]  # noqa: PLR2004
+    free = [axis for axis in range(3) if not (dimension == 2 and axis == layer_axis(unit))]  # noqa: PLR2004
     if most[free].max() > _LARGEST:
         raise _refused(distance, f"would need more than {_LARGEST} repetitions along an axis")
     ranges = [range(1, int(most[axis]) + 1) if axis in free else (1,) for axis in range(3)]
@@ -81,6 +81,18 @@ def _by_distance(distance: float, unit: Structure, dimension: int) -> IntArray:
             _check_sites(distance, unit, matrix)
             return matrix
     raise _refused(distance, "no supercell found")  # the last candidate always fits: every height reaches `distance`
+
+
+def for_layer(repetitions: tuple[int, int, int], unit: Structure) -> tuple[int, int, int]:
+    """Return repetitions that are meant for a layer across c along the axes of a layer that lies otherwise.
+
+    The axes are exchanged in a circle, so that the third repetition goes along the layer's normal.
+    """
+    if not is_layer(unit):
+        return repetitions
+    axis = layer_axis(unit)
+    a, b, c = (repetitions[(k - axis - 1) % 3] for k in range(3))
+    return a, b, c
 
 
 def shortest_vector(lattice: FloatArray, axes: list[int]) -> float:

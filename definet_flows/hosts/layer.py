@@ -29,6 +29,7 @@ VACUUM_WARNING = 15.0
 _STACKED = 4.0  # Å; layers nearer than this touch by van der Waals forces (graphite: 3.35): a bulk crystal
 _SINGLE = 6.0  # Å; a cell of a single layer with less around it is bulk: nobody gives a layer so little vacuum
 _ALIKE = 1.5  # gaps between the layers of a stack differ by no more than this factor
+_LAYER = 2
 _BOND = 1.3  # times the sum of covalent radii; van der Waals contacts lie above 1.5
 _NOISE = 1e-6  # fractional; keeps the lowest atom at the bottom when its coordinate is rounded down
 
@@ -75,6 +76,11 @@ def is_stacked(structure: Structure) -> bool:
     return len(spaces) == count and bool(spaces[-1] < _ALIKE * spaces[0]) and gap < VACUUM_ERROR
 
 
+def is_layer(structure: Structure) -> bool:
+    """Whether a structure is a layer in vacuum."""
+    return bonded_dimensionality(structure) == _LAYER and not is_stacked(structure)
+
+
 def layer_gap(structure: Structure) -> tuple[int, float, float]:
     """Return the axis across the widest empty slab, its width in Å, and where above it the atoms begin (fractional)."""
     heights = structure.lattice.volume / np.linalg.norm(_face_normals(structure.lattice), axis=1)
@@ -86,6 +92,30 @@ def layer_gap(structure: Structure) -> tuple[int, float, float]:
         gaps.append((float(spaces[widest] * heights[axis]), axis, float(levels[(widest + 1) % len(levels)])))
     gap, axis, bottom = max(gaps)
     return axis, gap, bottom
+
+
+def layer_axis(structure: Structure) -> int:
+    """Return the lattice vector, 0 to 2, that crosses a layer's vacuum; the other two lie in the layer's plane."""
+    return layer_gap(structure)[0]
+
+
+def layer_frame(structure: Structure) -> tuple[int, FloatArray, FloatArray]:
+    """Return the axis across a layer, its unit normal [3], and its atoms in one piece, Cartesian, Å, [n, 3].
+
+    The normal points along the lattice vector that crosses the layer, whatever the handedness of the rows.
+    """
+    axis, _, bottom = layer_gap(structure)
+    normal = _face_normals(structure.lattice)[axis]
+    normal = normal / (np.linalg.norm(normal) * np.sign(normal @ structure.lattice.matrix[axis]))
+    frac = structure.frac_coords.copy()
+    frac[:, axis] = bottom + (frac[:, axis] - bottom + _NOISE) % 1.0 - _NOISE
+    return axis, normal, frac @ structure.lattice.matrix
+
+
+def cell_height(structure: Structure) -> float:
+    """Return the distance of a layer from its periodic image, measured along its normal, Å."""
+    axis, normal, _ = layer_frame(structure)
+    return float(structure.lattice.matrix[axis] @ normal)
 
 
 def _face_normals(lattice: Lattice) -> FloatArray:
@@ -127,18 +157,25 @@ def place_layer(structure: Structure, *, vacuum: float | None, center: bool) -> 
     if vacuum is not None and not 0 < vacuum < np.inf:
         msg = f"vacuum={vacuum:g} Å: give a positive length (20 Å is usual)"
         raise InputError(msg)
-    axis, _, bottom = layer_gap(structure)
-    normal = _face_normals(structure.lattice)[axis]
-    normal /= np.linalg.norm(normal)
-    frac = structure.frac_coords.copy()
-    frac[:, axis] = bottom + (frac[:, axis] - bottom + _NOISE) % 1.0 - _NOISE
-    cartesian = frac @ structure.lattice.matrix
+    axis, normal, cartesian = layer_frame(structure)
     heights = cartesian @ normal
     matrix = structure.lattice.matrix.copy()
     if vacuum is not None:
         matrix[axis] = normal * (np.ptp(heights) + vacuum)
     if center:
         cartesian += normal * (matrix[axis] @ normal / 2 - (heights.max() + heights.min()) / 2)
+    return _recelled(structure, matrix, cartesian)
+
+
+def with_height(structure: Structure, height: float) -> Structure:
+    """Return a layer in a cell whose vector across it is its normal, `height` Å long; distances in the layer stay."""
+    axis, normal, cartesian = layer_frame(structure)
+    matrix = structure.lattice.matrix.copy()
+    matrix[axis] = normal * height
+    return _recelled(structure, matrix, cartesian)
+
+
+def _recelled(structure: Structure, matrix: FloatArray, cartesian: FloatArray) -> Structure:
     placed = Structure(Lattice(matrix), structure.species, cartesian, coords_are_cartesian=True, to_unit_cell=True)
     placed.properties = dict(structure.properties)
     return placed

@@ -154,9 +154,15 @@ def _is_number(word: str) -> bool:
 
 
 def moved_text(poscar: PoscarText, frac: FloatArray) -> str:
-    """Return the text with other fractional coordinates, [n, 3]; all else as it was."""
+    """Return the text with other fractional coordinates, [n, 3]; all else as it was.
+
+    Left-handed lattice vectors, which VASP refuses, are reversed: no atom moves by it.
+    """
     lines = list(poscar.lines)
-    values: Sequence[Sequence[float]] = (frac @ poscar.rows if poscar.cartesian else frac).tolist()
+    sign = float(np.sign(np.linalg.det(poscar.lattice)))
+    if sign < 0:
+        lines[2:5] = ["".join(f"{x:22.16f}" for x in row) for row in (-poscar.rows).tolist()]
+    values: Sequence[Sequence[float]] = (frac @ poscar.rows if poscar.cartesian else sign * frac).tolist()
     for k, row in enumerate(values, poscar.first):
         tail = re.sub(r"^\s*\S+\s+\S+\s+\S+", "", lines[k])
         lines[k] = "".join(f"{x:20.14f}" for x in row) + tail

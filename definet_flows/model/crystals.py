@@ -233,7 +233,10 @@ class CifFile(CrystalFile):
 
 
 class PoscarFile(CrystalFile):
-    """A POSCAR; everything but the coordinates stays as it is, byte by byte."""
+    """A POSCAR; everything but the coordinates stays as it is, byte by byte.
+
+    Left-handed lattice vectors, which VASP refuses, are reversed where coordinates are exchanged: no atom moves by it.
+    """
 
     def __init__(self, text: str) -> None:
         poscar = self._poscar = read_poscar(text)

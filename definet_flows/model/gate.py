@@ -19,6 +19,7 @@ from vesin import NeighborList
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
+from definet_flows.hosts.layer import with_height
 from definet_flows.model.checkpoint import Card, Checkpoint, UnitCell
 from definet_flows.model.predict import RawPrediction
 from definet_flows.schemas import INSERTED, VACANCY, Configuration, FloatArray, Gate, Host
@@ -200,11 +201,9 @@ def _unit_structure(unit: UnitCell) -> Structure:
 
 
 def _comparable(structure: Structure, dimensionality: int) -> Structure:
-    """Return the primitive cell; a layer (normal along c) in a cell of one fixed height."""
+    """Return the primitive cell; a layer in a cell of one fixed height."""
     if dimensionality == _LAYER:
-        lattice = structure.lattice.matrix.copy()
-        lattice[2] *= _LAYER_HEIGHT / np.linalg.norm(lattice[2])
-        structure = Structure(lattice, structure.species, structure.cart_coords, coords_are_cartesian=True)
+        structure = with_height(structure, _LAYER_HEIGHT)
     return structure.get_primitive_structure(tolerance=0.1)
 
 

@@ -13,20 +13,23 @@ from pymatgen.core import Lattice, Structure
 
 from definet_flows.defects import Recovered, recover
 from definet_flows.errors import InputError
-from definet_flows.hosts import load_structure, make_host
-from definet_flows.hosts.layer import bonded_dimensionality, is_stacked, layer_gap
+from definet_flows.hosts import load_structure, make_host, to_structure
+from definet_flows.hosts.frame import right_handed
+from definet_flows.hosts.layer import cell_height, is_layer, layer_axis, layer_frame, with_height
 from definet_flows.model.checkpoint import Card
 from definet_flows.model.crystals import Crystal
 from definet_flows.schemas import FloatArray, Host, content_hash
 
 IntArray = npt.NDArray[np.int64]
 
+_LAYER = 2
 _CELL, _ANGLE = 0.02, 1.0  # relative, degrees: what `recover` takes for one cell
 _MOST_EDITED = 0.3  # share of edited sites beyond which a crystal is not taken for a defect structure of a host
-_LAYER = 2
 _SAME_CELL = 1e-3  # Å, degrees
 _MOST_ATOMS = 3000  # of a crystal: to assign atoms to sites takes memory with the square of their number
 _MOST_POINTS = 60_000  # lattice points of a unit cell that a crystal's cell may reach over
+_MOST_SETTINGS = 500  # mappings of one cell onto another that are looked at
+_WHOLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +142,7 @@ class HostFinder:
 
     def _fit(self, unit: _Unit, structure: Structure) -> tuple[Host, Recovered]:
         """Return the supercell that makes the crystal a defect structure with few edits."""
-        cell = unit.with_height_of(structure.lattice)
+        cell = unit.with_height_of(structure)
         reason = (
             f"its cell is no supercell of host {unit.formula} within {_CELL:.0%}, or its atoms do not lie on the sites"
         )
@@ -195,33 +198,25 @@ class _Unit:
     """A unit cell; a layer's height may be changed to that of the crystal in question."""
 
     def __init__(self, structure: Structure, dimensionality: int | None) -> None:
-        self.structure = structure
+        self.structure, _ = right_handed(structure)
         self.formula = structure.composition.reduced_formula
-        found = bonded_dimensionality(structure) == _LAYER and not is_stacked(structure)
-        self.layer = found if dimensionality is None else dimensionality == _LAYER
-        self.axis, gap, _ = layer_gap(structure)
-        self.thickness = structure.lattice.abc[self.axis] - gap
+        self.layer = is_layer(structure) if dimensionality is None else dimensionality == _LAYER
 
-    def with_height_of(self, lattice: Lattice) -> Structure:
-        """Return the cell; a layer, normal to a cell vector, with as much vacuum as `lattice` has room for."""
-        cell = self.structure.lattice
-        others = [angle for axis, angle in enumerate(cell.angles) if axis != self.axis]
-        theirs = [angle for axis, angle in enumerate(lattice.angles) if axis != self.axis]
-        height = lattice.abc[self.axis]
-        straight = np.allclose(others + theirs, 90, atol=_ANGLE)
-        if not self.layer or not straight or abs(height - cell.abc[self.axis]) < _SAME_CELL:
+    def with_height_of(self, structure: Structure) -> Structure:
+        """Return the cell; a layer's vector across it as long as that of a structure, whose vacuum it may have."""
+        if not self.layer:
             return self.structure
-        matrix = cell.matrix.copy()
-        matrix[self.axis] *= height / cell.abc[self.axis]
-        unit = self.structure
-        resized = Structure(matrix, unit.species, unit.cart_coords, coords_are_cartesian=True)
-        resized.properties = dict(unit.properties)
-        return resized
+        height = cell_height(structure)
+        across = (_across_is_normal(one) for one in (self.structure, structure))
+        if not all(across) or abs(height - cell_height(self.structure)) < _SAME_CELL:
+            return self.structure
+        return with_height(self.structure, height)
 
     def misfit(self, lattice: Lattice, host: Host) -> float:
         """Return the relative difference of cell lengths, the layer's own height included."""
         scale = np.linalg.norm(np.array(host.lattice), axis=1)
-        scale[self.axis] *= self.structure.lattice.abc[self.axis] / scale[self.axis] if self.layer else 1
+        if self.layer:
+            scale[layer_axis(to_structure(host))] = self.structure.lattice.abc[layer_axis(self.structure)]
         return float(np.abs(np.array(lattice.abc) / scale - 1).max())
 
     def may_have(self, structure: Structure, cells: int) -> bool:
@@ -231,6 +226,12 @@ class _Unit:
         common = sum(min(n * cells, theirs.get(element, 0)) for element, n in amounts.items())
         sites = len(self.structure) * cells
         return common >= (1 - _MOST_EDITED) * sites and len(structure) <= (1 + _MOST_EDITED) * sites
+
+
+def _across_is_normal(structure: Structure) -> bool:
+    axis, normal, _ = layer_frame(structure)
+    across = structure.lattice.matrix[axis]
+    return bool(across @ normal > np.cos(np.radians(_ANGLE)) * np.linalg.norm(across))
 
 
 def _host(cell: Structure, supercell: object, dimensionality: int | None) -> Host:
@@ -261,17 +262,23 @@ def _edited(host: Host, recovered: Recovered) -> float:
 def _matrices(unit: Lattice, target: Lattice) -> Iterator[IntArray]:
     """Yield supercell matrices that give the cell within 2 %: plain repetitions first, then other settings."""
     repeat = np.rint(np.array(target.abc) / np.array(unit.abc)).clip(1).astype(np.int64)
-    seen: set[bytes] = set()
-    for signs in ((1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)):
-        matrix = np.diag(repeat * np.array(signs))
-        if _similar(unit.matrix * (repeat * np.array(signs))[:, None], target):
-            seen.add(matrix.tobytes())
+    seen: list[IntArray] = []
+    signs = ((1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1))
+    plain = [np.diag(repeat * np.array(sign)) for sign in signs]
+    near = _shells(unit, target) <= _MOST_POINTS
+    mappings = unit.find_all_mappings(target, ltol=_CELL, atol=_ANGLE, skip_rotation_matrix=True) if near else ()
+    others = (np.asarray(found, dtype=np.int64) for _, _, found in itertools.islice(mappings, _MOST_SETTINGS))
+    fitting = (matrix for matrix in plain if _similar(matrix @ unit.matrix, target))
+    for matrix in itertools.chain(fitting, others):
+        if np.linalg.det(matrix) > 0 and not any(_same_supercell(matrix, other) for other in seen):
+            seen.append(matrix)
             yield matrix
-    if _shells(unit, target) > _MOST_POINTS:
-        return
-    mappings = unit.find_all_mappings(target, ltol=_CELL, atol=_ANGLE, skip_rotation_matrix=True)
-    settings = (np.asarray(mapping[2], dtype=np.int64) for mapping in itertools.islice(mappings, 48))
-    yield from (m for m in settings if np.linalg.det(m) > 0 and m.tobytes() not in seen)
+
+
+def _same_supercell(matrix: IntArray, other: IntArray) -> bool:
+    """Whether two matrices span one lattice, so that `recover` finds what lies on either."""
+    change = matrix @ np.linalg.inv(other)
+    return bool(np.abs(change - np.rint(change)).max() < _WHOLE)
 
 
 def _shells(unit: Lattice, target: Lattice) -> float:

@@ -88,9 +88,8 @@ def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPredict
     if raw.displacements is None:
         return Predicted(None, raw.error or "", gate=gate, found=found, defects=name)
     step = raw.displacements[recovered.permutation]
-    # The crystal may be turned against the host: fractional coordinates are common to both.
-    frac = crystal.moved(step @ np.linalg.inv(np.array(host.lattice)))
-    step = (frac - crystal.frac) @ np.array(host.lattice)
+    frac = crystal.moved(recovered.frame.back(step))
+    step = (frac - crystal.frac) @ crystal.lattice
     offset = recovered.positions[: host.n_sites] - host.cartesian
     return Predicted(
         frac=frac,

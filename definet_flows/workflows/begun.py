@@ -69,7 +69,7 @@ class BegunHost(Frozen):
             id=self.id,
             host=HostNote.of(self.host),
             settings_hash=self.settings_hash,
-            relaxed=place_rows(self.host.cartesian, self.order, outcome.structure.cart_coords, self.host.lattice),
+            relaxed=place_rows(self.host.cartesian, self.order, outcome.structure, self.host.lattice),
             ledger=outcome.ledger,
             provenance=Provenance(**where),
         )

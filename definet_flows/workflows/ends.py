@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from definet_flows.errors import InputError
+from definet_flows.hosts.frame import same_rows
 from definet_flows.ledger import combined, read_document
 from definet_flows.schemas import DefectRecord, FloatArray, Provenance, SiteMap
 from definet_flows.workflows.provenance import local_folder, location, now
@@ -64,22 +65,31 @@ def relaxed_rows(lattice: npt.ArrayLike, sites: SiteMap, structure: Structure) -
     Raises
     ------
     InputError
-        If the structure does not hold the atoms that the engine was given, in its order.
+        If the structure does not hold the atoms that the engine was given, in its order, in their cell.
     """
     expected = [sites.numbers[row] for row in sites.permutation]
     if list(structure.atomic_numbers) != expected:
         msg = f"the engine returned {structure.formula}, not the {len(expected)} atoms it was given, in its own order"
         raise InputError(msg)
-    return place_rows(sites.unrelaxed, sites.permutation, structure.cart_coords, lattice)
+    return place_rows(sites.unrelaxed, sites.permutation, structure, lattice)
 
 
 def place_rows(
-    unrelaxed: FloatArray, permutation: Sequence[int], coords: FloatArray, lattice: npt.ArrayLike
+    unrelaxed: FloatArray, permutation: Sequence[int], structure: Structure, lattice: npt.ArrayLike
 ) -> FloatArray:
-    """Return `unrelaxed` with row permutation[k] moved to coords[k], in the periodic image nearest to it, Å."""
-    cell = np.asarray(lattice, dtype=float)
+    """Return `unrelaxed` with row permutation[k] moved to where atom k of an engine's structure is, Å, [n_rows, 3].
+
+    The engine may have turned the cell, or reversed left-handed rows: fractional coordinates are compared, in the
+    nearest periodic image.
+
+    Raises
+    ------
+    InputError
+        If the structure's cell is not `lattice` within 2 %.
+    """
+    frame = same_rows(structure.lattice.matrix, np.asarray(lattice, dtype=float))
     rows = list(permutation)
-    moved = (coords - unrelaxed[rows]) @ np.linalg.inv(cell)
+    moved = structure.frac_coords - unrelaxed[rows] @ np.linalg.inv(frame.reference)
     table = unrelaxed.copy()
-    table[rows] += (moved - np.rint(moved)) @ cell
+    table[rows] += (moved - np.rint(moved)) @ frame.turned
     return table

@@ -13,7 +13,7 @@ from jobflow import Flow, Job, Maker
 
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
-from definet_flows.hosts import SYMPREC, make_host
+from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.forcefield import PotentialRelaxMaker
@@ -101,7 +101,7 @@ class DefectFlowMaker(Maker):
         Name of the flows.
     supercell
         Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
-        of the Recipe, else (8, 8, 1).
+        of the Recipe, else (8, 8, 1), for a layer with its vacuum along a (1, 8, 8).
     defects
         Names such as `v_S`, `W_Mo` or, on one site, `v_S@12`; or Choices, with every other limit and charges; or a
         Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
@@ -219,6 +219,7 @@ class DefectFlowMaker(Maker):
         self._check_numbers()
         size, choices, sampling = self._wanted()
         engine = resolve_engine(self.engine)
+        size = for_layer(DEFAULT_SUPERCELL, load_structure(host)) if size is None else size
         supercell = make_host(host, size, vacuum=self.vacuum, symprec=self.symprec, dimensionality=self.dimensionality)
         configurations = tuple(select_configurations(supercell, choices, sampling))
         if not configurations:
@@ -247,11 +248,10 @@ class DefectFlowMaker(Maker):
             msg = f"batch_size={self.batch_size!r}: a whole number of configurations, 1 or more"
             raise InputError(msg)
 
-    def _wanted(self) -> tuple[Supercell, Choices, Sampling | None]:
-        """Return the supercell, the choices and the sampling, whatever form they were given in."""
+    def _wanted(self) -> tuple[Supercell | None, Choices, Sampling | None]:
+        """Return the supercell (None: the default), the choices and the sampling, whatever form they were given in."""
         if not isinstance(self.defects, Recipe):
-            size = DEFAULT_SUPERCELL if self.supercell is None else self.supercell
-            return size, self._choices(self.defects), self.sampling
+            return self.supercell, self._choices(self.defects), self.sampling
         for name in ("max_defects", "sampling"):
             if getattr(self, name) is not None:
                 msg = f"{name}={getattr(self, name)!r}: the Recipe in `defects` brings its own; drop it or give Choices"

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pymatgen.core import Structure
 
 from definet_flows.defects import Recovered, canonical, nodes, recover, site_operations, unrelaxed_positions
 from definet_flows.errors import InputError
+from definet_flows.hosts.frame import same_rows
 from definet_flows.schemas import (
     INSERTED,
     Configuration,
@@ -191,21 +193,29 @@ def _completed(host: Host, recovered: Recovered, first: VaspRun, outcome: Outcom
     if outcome.structure is None:
         nowhere = outcome.error or "no trustworthy positions in the output"
         return completed(record, type(outcome)(None, outcome.ledger, None, nowhere))
-    end = outcome.structure.copy()
-    placed = unrelaxed_positions(host, recovered.configuration)[recovered.permutation]
-    moved = _nearest(end.cart_coords - recovered.shift - placed, host)
-    coords = unrelaxed[rows[recovered.permutation]] + moved @ rotation.T
-    for k, point in enumerate(coords):
-        end.replace(k, end[k].species, point, coords_are_cartesian=True)
+    try:
+        end = _placed(host, recovered, outcome.structure, unrelaxed[rows[recovered.permutation]], rotation)
+    except InputError as changed:
+        return completed(record, type(outcome)(None, outcome.ledger, None, str(changed)))
     whole = outcome.ledger is None or outcome.ledger.attempts[-1].finished
     error = outcome.error or (None if whole else "the output is cut off")
     return completed(record, type(outcome)(end, outcome.ledger, outcome.trajectory_length, error))
 
 
-def _nearest(vectors: FloatArray, host: Host) -> FloatArray:
-    cell = np.array(host.lattice)
-    frac = vectors @ np.linalg.inv(cell)
-    return np.asarray((frac - np.rint(frac)) @ cell)
+def _placed(host: Host, recovered: Recovered, end: Structure, sites: FloatArray, rotation: FloatArray) -> Structure:
+    """Return the end of a run in the host's cell: each atom as far from its site (Å, [n, 3]) as in the run's own cell.
+
+    Raises
+    ------
+    InputError
+        If the run's cell changed by more than 2 %.
+    """
+    begun = recovered.frame
+    frame = same_rows(begun.axes @ end.lattice.matrix, begun.reference)
+    placed = unrelaxed_positions(host, recovered.configuration)[recovered.permutation]
+    moved = begun.frac(end.frac_coords) - (placed + recovered.shift) @ np.linalg.inv(begun.reference)
+    vectors = (moved - np.rint(moved)) @ frame.turned
+    return Structure(host.lattice, end.species, sites + vectors @ rotation.T, coords_are_cartesian=True)
 
 
 def _canonical(host: Host, configuration: Configuration) -> tuple[Configuration, npt.NDArray[np.int64], FloatArray]:

@@ -102,7 +102,7 @@ def mark_defects(start: Structure, unrelaxed: Structure, defects: FloatArray) ->
 
 
 def is_asymmetric_slab(structure: Structure) -> bool:
-    """Say whether a cell is a slab in vacuum along its third axis whose two faces differ.
+    """Say whether a cell is a slab in vacuum, along any of its axes, whose two faces differ.
 
     The faces are alike if some symmetry operation turns one side to the other; only then is there no dipole.
     """

@@ -95,10 +95,10 @@ def test_a_host_with_no_number_for_a_coordinate_is_refused_not_a_crash(tmp_path,
         read_crystals(host, host.read_bytes())
 
 
-def test_a_file_that_announces_more_atoms_than_it_has_bytes_is_refused(tmp_path):
+def test_a_file_that_announces_a_billion_atoms_is_refused(tmp_path):
     host = tmp_path / "POSCAR"
     host.write_text("x\n1\n3 0 0\n0 3 0\n0 0 3\nCu\n1000000000\nDirect\n0 0 0\n")
-    with pytest.raises(InputError, match="announces more atoms than it lists"):
+    with pytest.raises(InputError, match=r"1e\+09 atoms: no more than"):
         load_structure(host)
 
 

@@ -21,7 +21,6 @@ _WIDE = 1e8  # Å³
 _FAR = 1e6  # fractional; beyond it a float no longer says where in the cell an atom is
 _MOST_ATOMS = 100_000
 _LARGEST_FILE = 2**30  # bytes
-_POSCAR_HEAD = 7  # lines up to the numbers of atoms
 
 
 def check_cell(lattice: FloatArray, frac_coords: FloatArray, subject: str = "") -> None:
@@ -76,24 +75,13 @@ def _misshapen(lattice: FloatArray, frac: FloatArray) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file of structures that would not fit into memory, by its size and by what its head announces.
+    """Refuse a file of structures that would not fit into memory.
 
     Raises
     ------
     InputError
-        A file of more than 1 GiB, or a POSCAR with more atoms than its file has bytes.
+        A file of more than 1 GiB.
     """
     size = path.stat().st_size
     if size > _LARGEST_FILE:
         raise InputError(f"is larger than 1 GiB ({size / 1e9:.1f} GB): split it")
-    with path.open("rb") as file:
-        head = [file.readline(4096).split() for _ in range(_POSCAR_HEAD)]
-    for words in head[5:]:
-        # a line of whole numbers alone
-        if words and all(word.isdigit() for word in words) and _sum(words) > size:
-            raise InputError("announces more atoms than it lists")
-
-
-def _sum(words: list[bytes]) -> float:
-    """Add whole numbers of any length, rounded."""
-    return sum(float(word) for word in words)

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
+from definet_flows.stores.claims import claim
+from definet_flows.workflows.claims import may_begin, owned
 from flow_helpers import CU, run, stored
 from store_fixtures import record
 
 from definet_flows.stores import JournalStore
 from definet_flows.stores.access import Records
-from definet_flows.stores.claims import claim
-from definet_flows.workflows.claims import may_begin, owned
 
 pytest_plugins = ["flow_fixtures", "mongo_server"]
 

@@ -21,7 +21,7 @@ from store_fixtures import SETTINGS
 from definet_flows.model.predict import predict
 from definet_flows.schemas import VACANCY
 from definet_flows.stores import open_store
-from definet_flows.stores.lease import sole
+from definet_flows.stores.locking import sole
 from definet_flows.stores.registry import champion, champion_document, models, rollback
 from definet_flows.stores.splits import split_of
 from definet_flows.workflows import retrain as module

@@ -101,14 +101,14 @@ def build(
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of one run (it holds jobs.jsonl).  \\[default: jobflow's own JobStore if one is configured, "
+            help="Folder of one run (it holds jobs.sqlite).  \\[default: jobflow's own JobStore if one is configured, "
             "else every run in the data folder]"
         ),
     ] = None,
 ) -> None:
     """Make records of relaxations that are done but were never recorded, from the jobs' outputs; again does no harm."""
     from definet_flows.stores import open_store
-    from definet_flows.workflows.builder import RecordBuilder, job_stores
+    from definet_flows.workflows.builder import RecordBuilder, free_dead, job_stores
 
     sources = job_stores(folder)
     for source in sources:  # before the record store, which opening makes
@@ -122,6 +122,9 @@ def build(
                 told = getattr(document, "name", document.host.formula)
                 console.print(f"{told} {getattr(document, 'start', '')}: {status}", highlight=False)
                 made += status != "host"
+        for record in free_dead(found):
+            console.print(f"{record.name} {record.start}: failed, {record.error}", highlight=False, markup=False)
+            made += 1
     console.print(f"{made} records made in {place}", highlight=False, soft_wrap=True)
 
 

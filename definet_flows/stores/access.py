@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from filelock import FileLock
 from maggma.core import Store
 from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder
@@ -19,21 +21,37 @@ from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
+from definet_flows.schemas import (
+    SCHEMA_VERSION,
+    DefectRecord,
+    Document,
+    Frozen,
+    Ledger,
+    Pair,
+    Prediction,
+    Probe,
+    RelaxedHost,
+    content_hash,
+    dump,
+)
 from definet_flows.settings import load_settings
 from definet_flows.stores import pages
+from definet_flows.stores.backends.projection import Projection, keep, keeps, kept
+from definet_flows.stores.backends.sqlite import SqliteStore
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
-from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
-from definet_flows.stores.table import ARM_PATHS, ENDS_PATHS, Arm, Ends, arm_of, ends_of
+from definet_flows.stores.table import ARM_NEEDED, ARM_PATHS, ENDS_NEEDED, ENDS_PATHS, Arm, Ends, arm_of, ends_of
 from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 LOCAL = "local"
+PATHS = (".sqlite", ".db", ".jsonl")
+"""How a record store ends that is named by its path."""
+
 _EVERYTHING = Filter()
 _ANY: dict[str, Any] = {}
 _INDEXES = ("kind", "configuration_id", "settings_hash", "last_updated")
@@ -52,29 +70,37 @@ def open_store(name: str | None = None, *, read_only: bool = False) -> Records:
     Parameters
     ----------
     name
-        A name under `record_stores` in the settings; `local` for the journal in the data folder; a
-        path that ends in `.jsonl` for a journal there; None for the setting `record_store`.
+        A name under `record_stores` in the settings; `local` for the SQLite file in the data folder; a path that ends
+        in `.sqlite` or `.db` for such a file there, in `.jsonl` for a journal of earlier versions; None for the setting
+        `record_store`.
     read_only
-        Change nothing; a journal is then readable while another process writes to it.
+        Change nothing.
 
     Raises
     ------
     InputError
-        If the name is unknown, or the store cannot be reached, read or (unless `read_only`) locked.
+        If the name is unknown, or the store cannot be reached or read.
     """
     settings = load_settings()
     name = name or settings.record_store
     if name in settings.record_stores:
         store = _from_spec(name, settings.record_stores[name])
     elif name == LOCAL:
-        store = JournalStore(str(settings.data_dir / "records.jsonl"), read_only=read_only)
-    elif name.endswith(".jsonl"):
-        store = JournalStore(str(Path(name).expanduser().absolute()), read_only=read_only)
+        folder = settings.data_dir
+        journal = str(folder / "records.jsonl")  # of earlier versions
+        store = SqliteStore(str(folder / "records.sqlite"), read_only=read_only, journal=journal)
+    elif name.endswith(PATHS):
+        store = SqliteStore(str(Path(name).expanduser().absolute()), read_only=read_only)
     else:
         known = ", ".join(sorted({LOCAL, *settings.record_stores}))
-        msg = f"no record store is called {name!r}: give one of {known}, or a path ending in .jsonl"
+        msg = f"no record store is called {name!r}: give one of {known}, or a path ending in .sqlite"
         raise InputError(msg)
     return Records(store, name=name, read_only=read_only)
+
+
+def portable(name: str | None) -> str | None:
+    """Return the name of a record store for jobs, which run in folders of their own: a path is made absolute."""
+    return str(Path(name).expanduser().absolute()) if name is not None and name.endswith(PATHS) else name
 
 
 def _from_spec(name: str, spec: dict[str, Any]) -> Store:
@@ -135,8 +161,8 @@ class Records:
 
     @property
     def location(self) -> str:
-        """Where the records are, to be told to a person: a journal's path, else the store's name in the settings."""
-        return self.store.path if isinstance(self.store, JournalStore) else self.name
+        """Where the records are, to be told to a person: a file's path, else the store's name in the settings."""
+        return str(self.store.file) if isinstance(self.store, SqliteStore) else self.name
 
     def __enter__(self) -> Records:  # noqa: PYI034 - not to be derived from
         return self
@@ -147,7 +173,7 @@ class Records:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a journal's lock is released."""
+        """Close the connection."""
         self.store.close()  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------ writing
@@ -160,13 +186,10 @@ class Records:
         InputError
             If the store is read-only, refuses the user, or a document exceeds what it can hold.
         """
-        if self.read_only:
-            msg = f"record store {self.name!r} was opened read-only: nothing written"
-            raise InputError(msg)
+        self._refuse_if_read_only()
         if not documents:
             return
-        now = datetime.now(UTC).replace(tzinfo=None)  # naive UTC, as maggma and MongoDB have it
-        raw = [{**dump(document), "last_updated": now} for document in documents]
+        raw = [_dated(document) for document in documents]
         with self._errors():
             self._ensure_indexes()
             for attempt in range(_ATTEMPTS):
@@ -178,6 +201,59 @@ class Records:
                         raise
                 else:
                     return
+
+    def _refuse_if_read_only(self) -> None:
+        if self.read_only:
+            msg = f"record store {self.name!r} was opened read-only: nothing written"
+            raise InputError(msg)
+
+    def replace_if(self, document: Document, expected: Mapping[str, Any] | None) -> bool:
+        """Write a document if the stored one of its id is as expected, in one atomic step; say whether it was written.
+
+        A MongoDB decides in one command, with the row of its page; a SQLite file in one transaction. Other maggma
+        Stores have no such step: there a lock file keeps the processes of one machine and data folder apart, those of
+        several machines must not do this at once.
+
+        Parameters
+        ----------
+        document
+            What to write.
+        expected
+            Values of the stored document, by their path; None: there must be none.
+
+        Raises
+        ------
+        InputError
+            As `put`.
+        """
+        self._refuse_if_read_only()
+        raw = _dated(document)
+        with self._errors():
+            self._ensure_indexes()
+            if isinstance(self.store, SqliteStore):
+                return self.store.replace_if(raw, None if expected is None else dict(expected))
+            if self._paged:
+                return self._replace_in_mongo(raw, expected)
+            with FileLock(_lock_file(self.store.name)):
+                found = self.store.query_one({"id": raw["id"]}, ["id"])
+                if expected is not None:
+                    found = self.store.query_one({"id": raw["id"], **expected}, ["id"])
+                if (found is None) != (expected is None):
+                    return False
+                self.store.update([raw], key="id")
+                return True
+
+    def _replace_in_mongo(self, raw: dict[str, Any], expected: Mapping[str, Any] | None) -> bool:
+        """Write in one command: where another document is stored, inserting fails, and the page keeps its row."""
+        found = {"kind": {"$exists": False}} if expected is None else dict(expected)
+        requests = [ReplaceOne({"id": raw["id"], **found}, raw, upsert=True), *pages.updates([raw])]
+        try:
+            self.store._collection.bulk_write(requests, ordered=True)  # noqa: SLF001 - maggma has no such update
+        except BulkWriteError as error:
+            if _codes(error) != {_DUPLICATE}:
+                raise
+            return False
+        return True
 
     def _update(self, raw: list[dict[str, Any]]) -> None:
         """Upsert documents; a MongoDB gets their rows of the pages in the same command."""
@@ -194,6 +270,8 @@ class Records:
     @property
     def complete(self) -> bool:
         """Whether queries can do without reading every record; False in a MongoDB whose pages have to be made."""
+        if isinstance(self.store, SqliteStore):
+            return all(keeps(self.store.database, one) for one in _PROJECTIONS.values())
         return not self._paged or next(self._query({"id": pages.MARK["id"]}, ["id"]), None) is not None
 
     def rebuild_pages(self) -> int:
@@ -224,6 +302,9 @@ class Records:
             raise InputError(msg)
         for field in _INDEXES:
             self.store.ensure_index(field)
+        if isinstance(self.store, SqliteStore):
+            for one in _PROJECTIONS.values():
+                keep(self.store.database, one, partial(self.store.found, {"kind": one.kind}))
         if self._paged and self.store.query_one({"kind": {"$in": ["record", "pair"]}}, ["id"]) is None:
             self.store.update(dict(pages.MARK), key="id")  # whatever comes in from now on is in the pages
         self._indexed = True
@@ -274,7 +355,7 @@ class Records:
         if (paged := self._pages("record", where)) is not None:
             with uncollected():
                 return list(filter(where.matcher(), pages.arms(paged)))
-        raws = self._query(where.criteria("record"), self._projection(ARM_PATHS))
+        raws = self._query(where.criteria("record"), [*_ALWAYS, *ARM_PATHS])
         return [arm_of(raw) for raw in raws]
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
@@ -282,18 +363,26 @@ class Records:
         if (paged := self._pages("pair", where)) is not None:
             with uncollected():
                 return list(filter(where.matcher(), pages.ends(paged)))
-        raws = self._query(where.criteria("pair"), self._projection(ENDS_PATHS))
+        raws = self._query(where.criteria("pair"), [*_ALWAYS, *ENDS_PATHS])
         return [ends_of(raw) for raw in raws]
-
-    def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
-        """Return the fields to ask for; what is in memory already is read as it is."""
-        return None if isinstance(self.store, JournalStore) else [*_ALWAYS, *paths]
 
     def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
         """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
+        if isinstance(self.store, SqliteStore):
+            return self._rows(self.store, of, where) if self.complete else None
         if not (self._paged and self.complete):
             return None
         return self._query(pages.criteria(of, where), ["id", "rows"])
+
+    def _rows(self, store: SqliteStore, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]]:
+        """Yield what a SQLite file keeps of records or pairs, in the form of pages."""
+        ids = where.configuration_ids
+        field = None if ids is None else "configuration_id"
+        for batch in kept(store.database, _PROJECTIONS[of], field, ids or ()):
+            yield {"rows": {str(number): row for number, row in batch if row is not None}}
+            lacking = [store.document(number) for number, row in batch if row is None]
+            found = [raw for raw in lacking if raw is not None]
+            yield {"rows": {raw["id"]: pages.encode(arm_of(raw) if of == "record" else ends_of(raw)) for raw in found}}
 
     def predicted(self, weights: str) -> set[str]:
         """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
@@ -315,9 +404,8 @@ class Records:
         return None if raw is None else parse(raw, model)
 
     def _query(self, criteria: dict[str, Any], fields: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        read = self.store.peek if isinstance(self.store, JournalStore) else self.store.query
         with self._errors():
-            yield from read(criteria, fields)
+            yield from self.store.query(criteria, fields)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -327,6 +415,30 @@ class Records:
         except (PyMongoError, OSError) as error:
             msg = f"record store {self.name!r} {_reason(error)}"
             raise InputError(msg) from None
+
+
+def _dated(document: Document) -> dict[str, Any]:
+    """Return a document as it is stored: with the time in UTC, naive as maggma and MongoDB have it."""
+    return {**dump(document), "last_updated": datetime.now(UTC).replace(tzinfo=None)}
+
+
+def _lock_file(name: str) -> Path:
+    """Return the file that a process holds while it changes a store that has no conditional update."""
+    folder = load_settings().data_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{content_hash('lock', name)}.lock"
+
+
+def _projection(of: pages.Of, paths: tuple[str, ...], needed: int) -> Projection:
+    """Return what a SQLite file keeps of records or pairs: rows as in the pages of a MongoDB."""
+    name = f"{of} {pages.FORMAT} {SCHEMA_VERSION}"
+    return Projection(name, kind=of, version=SCHEMA_VERSION, first=pages.FORMAT, paths=paths, needed=needed)
+
+
+_PROJECTIONS: dict[pages.Of, Projection] = {
+    "record": _projection("record", ARM_PATHS, ARM_NEEDED),
+    "pair": _projection("pair", ENDS_PATHS, ENDS_NEEDED),
+}
 
 
 class _HostLedger(Frozen):

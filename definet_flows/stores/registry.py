@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from definet_flows.errors import InputError
 from definet_flows.schemas.models import Champion, Model, ModelRef, Tenure, Trial
-from definet_flows.stores.swap import swap
+from definet_flows.stores.locking import swap
 from definet_flows.stores.weights import put_weights
 
 if TYPE_CHECKING:

@@ -88,8 +88,9 @@ ARM_PATHS = tuple(_DEEPER.get(field, field) for field in Arm._fields)
 ENDS_PATHS = tuple("host_formula" if field == "host" else field for field in Ends._fields)
 """Where a stored pair has each field of an Ends."""
 
-_ARM_NEEDED = Arm._fields.index("weights")
-_ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
+ARM_NEEDED = Arm._fields.index("weights")
+ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
+"""How many of the fields, from the first on, every document has."""
 
 
 def arm_of(raw: Mapping[str, Any]) -> Arm:
@@ -100,12 +101,12 @@ def arm_of(raw: Mapping[str, Any]) -> Arm:
     InputError
         If it comes from a newer version, or lacks a field.
     """
-    return Arm(*_values(raw, ARM_PATHS, _ARM_NEEDED))
+    return Arm(*_values(raw, ARM_PATHS, ARM_NEEDED))
 
 
 def ends_of(raw: Mapping[str, Any]) -> Ends:
     """Return the row of a stored pair. Raises as `arm_of`."""
-    return Ends(*_values(raw, ENDS_PATHS, _ENDS_NEEDED))
+    return Ends(*_values(raw, ENDS_PATHS, ENDS_NEEDED))
 
 
 def _values(raw: Mapping[str, Any], paths: tuple[str, ...], needed: int) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import SETTINGS, JobStore, run_locally
 
 from definet_flows.settings import load_settings
-from definet_flows.stores import JournalStore
+from definet_flows.stores import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
 _RUNS = "runs"
-JOBS = "jobs.jsonl"
+JOBS = "jobs.sqlite"
 """File in a run's folder that holds jobflow's outputs."""
+
+DATA = "data.sqlite"
+"""File in a run's folder that holds trajectories."""
+
+JOURNALS = ("jobs.jsonl", "data.jsonl")
+"""What runs of earlier versions left in place of these."""
 
 _CONFIGURED = ("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")
 
@@ -42,8 +48,8 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
     flow
         A flow whose output is that of its totals.
     folder
-        Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.jsonl`) and
-        trajectories (`data.jsonl`).
+        Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.sqlite`) and
+        trajectories (`data.sqlite`).
     tell
         Called with "Starting" or "Finished" and a job's name.
 
@@ -66,8 +72,8 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
 
 
 def job_store(folder: Path) -> JobStore:
-    """Return jobflow's own JobStore where the user has configured one, else journals in `folder`."""
-    store = configured_store() or journal_store(folder)
+    """Return jobflow's own JobStore where the user has configured one, else files in `folder`."""
+    store = configured_store() or folder_store(folder)
     store.connect()
     return store
 
@@ -78,16 +84,22 @@ def configured_store() -> JobStore | None:
     return SETTINGS.JOB_STORE if variable in os.environ or Path(path).expanduser().exists() else None
 
 
-def journal_store(folder: Path, *, read_only: bool = False) -> JobStore:
-    """Return a JobStore of journals in a run's folder, not connected yet."""
-    docs = JournalStore(str(folder / JOBS), key="uuid", read_only=read_only)
-    data = JournalStore(str(folder / "data.jsonl"), key="blob_uuid", read_only=read_only)
-    return JobStore(docs, additional_stores={"data": data})
+def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
+    """Return the JobStore in a run's folder, not connected yet."""
+    jobs, data = (str(folder / journal) for journal in JOURNALS)
+    docs = SqliteStore(str(folder / JOBS), key="uuid", read_only=read_only, journal=jobs)
+    arrays = SqliteStore(str(folder / DATA), key="blob_uuid", read_only=read_only, journal=data)
+    return JobStore(docs, additional_stores={"data": arrays})
+
+
+def holds_run(folder: Path) -> bool:
+    """Tell whether a folder holds the outputs of a run."""
+    return any((folder / name).is_file() for name in (JOBS, JOURNALS[0]))
 
 
 def run_folders() -> list[Path]:
     """Return the folders of the runs in the data folder, oldest first."""
-    return sorted(path.parent for path in (load_settings().data_dir / _RUNS).glob(f"*/{JOBS}"))
+    return sorted(filter(holds_run, (load_settings().data_dir / _RUNS).glob("*")))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import dump
-from definet_flows.stores import JournalStore, open_store
+from definet_flows.stores import SqliteStore, open_store
 from definet_flows.workflows.arms import Case, Pristine
 from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement
@@ -213,9 +213,9 @@ def _programs() -> Iterator[Line]:
 
 def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
     try:
-        with open_store(maker.store) as records:  # for writing: a journal's permissions and lock are tried
+        with open_store(maker.store) as records:  # for writing: a file's permissions are tried
             count = sum(1 for _ in records.ledgers())
-            if not isinstance(records.store, JournalStore):
+            if not isinstance(records.store, SqliteStore):
                 _try_writing(records.store, "id")
             yield Line("records", f"{records.location}: {count} records, can be written")
     except InputError as error:
@@ -227,8 +227,8 @@ def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
 
 def _job_store(engine: Engine) -> str:
     store = jobflow.SETTINGS.JOB_STORE
-    if isinstance(store.docs_store, MemoryStore) and not isinstance(store.docs_store, JournalStore):
-        return "none is configured: a run on this machine keeps journals in its folder"
+    if isinstance(store.docs_store, MemoryStore):
+        return "none is configured: a run on this machine keeps SQLite files in its folder"
     extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
     if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
         msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"

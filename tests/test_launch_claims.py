@@ -14,7 +14,7 @@ from definet_flows.workflows.claims import may_begin, owned
 from flow_helpers import CU, run, stored
 from store_fixtures import record
 
-from definet_flows.stores import JournalStore
+from definet_flows.stores import SqliteStore
 from definet_flows.stores.access import Records
 
 pytest_plugins = ["flow_fixtures", "mongo_server"]
@@ -50,8 +50,8 @@ def test_who_may_begin():
     assert may_begin(running("another", hostname=here.hostname, pid=parent, started=long_ago), "me")
 
 
-def test_a_journal_gives_a_record_to_one(tmp_path):
-    with Records(JournalStore(str(tmp_path / "records.jsonl"))) as records:
+def test_a_file_gives_a_record_to_one(tmp_path):
+    with Records(SqliteStore(str(tmp_path / "records.sqlite"))) as records:
         assert claim(records, running("one"), None)
         assert not claim(records, running("two"), None)
         assert claim(records, running("two"), running("one"))
@@ -83,7 +83,7 @@ def test_a_flow_leaves_alone_what_another_campaign_relaxes(maker, jobs):
     run(maker.make(CU), jobs)
     done = stored()[0][0]
     elsewhere = done.provenance.model_copy(update={"owner": "a job in a queue", "hostname": "node7", "pid": None})
-    with Records(JournalStore("records.jsonl")) as records:
+    with Records(SqliteStore("records.sqlite")) as records:
         records.put(done.model_copy(update={"status": "running", "provenance": elsewhere}))
     output, _ = run(maker.make(CU), jobs)
     assert (output["relaxations_run"], output["relaxations_reused"]) == (0, 2)

@@ -35,9 +35,9 @@ SHIPPED = ModelRef(name="definet-2dmd", sha256="5" * 64)
 BYTES = bytes(range(256)) * 40
 
 
-@pytest.fixture(params=["journal", pytest.param("mongo", marks=pytest.mark.mongo)])
+@pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.mongo)])
 def records(request, tmp_path):
-    if request.param == "journal":
+    if request.param == "sqlite":
         with open_store(str(tmp_path / "records.sqlite")) as opened:
             yield opened
     else:

@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
         patch.setenv("DEFINET_FLOWS_CACHE_DIR", str(new_cache(folder)))
         patch.setenv("DEFINET_FLOWS_DATA_DIR", str(folder / "data"))
         torch.set_num_threads(1)
-        store = str(folder / "records.jsonl")
+        store = str(folder / "records.sqlite")
         fill(store)
         return folder, retrain(store, SETTINGS, SMALL)
 
@@ -57,7 +57,7 @@ def store(trained, tmp_path):
     """The store with a champion, to be changed."""
     for path in trained[0].glob("*.jsonl"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    return str(tmp_path / "records.jsonl")
+    return str(tmp_path / "records.sqlite")
 
 
 @cache

@@ -26,7 +26,7 @@ pytest_plugins = ["mongo_server"]
 def reopen(request, tmp_path):
     """Return a function that opens the same records anew each time."""
     if request.param == "sqlite":
-        path = str(tmp_path / "records.jsonl")
+        path = str(tmp_path / "records.sqlite")
         return lambda read_only=False: Records(SqliteStore(path, read_only=read_only), read_only=read_only)
     spec = request.getfixturevalue("mongo_server").spec()
     arguments = {key: value for key, value in spec.items() if not key.startswith("@")}
@@ -209,7 +209,7 @@ class TestOpenStore:
         assert (tmp_path / "mine.sqlite").exists()
 
     def test_named(self, tmp_path):
-        spec = {"@module": "definet_flows.stores", "@class": "JournalStore", "path": str(tmp_path / "n.jsonl")}
+        spec = {"@module": "definet_flows.stores", "@class": "SqliteStore", "path": str(tmp_path / "n.jsonl")}
         self._configure(cluster=spec)
         with open_store("cluster") as records:
             records.put(record())

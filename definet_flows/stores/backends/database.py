@@ -100,11 +100,9 @@ class Database:
 
     def _connected(self, mode: str) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.path))}?{mode}"
-        connection = sqlite3.connect(
+        return sqlite3.connect(
             uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        connection.execute("PRAGMA synchronous = FULL")  # an acknowledged write survives a power cut
-        return connection
 
     def _prepare(self) -> None:
         """Make the tables of a new file; refuse one that is of something else, or of a newer version."""
@@ -114,6 +112,7 @@ class Database:
         until = time.monotonic() + PATIENCE
         while True:
             try:
+                self._connection.execute("PRAGMA synchronous = FULL")  # an acknowledged write survives a power cut
                 self._connection.execute("PRAGMA page_size = 16384")  # a document of 22 kB lies on two
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -135,22 +134,28 @@ class Database:
 
     def _read_header(self) -> None:
         try:
-            owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            owner, version = self._header()
         except sqlite3.OperationalError as error:
-            if not self.read_only or "unable to open" not in str(error):
+            if not self.read_only or _locked(error):
                 raise
-            # A folder that may only be read: SQLite can share nothing there, and nobody else writes.
+            # A folder that may only be read: SQLite can share nothing there, and nobody writes.
+            log = Path(f"{self.path}-wal")
+            if log.exists() and log.stat().st_size:
+                msg = f"store {self.path} has writes that are still in {log.name}: open it once where you may write"
+                raise InputError(msg) from None
             self._connection.close()
             self._connection = self._connected("mode=ro&immutable=1")
-            owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            owner, version = self._header()
         if owner != APPLICATION:
             msg = f"{self.path} is a database, but no store of definet_flows: name another file"
             raise InputError(msg)
         if version > FORMAT:
             msg = f"store {self.path} has format {version}, this definet_flows reads up to {FORMAT}: update it"
             raise InputError(msg)
+
+    def _header(self) -> tuple[int, int]:
+        owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        return owner, self._connection.execute("PRAGMA user_version").fetchone()[0]
 
     def _check(self) -> None:
         """Have SQLite check a small file, once in a process; a large one is checked by `verify`."""

@@ -5,9 +5,10 @@
     python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
     python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
-Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in bulk;
-has four processes write at once; then starts a fresh process that opens the store and asks. Prints a table: wall and
-processor seconds of each, and the peak memory of the process that asks for savings, and of all questions. SecantusDB is found as in the tests (SECANTUS_BIN).
+Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in bulk; has
+four processes write at once; then starts a fresh process that opens the store and asks. Prints a table: wall and
+processor seconds of each, and the peak memory of the process that asks, after its savings and at its end. SecantusDB is
+found as in the tests (SECANTUS_BIN).
 """
 
 from __future__ import annotations

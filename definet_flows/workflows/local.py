@@ -89,7 +89,8 @@ def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
     jobs, data = (str(folder / journal) for journal in JOURNALS)
     docs = SqliteStore(str(folder / JOBS), key="uuid", read_only=read_only, journal=jobs)
     arrays = SqliteStore(str(folder / DATA), key="blob_uuid", read_only=read_only, journal=data)
-    return JobStore(docs, additional_stores={"data": arrays})
+    there = not read_only or any((folder / name).is_file() for name in (DATA, JOURNALS[1]))
+    return JobStore(docs, additional_stores={"data": arrays} if there else {})
 
 
 def holds_run(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from definet_flows.errors import InputError
 from definet_flows.stores.backends.sql import at
-from definet_flows.stores.backends.text import decode, encode, loads, revived
+from definet_flows.stores.backends.text import encode, loads, revived
 from definet_flows.stores.backends.writing import Writer, index
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ class Journal:
             known = {row[0]: row[1:] for row in database.rows("SELECT id, number, crc FROM imported")}
             others = database.rows("SELECT count(*) FROM documents")[0][0] > len(known)
             for identity, doc in self.documents():
-                text = self._text(identity, doc)
+                encoded = self._encoded(identity, doc)
                 number, crc = known.pop(identity, (None, None))
-                if text is None or (number is None and others and _has(database, key, doc)):
+                if encoded is None or (number is None and others and _has(database, key, doc)):
                     continue
                 if number is None or _crc(database, number) == crc:
-                    number = write(number, decode(text), text)
+                    number = write(number, *encoded)
                     row = [identity, number, _crc(database, number)]
                     database.run("INSERT OR REPLACE INTO imported VALUES (?, ?, ?)", row)
             for number, crc in known.values():  # removed from the journal since
@@ -130,7 +130,7 @@ class Journal:
                     write.remove(number)
             database.run("INSERT OR REPLACE INTO imports VALUES (?, ?)", [self.path.name, state])
 
-    def _text(self, identity: str, doc: dict[str, Any]) -> str | None:
+    def _encoded(self, identity: str, doc: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
         try:
             return encode(doc)
         except InputError as error:

@@ -303,8 +303,7 @@ class SqliteStore(Store):
             If a document would not be read back as it is, or the file cannot be written.
         """
         database, fields = self._writable(), _several(key or self.key)
-        texts = [encode(doc) for doc in _several(docs)]
-        batch = [(decode(text), text) for text in texts]
+        batch = [encode(doc) for doc in _several(docs)]
         for field in fields:
             if field not in self._indexes():
                 self.ensure_index(field)
@@ -330,7 +329,7 @@ class SqliteStore(Store):
         InputError
             If the stored document is damaged, and as `update`.
         """
-        database, text = self._writable(), encode(doc)
+        database, (whole, text) = self._writable(), encode(doc)
         with database.writing():
             number = self._holder({self.key: doc[self.key]})
             if (number is None) != (expected is None):
@@ -341,7 +340,7 @@ class SqliteStore(Store):
                     raise damaged(self.file, f"document {doc[self.key]} is not what was written")
                 if not matches(expected, stored):
                     return False
-            Writer(database)(number, decode(text), text)
+            Writer(database)(number, whole, text)
         return True
 
     def _holder(self, identity: Doc) -> int | None:

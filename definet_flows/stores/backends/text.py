@@ -19,8 +19,8 @@ _PLAIN = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | or
 _BITS = 63
 
 
-def encode(doc: Doc) -> str:
-    """Return the text of a document, which `decode` turns into the same document.
+def encode(doc: Doc) -> tuple[Doc, str]:
+    """Return a document as it is read back, and its text, which `decode` turns into just that.
 
     Times are kept to the millisecond in UTC, as MongoDB keeps them. What monty knows (MSONable objects, arrays) is
     written as its dictionary.
@@ -33,8 +33,8 @@ def encode(doc: Doc) -> str:
     doc = {key: _time(value) if isinstance(value, datetime) else value for key, value in doc.items()}
     try:
         text = orjson.dumps(doc, default=json_util.default, option=_PLAIN)
-        if decode(text) == doc:
-            return text.decode()
+        if (back := decode(text)) == doc:
+            return back, text.decode()
     except (TypeError, ValueError, OverflowError):
         pass  # jsanitize makes a document of it, or nothing does
     return _encode_slowly(doc)
@@ -43,8 +43,12 @@ def encode(doc: Doc) -> str:
 def decode(text: str | bytes) -> Doc:
     """Return the document of a text. Raises ValueError if it is none."""
     doc: Doc = loads(text)
-    special = '"$' in text if isinstance(text, str) else b'"$' in text
-    return revived(doc) if special else doc
+    special = text.count('"$') if isinstance(text, str) else text.count(b'"$')
+    if not special:
+        return doc
+    # Most documents have one such value, the time of the last change: nothing below is looked at for it.
+    times = {key: _meant(value) for key, value in doc.items() if isinstance(value, dict) and set(value) == {"$date"}}
+    return {**doc, **times} if len(times) == special else revived(doc)
 
 
 def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -71,7 +75,7 @@ def _meant(form: Doc) -> Any:  # noqa: ANN401 - a time, bytes, an ObjectId ...
         raise ValueError(msg) from error
 
 
-def _encode_slowly(doc: Doc) -> str:
+def _encode_slowly(doc: Doc) -> tuple[Doc, str]:
     clean: Doc = jsanitize(doc, allow_bson=True, recursive_msonable=True)
     try:
         text = json.dumps(_spelled(clean), default=json_util.default, separators=(",", ":"), allow_nan=False)
@@ -83,7 +87,7 @@ def _encode_slowly(doc: Doc) -> str:
     if (place := _difference(clean, back)) is not None:
         msg = f"a document cannot be stored: {place or 'it'} would not be read back as it is; nothing of it was written"
         raise InputError(msg)
-    return text
+    return back, text
 
 
 def _spelled(value: Any) -> Any:  # noqa: ANN401 - any JSON, and what json_util knows

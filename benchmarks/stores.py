@@ -5,8 +5,8 @@
     python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
     python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
-Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in bulk; has
-four processes write at once; then starts a fresh process that opens the store and asks. Prints a table: wall and
+Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in bulk;
+has four processes write at once; then starts a fresh process that opens the store and asks. Prints a table: wall and
 processor seconds of each, and the peak memory of the process that asks, after its savings and at its end. SecantusDB is
 found as in the tests (SECANTUS_BIN).
 """
@@ -168,9 +168,8 @@ def write_at_once(count: int) -> None:
     took = time.perf_counter() - start
     failed = sum(one.exitcode != 0 for one in writers)
     rate = WRITERS * count / took
-    print(
-        f"{WRITERS} processes at once, {count} records each {'':17s} {took:8.2f} s, {rate:.0f} a second, {failed} failed"
-    )
+    what = f"{WRITERS} processes at once, {count} records each"
+    print(f"{what:52s} {took:8.2f} s: {rate:.0f} a second, {failed} failed", flush=True)
 
 
 def _writer(number: int, count: int, began: Barrier) -> None:

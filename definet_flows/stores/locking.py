@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from definet_flows.stores.access import Records, open_store
 from definet_flows.stores.process import Process, runs, this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from definet_flows.schemas import DefectRecord
 
@@ -356,8 +357,28 @@ def _identity(record: DefectRecord | None) -> dict[str, Any] | None:
     return None if record is None else {"status": record.status, "provenance.job_uuid": record.provenance.job_uuid}
 
 
-def standing(records: Records, ids: list[str], by: str = "") -> tuple[list[DefectRecord], list[DefectRecord]]:
+def standing(records: Records, ids: Iterable[str]) -> tuple[list[DefectRecord], list[DefectRecord]]:
     """Return those of some records that are running: first what somebody relaxes, then what nobody does any more."""
     found = [record for record in (records.record(one) for one in ids) if record and record.status == "running"]
-    dead = [record for record in found if may_begin(records, record, by)]
+    dead = [record for record in found if may_begin(records, record, "")]
     return [record for record in found if record not in dead], dead
+
+
+def explain_running(records: Records, ids: Iterable[str]) -> list[str]:
+    """Say of records that are not finished, a line for each holder, who has them and what to do."""
+    held, dead = standing(records, ids)
+    lines = Counter(f"are in the hands of {_holder(records, record)}" for record in held)
+    if dead:
+        lines["were begun and have no end: run the same command again"] = len(dead)
+    return [f"{count} relaxations {line}" for line, count in lines.items()]
+
+
+def _holder(records: Records, record: DefectRecord) -> str:
+    lease, place = lease_of(records, record), record.provenance
+    if lease is not None:
+        return f"process {lease.pid} on {lease.hostname}, which lives: run the same command again when it has ended"
+    if place.pid is not None:
+        who = f"process {place.pid} on {place.hostname}, of which nothing can be known here"
+        return f"{who}: if it is dead, `definet retry --killed FOLDER` with the folder of its jobs frees them"
+    remedy = "if they are lost, `definet retry --launchpad FILE` or `definet retry --killed FOLDER` frees them"
+    return f"jobs of a queue, which alone knows of them: {remedy}"

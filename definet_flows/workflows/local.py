@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jobflow import Flow
 
 _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
+_FAILED = " failed with exception:"
 _RUNS = "runs"
 JOBS = "jobs.sqlite"
 """File in a run's folder that holds jobflow's outputs."""
@@ -51,7 +52,7 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
         Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.sqlite`) and
         trajectories (`data.sqlite`).
     tell
-        Called with "Starting" or "Finished" and a job's name.
+        Called with "Starting" or "Finished" and a job's name, with "Failed" and a line that says which and why.
 
     Returns
     -------
@@ -109,9 +110,13 @@ def _listening(tell: Callable[[str, str], None]) -> Iterator[None]:
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            match = _WORD.match(record.getMessage())
+            message = record.getMessage()
+            match = _WORD.match(message)
             if match:
                 tell(match[1], match[2])
+            elif _FAILED in message:
+                name, _, trace = message.partition(_FAILED)
+                tell("Failed", f"{name}: {_reason(trace)}")
 
     logger, ear = logging.getLogger("jobflow"), Ear()
     level, propagate = logger.level, logger.propagate
@@ -124,3 +129,10 @@ def _listening(tell: Callable[[str, str], None]) -> Iterator[None]:
         logger.removeHandler(ear)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def _reason(trace: str) -> str:
+    """Return the last line of a traceback, without the module of an error's class."""
+    last = trace.strip().splitlines()[-1] if trace.strip() else "no reason given"
+    kind, colon, text = last.partition(": ")
+    return f"{kind.rpartition('.')[2]}{colon}{text}"

@@ -90,7 +90,10 @@ class Database:
             if not self.path.is_file():
                 msg = f"store {self.path} cannot be read (no such file): run a flow first or name another store"
                 raise InputError(msg)
-            return self._connected("mode=ro")
+            mine = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+            connection = self._connected("mode=rw" if mine else "mode=ro")  # rw: its files beside it go at the end
+            connection.execute("PRAGMA query_only = 1")
+            return connection
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -48,7 +48,6 @@ from definet_flows.schemas import (
     dump,
 )
 from definet_flows.stores import counts_by, judge, open_store, savings, savings_by
-from definet_flows.stores.export import write_csv, write_extxyz
 from definet_flows.stores.figures import GroupBy
 from definet_flows.stores.versions import parse
 
@@ -196,6 +195,8 @@ def ask(store: str, folder: Path, structures: int) -> None:
     with timed("savings"):
         total = savings(records)
     print(f"peak memory so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    from definet_flows.stores.export import write_csv, write_extxyz  # noqa: PLC0415 - pandas: what savings do without
+
     questions: list[tuple[str, Callable[..., Any]]] = [("savings", savings_by), ("records", counts_by)]
     for name, question in questions:
         for by in get_args(GroupBy):

@@ -32,6 +32,8 @@ PAGES = 1024
 FORMAT = 1
 """First entry of every row; raised whenever the fields of Arm or Ends change."""
 
+_OWN = 2  # first entries of a row that no other row has: its id and, but for its pair, its configuration
+
 MARK = {"id": content_hash("pages", FORMAT), "kind": "pages"}
 """Document that says that every record and pair of the store is in pages of this format."""
 
@@ -76,6 +78,7 @@ def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
 
 
 def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+    known: dict[str, str] = {}  # names, hashes and reasons come again and again: each is held in memory once
     for page in pages:
         rows = page["rows"]
         parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
@@ -84,7 +87,8 @@ def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
                 raise InputError(msg)
-            yield values
+            shared = (known.setdefault(value, value) if type(value) is str else value for value in values[_OWN:])
+            yield [*values[:_OWN], *shared]
 
 
 def page_id(of: Of | str, number: int) -> str:

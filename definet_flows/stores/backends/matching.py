@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mongomock_ng.filtering import NOTHING, filter_applies, iter_key_candidates, resolve_sort_key
+from mongomock_ng.filtering import (
+    NOTHING,  # type: ignore[attr-defined]  # it comes from elsewhere
+    filter_applies,
+    iter_key_candidates,
+    resolve_sort_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,17 +21,18 @@ Properties = dict[str, Any] | list[str] | None
 
 def matches(criteria: Criteria, doc: Doc) -> bool:
     """Tell whether a document is one of those that a MongoDB filter asks for."""
-    return not criteria or bool(filter_applies(criteria, doc))
+    return not criteria or bool(filter_applies(criteria, doc))  # type: ignore[no-untyped-call]
 
 
 def sort_key(field: str, doc: Doc) -> Any:  # noqa: ANN401 - ordered as MongoDB orders values of any type
     """Return what documents are sorted by."""
-    return resolve_sort_key(field, doc)
+    return resolve_sort_key(field, doc)  # type: ignore[no-untyped-call]
 
 
 def values_at(field: str, doc: Doc) -> list[Any]:
     """Return the values of a field, those of a list each for itself, as MongoDB's `distinct` does."""
-    found = [value for value in iter_key_candidates(field, doc) if value is not NOTHING]
+    candidates = iter_key_candidates(field, doc)  # type: ignore[no-untyped-call]
+    found = [value for value in candidates if value is not NOTHING]
     return [part for value in found for part in (value if isinstance(value, list) else [value])]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,8 +105,8 @@ class _Outcome:
     totals: dict[str, Any] | None
     store: str
     folder: Path
-    reasons: list[str]
-    unfinished: list[str]
+    reasons: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:

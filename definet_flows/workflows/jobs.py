@@ -214,7 +214,7 @@ def _outputs(records: Records, record: DefectRecord) -> Iterator[JobStore]:
         except InputError as error:
             logger.warning("the outputs in %s are not looked at: %s", folder, error)
         finally:
-            outputs.close()
+            outputs.close()  # type: ignore[no-untyped-call]
 
 
 def _begun(

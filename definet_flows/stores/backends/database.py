@@ -116,7 +116,7 @@ class Database:
         while True:
             try:
                 self._connection.execute("PRAGMA synchronous = FULL")  # an acknowledged write survives a power cut
-                self._connection.execute("PRAGMA page_size = 16384")  # a document of 22 kB lies on two
+                self._connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 kB
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("BEGIN IMMEDIATE")
                 break

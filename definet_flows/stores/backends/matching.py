@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mongomock_ng.filtering import (
-    NOTHING,  # type: ignore[attr-defined]  # it comes from elsewhere
+from mongomock_ng.filtering import (  # type: ignore[attr-defined]  # NOTHING comes from elsewhere
+    NOTHING,
     filter_applies,
     iter_key_candidates,
     resolve_sort_key,

@@ -371,6 +371,8 @@ class SqliteStore(Store):
             False if the field is not unique already, or has a name that SQL cannot index.
         """
         database, known = self._writable(), self._indexes().get(key)
+        if key == self.last_updated_field:
+            return not unique  # a time is no value to SQL
         return bool(known is not None and known >= bool(unique)) or index(database, key, unique=bool(unique))
 
     def __hash__(self) -> int:

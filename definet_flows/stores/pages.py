@@ -69,16 +69,16 @@ def criteria(of: Of, where: Filter) -> Raw:
 
 def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
     """Yield the rows of records. Raises InputError if one is of another format."""
-    return map(Arm._make, _rows(pages))
+    return map(Arm._make, _rows(pages, Arm._fields.index("error")))
 
 
 def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
     """Yield the rows of pairs. Raises as `arms`."""
-    return map(Ends._make, _rows(pages))
+    return map(Ends._make, _rows(pages, Ends._fields.index("steps_unrelaxed")))
 
 
-def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
-    known: dict[str, str] = {}  # names, hashes and reasons come again and again: each is held in memory once
+def _rows(pages: Iterable[Raw], shared: int) -> Iterator[list[Any]]:
+    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # names and hashes come again and again: held in memory once
     for page in pages:
         rows = page["rows"]
         parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
@@ -87,8 +87,8 @@ def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
                 raise InputError(msg)
-            shared = (known.setdefault(value, value) if type(value) is str else value for value in values[_OWN:])
-            yield [*values[:_OWN], *shared]
+            common = tuple(values[_OWN:shared])
+            yield [*values[:_OWN], *known.setdefault(common, common), *values[shared:]]
 
 
 def page_id(of: Of | str, number: int) -> str:

@@ -1,7 +1,7 @@
 """Time and memory of the record stores at the sizes they are meant for.
 
     python benchmarks/stores.py --records 100000                 # the laptop's SQLite file
-    python benchmarks/stores.py --records 5000 --monty           # maggma's MontyStore, if montydb is installed
+    python benchmarks/stores.py --records 400 --monty            # maggma's MontyStore, if montydb is installed
     python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
     python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
@@ -225,12 +225,21 @@ def specification(options: argparse.Namespace, folder: Path) -> Iterator[dict[st
         executable = find_executable() or sys.exit("SecantusDB is not here: see tests/mongo_server.py")
         with started(executable, folder) as server:
             yield server.spec(collection="records")
-    elif options.monty:
-        place = {"database_path": str(folder / "monty"), "collection_name": "records"}
-        yield {"@module": "maggma.stores", "@class": "MontyStore", **place}
     else:
         file = str(folder / "records.sqlite")
         yield {"@module": "definet_flows.stores", "@class": "SqliteStore", "path": file}
+
+
+def measure_monty(folder: str, count: int) -> None:
+    """Write into maggma's MontyStore; it has no indexes (montydb 2.5.6), so it can be no record store of ours."""
+    from maggma.stores import MontyStore  # noqa: PLC0415 - montydb is not among our packages
+
+    store = MontyStore("records", database_path=folder, key="id")
+    store.connect()
+    source = documents(count)
+    for part in (100, count * 3 // 2 - 100):
+        with timed(f"MontyStore: {part} documents more"):
+            store.update(list(islice(source, part)))
 
 
 def main() -> None:
@@ -250,6 +259,10 @@ def main() -> None:
         ask(
             "measured", options.ask, 0 if options.secantus or options.uri or options.records > MANY else options.records
         )
+        return
+    if options.monty:
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            measure_monty(name, options.records)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name, specification(options, Path(name)) as spec:
         folder = Path(name)

@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def store(trained, tmp_path):
     """The store with a champion, to be changed."""
-    for path in trained[0].glob("*.jsonl"):
+    for path in trained[0].glob("*.sqlite"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return str(tmp_path / "records.sqlite")
 

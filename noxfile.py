@@ -23,8 +23,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Kill a writer of the journal 200 times at random instants (ten minutes)."""
-    session.run("pytest", "tests/test_stores_journal.py", "-k", "kill", env={"DEFINET_KILLS": "200"})
+    """Kill a writer of the SQLite file 200 times at random instants (ten minutes)."""
+    session.run("pytest", "tests/test_sqlite.py", "-k", "kill", env={"DEFINET_KILLS": "200"})
 
 
 @nox.session

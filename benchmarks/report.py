@@ -42,7 +42,7 @@ from definet_flows.schemas import (
     Start,
     content_hash,
 )
-from definet_flows.stores import JournalStore, Records, journalfile, judge
+from definet_flows.stores import Records, SqliteStore, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,7 +255,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
-        store, page = JournalStore(str(folder / "records.jsonl")), folder / "report.html"
+        store, page = SqliteStore(str(folder / "records.sqlite")), folder / "report.html"
         with Records(store) as records:
             batch: list[DefectRecord | Pair] = []
             for document in documents(options.records):
@@ -264,8 +264,7 @@ def main() -> None:
                     records.put(*batch)
                     batch = []
             records.put(*batch)
-        journalfile.forget()
-        with timed(f"{options.records} records read"), Records(JournalStore(store.path, read_only=True)) as records:
+        with timed(f"{options.records} records read"), Records(SqliteStore(store.path, read_only=True)) as records:
             contents = read_contents(records, "benchmark")
         with timed("page written"):
             size = write_page(contents, page)

@@ -1,18 +1,21 @@
 """Time and memory of the record stores at the sizes they are meant for.
 
-    python benchmarks/stores.py                                  # the laptop's journal, 5,000 records
+    python benchmarks/stores.py --records 100000                 # the laptop's SQLite file
+    python benchmarks/stores.py --records 400 --monty            # maggma's MontyStore, if montydb is installed
     python benchmarks/stores.py --records 100000 --secantus      # MongoDB's protocol on a socket, authentication on
     python benchmarks/stores.py --records 100000 --uri mongodb://... --database NAME
 
 Writes records (192 sites of MoS2 and WSe2, 128 of BN) and their pairs, the first 2,000 one by one, the rest in bulk;
-then starts a fresh process that opens the store and asks. Prints a table: wall and processor seconds of each, and the
-peak memory of the process that asks. SecantusDB is found as in the tests (SECANTUS_BIN).
+has four processes write at once; then starts a fresh process that opens the store and asks. Prints a table: wall and
+processor seconds of each, and the peak memory of the process that asks, after its savings and at its end. SecantusDB is
+found as in the tests (SECANTUS_BIN).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from maggma.stores import MemoryStore, MongoStore
 
 from definet_flows.defects import nodes, place, unrelaxed_positions
 from definet_flows.hosts import make_host
@@ -43,18 +47,20 @@ from definet_flows.schemas import (
     content_hash,
     dump,
 )
-from definet_flows.stores import JournalStore, counts_by, judge, open_store, savings, savings_by
-from definet_flows.stores.export import write_csv, write_extxyz
+from definet_flows.stores import counts_by, judge, open_store, savings, savings_by
 from definet_flows.stores.figures import GroupBy
 from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.synchronize import Barrier
 
     from definet_flows.stores import Records
 
 SETTINGS = "5" * 32
 ONE_BY_ONE = 2000
+WRITERS = 4
+MANY = 10_000  # structures that are not exported
 BATCH = 1000
 TEMPLATES = 100
 HOSTS = ("MoS2", "WSe2", "BN")
@@ -139,12 +145,39 @@ def write(records: Records, count: int, size: int) -> None:
     if single < count:
         with timed(f"write {count - single} more in bulk"):
             while batch := list(islice(source, BATCH)):
-                if isinstance(records.store, JournalStore):
+                if not isinstance(records.store, MongoStore) or isinstance(records.store, MemoryStore):
                     records.store.update(batch)
                 else:
                     records.store._collection.insert_many(batch)  # noqa: SLF001 - without looking for each id
         with timed("make the pages (MongoDB)"):
             records.rebuild_pages()
+
+
+def write_at_once(count: int) -> None:
+    """Have four processes write `count` records each, one by one; they wait for each other."""
+    context = multiprocessing.get_context("spawn")
+    began, start = context.Barrier(WRITERS + 1), time.perf_counter()
+    writers = [context.Process(target=_writer, args=(k, count, began)) for k in range(WRITERS)]
+    for one in writers:
+        one.start()
+    began.wait()
+    start = time.perf_counter()
+    for one in writers:
+        one.join()
+    took = time.perf_counter() - start
+    failed = sum(one.exitcode != 0 for one in writers)
+    rate = WRITERS * count / took
+    what = f"{WRITERS} processes at once, {count} records each"
+    print(f"{what:52s} {took:8.2f} s: {rate:.0f} a second, {failed} failed", flush=True)
+
+
+def _writer(number: int, count: int, began: Barrier) -> None:
+    arm = templates(8)[number][0]
+    with open_store("measured") as records:
+        began.wait()
+        for k in range(count):
+            identity = content_hash("writer", number, k)
+            records.put(arm.model_copy(update={"id": identity, "configuration_id": identity}))
 
 
 @contextmanager
@@ -161,6 +194,9 @@ def ask(store: str, folder: Path, structures: int) -> None:
         records = open_store(store, read_only=True)
     with timed("savings"):
         total = savings(records)
+    print(f"peak memory so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    from definet_flows.stores.export import write_csv, write_extxyz  # noqa: PLC0415 - pandas: what savings do without
+
     questions: list[tuple[str, Callable[..., Any]]] = [("savings", savings_by), ("records", counts_by)]
     for name, question in questions:
         for by in get_args(GroupBy):
@@ -190,8 +226,20 @@ def specification(options: argparse.Namespace, folder: Path) -> Iterator[dict[st
         with started(executable, folder) as server:
             yield server.spec(collection="records")
     else:
-        journal = str(folder / "records.jsonl")
-        yield {"@module": "definet_flows.stores", "@class": "JournalStore", "path": journal}
+        file = str(folder / "records.sqlite")
+        yield {"@module": "definet_flows.stores", "@class": "SqliteStore", "path": file}
+
+
+def measure_monty(folder: str, count: int) -> None:
+    """Write into maggma's MontyStore; it has no indexes (montydb 2.5.6), so it can be no record store of ours."""
+    from maggma.stores import MontyStore  # noqa: PLC0415 - montydb is not among our packages
+
+    store = MontyStore("records", database_path=folder, key="id")
+    store.connect()
+    source = documents(count)
+    for part in (100, count * 3 // 2 - 100):
+        with timed(f"MontyStore: {part} documents more"):
+            store.update(list(islice(source, part)))
 
 
 def main() -> None:
@@ -200,20 +248,31 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=5000)
     parser.add_argument("--size", type=int, default=8, help="of the supercell, n x n x 1; 8 is 192 sites of MoS2")
     parser.add_argument("--secantus", action="store_true")
+    parser.add_argument("--monty", action="store_true")
+    parser.add_argument("--writes", type=int, default=250, help="of each of four processes at once; 0: none")
+    parser.add_argument("--folder", type=Path, help="where the store is made; else a temporary folder")
     parser.add_argument("--uri")
     parser.add_argument("--database", default="definet_benchmark")
     parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ask:
-        ask("measured", options.ask, 0 if options.secantus or options.uri else options.records)
+        ask(
+            "measured", options.ask, 0 if options.secantus or options.uri or options.records > MANY else options.records
+        )
         return
-    with tempfile.TemporaryDirectory() as name, specification(options, Path(name)) as spec:
+    if options.monty:
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            measure_monty(name, options.records)
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as name, specification(options, Path(name)) as spec:
         folder = Path(name)
         (folder / "settings.yaml").write_text(json.dumps({"record_stores": {"measured": spec}}))
         os.environ["DEFINET_FLOWS_CONFIG"] = str(folder / "settings.yaml")
         print(f"{'':52s} {'wall':>8s}   {'cpu':>8s}")
         with open_store("measured") as records:
             write(records, options.records, options.size)
+        if options.writes:
+            write_at_once(options.writes)
         subprocess.run([sys.executable, *sys.argv, "--ask", str(folder)], check=True)  # noqa: S603
 
 

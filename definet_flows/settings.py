@@ -38,7 +38,8 @@ class Settings(BaseSettings):
         description="maggma Stores by name, as {'@module': ..., '@class': ..., arguments}; 'local' is built in",
     )
     data_dir: Path = Field(
-        default_factory=lambda: user_data_path("definet_flows"), description="the local journal and registered models"
+        default_factory=lambda: user_data_path("definet_flows"),
+        description="the local records and registered models",
     )
     cache_dir: Path = Field(
         default_factory=lambda: user_cache_path("definet_flows"), description="unpacked data sets, compiled tables"

@@ -44,7 +44,7 @@ def pool(**changes):
         "engine": engine(),
         "control_fraction": 0,
         "model": str(weights),
-        "store": "records.jsonl",
+        "store": "records.sqlite",
     }
     return DefectFlowMaker(**{**fields, **changes})
 

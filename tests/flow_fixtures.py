@@ -36,5 +36,5 @@ def maker(weights):
         engine=engine(),
         control_fraction=1,
         model=str(weights.path),
-        store="records.jsonl",
+        store="records.sqlite",
     )

@@ -59,13 +59,13 @@ def run(flow, jobs):
 
 
 def stored():
-    with open_store("records.jsonl", read_only=True) as records:
+    with open_store("records.sqlite", read_only=True) as records:
         found = sorted(records.records(), key=lambda record: (record.name, record.start))
         return found, sorted(records.pairs(), key=lambda pair: pair.name)
 
 
 def documents():
     """Everything in the store but when it was written: predictions are judged anew."""
-    with open_store("records.jsonl", read_only=True) as records:
+    with open_store("records.sqlite", read_only=True) as records:
         found = {doc["id"]: doc for doc in records.store.query()}
     return {key: {k: v for k, v in doc.items() if k != "last_updated"} for key, doc in found.items()}

@@ -9,7 +9,7 @@ import store_fixtures as make
 from store_fixtures import WEIGHTS
 
 from definet_flows.schemas import DefectRecord, FloatArray, Provenance, Start
-from definet_flows.stores import JournalStore, Records, judge
+from definet_flows.stores import Records, SqliteStore, judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +74,6 @@ def fill(records: Records) -> None:
 
 def filled_store(path: Path) -> str:
     """Make the store at `path` and return its name for --store."""
-    with Records(JournalStore(str(path))) as records:
+    with Records(SqliteStore(str(path))) as records:
         fill(records)
     return str(path)

@@ -40,12 +40,12 @@ def settle(folder, patch):
 
 
 def rounds():
-    with open_store("records.jsonl", read_only=True) as records:
+    with open_store("records.sqlite", read_only=True) as records:
         return sorted(records.find(Round), key=lambda one: one.number)
 
 
 def ends():
-    with open_store("records.jsonl", read_only=True) as records:
+    with open_store("records.sqlite", read_only=True) as records:
         return {row.configuration_id: row.status for row in records.ledgers()}
 
 
@@ -138,7 +138,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended():
 def test_bad_fields_are_refused_before_anything_runs(changes, message):
     with pytest.raises(InputError, match=message):
         maker(**changes).make(CU)
-    assert not Path("records.jsonl").exists() or not rounds()
+    assert not Path("records.sqlite").exists() or not rounds()
 
 
 def test_a_pool_without_enough_to_hold_out_is_refused():
@@ -210,6 +210,6 @@ def test_what_a_pool_is_does_not_depend_on_the_limits_but_on_the_strategy():
     campaign = maker().campaign(CU)
     settings = maker().settings_hash
     assert learning_id(campaign, settings, "random") != learning_id(campaign, settings, "diverse")
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         standing = read_standing(records, campaign, settings, learning_id(campaign, settings, "random"))
     assert (standing.rounds, standing.ended, standing.chosen, standing.ionic_steps) == ((), frozenset(), frozenset(), 0)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from definet_flows import open_store
 from definet_flows.cli import app
 from definet_flows.schemas import dump
-from definet_flows.stores import Filter, JournalStore
+from definet_flows.stores import Filter, SqliteStore
 from definet_flows.workflows.builder import RecordBuilder
 from definet_flows.workflows.local import run_here
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")
 
 
 def build(jobs):
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         return RecordBuilder(jobs, records).build()
 
 
@@ -37,7 +37,7 @@ def without_times(docs):
 
 def lost(kinds):
     """Take documents out of the record store, as if their jobs had died before they were written."""
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         records.store.remove_docs({"kind": {"$in": kinds}})
 
 
@@ -55,7 +55,7 @@ def test_a_lost_store_is_made_again_as_it_was(maker, jobs):
 def test_a_campaign_whose_last_jobs_died_gets_its_records(maker, jobs):
     run(maker.make(CU), jobs)
     before = without_times(documents())
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         for record in list(records.records()):
             sites = record.sites.model_copy(update={"relaxed": None})
             records.put(record.model_copy(update={"status": "running", "ledger": None, "sites": sites}))
@@ -68,14 +68,14 @@ def test_a_campaign_whose_last_jobs_died_gets_its_records(maker, jobs):
 
 def test_a_second_run_writes_nothing(maker, jobs, workplace):
     run(maker.make(CU), jobs)
-    size = (workplace / "records.jsonl").stat().st_size
+    size = (workplace / "records.sqlite").stat().st_size
     assert build(jobs) == []
-    assert (workplace / "records.jsonl").stat().st_size == size
+    assert (workplace / "records.sqlite").stat().st_size == size
 
 
 def test_only_what_is_missing_is_made(maker, jobs):
     run(maker.make(CU), jobs)
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         gone = next(record for record in records.records(Filter(name="v_Cu")) if record.start == "predicted")
         records.store.remove_docs({"id": gone.id})
     assert [made.id for made in build(jobs)] == [gone.id]
@@ -92,7 +92,7 @@ def test_a_relaxation_that_failed_stays_failed(maker, jobs):
 
 def test_a_record_in_another_jobs_hand_is_left_alone(maker, jobs):
     run(maker.make(CU), jobs)
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         record = next(records.records())
         place = record.provenance.model_copy(update={"job_uuid": "of another run"})
         records.put(record.model_copy(update={"status": "running", "provenance": place}))
@@ -103,7 +103,7 @@ def test_command_on_the_folder_of_a_run(maker, workplace):
     run_here(maker.make(CU), workplace / "jobs", lambda *_: None)
     before = without_times(documents())
     lost(["record", "pair", "host"])
-    arguments = ["records", "build", "--store", "records.jsonl", "--folder", "jobs"]
+    arguments = ["records", "build", "--store", "records.sqlite", "--folder", "jobs"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "4 records" in result.output
@@ -115,7 +115,7 @@ def test_command_on_the_folder_of_a_run(maker, workplace):
 
 def test_no_outputs_is_one_line(workplace):
     for arguments in (["--folder", "nowhere"], []):
-        result = CliRunner().invoke(app, ["records", "build", "--store", "records.jsonl", *arguments])
+        result = CliRunner().invoke(app, ["records", "build", "--store", "records.sqlite", *arguments])
         assert result.exit_code == 2
         assert len(result.stderr.strip().splitlines()) == 1
     assert [path.name for path in workplace.iterdir()] == []
@@ -128,4 +128,4 @@ def test_a_job_carries_no_store(maker, jobs):
     records = [json.loads(metadata["definet_record"]["document"]) for metadata in carried]
     assert {key for record in records for key in record} >= {"id", "sites", "configuration"}
     assert isinstance(jobs, JobStore)
-    assert JournalStore.__name__ not in str(carried)
+    assert SqliteStore.__name__ not in str(carried)

@@ -33,14 +33,14 @@ def test_every_attempt_is_counted_again(weights, standin, jobs):
         defects=("v_Cu", "Ni_Cu"),
         control_fraction=1,
         model=str(weights.path),
-        store="records.jsonl",
+        store="records.sqlite",
     )
     run_locally(flow, store=jobs, create_folders=True, log=False)
     before = said()
     records = stored()[0]
     assert sorted(record.status for record in records) == ["done", "done", "done", "failed"]
     assert max(len(record.ledger.attempts) for record in records if record.status == "done") == 2
-    with open_store("records.jsonl") as opened:
+    with open_store("records.sqlite") as opened:
         opened.store.remove_docs({"kind": {"$in": ["record", "pair", "host"]}})
         made = RecordBuilder(jobs, opened).build()
         assert len(made) == 5

@@ -187,7 +187,7 @@ def test_a_host_that_fails_costs_no_relaxation(maker, jobs):
     maker.engine = engine(FailsAlways)
     output, _ = run(maker.make(CU), jobs)
     assert (output["host"], output["relaxations_run"]) == (None, 0)
-    assert not Path("records.jsonl").exists() or stored() == ([], [])
+    assert not Path("records.sqlite").exists() or stored() == ([], [])
 
 
 # ------------------------------------------------------------------ failures
@@ -219,7 +219,7 @@ def test_a_failed_prediction_costs_no_relaxation(maker, jobs, weights):
 def test_a_prediction_that_failed_is_asked_again_and_the_others_are_not(maker, jobs, weights, monkeypatch):
     run(maker.make(CU), jobs)
     host = make_host(CU, (2, 2, 2))
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         old = [records.prediction(p["id"]) for p in records.store.query({"kind": "prediction"})]
         lost = next(p for p in old if p.configuration_id == place(host, ["v_Cu@0"]).id_in(host.hash))
         records.put(lost.model_copy(update={"displacements": None, "error": "out of memory"}))

@@ -128,7 +128,7 @@ def test_paths_are_absolute_in_the_jobs(maker, weights):
     maker.model = weights.path.name
     text = json.dumps(maker.make(CU), cls=MontyEncoder)
     assert f'"{weights.path}"' in text
-    assert f'"{Path("records.jsonl").absolute()}"' in text
+    assert f'"{Path("records.sqlite").absolute()}"' in text
 
 
 # ------------------------------------------------------------------ names

@@ -22,7 +22,7 @@ from definet_flows.stores import ArmsRow, Filter, Records, open_store
 from definet_flows.workflows.local import job_store
 
 COMMAND = ["run", "MoS2", "--supercell", "3", "3", "1", "--defect", "W_Mo", "--defect", "v_S", "--engine", "sevennet"]
-OPTIONS = ["--control-fraction", "1", "--store", "records.jsonl", "--folder", "jobs"]
+OPTIONS = ["--control-fraction", "1", "--store", "records.sqlite", "--folder", "jobs"]
 
 MATCHED = "definet-sevennet-mos2"
 
@@ -46,7 +46,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def records(campaign: Path) -> Records:
-    return open_store(str(campaign / "records.jsonl"), read_only=True)
+    return open_store(str(campaign / "records.sqlite"), read_only=True)
 
 
 def test_both_arms_of_both_configurations(campaign: Path, records: Records) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from store_fixtures import SETTINGS
 
 from definet_flows.errors import InputError
 from definet_flows.schemas.models import Champion, HostTrial, Lease, Model, ModelRef, Trial
-from definet_flows.stores import Records, journalfile, lease, open_store, weights
-from definet_flows.stores.lease import HeldError, sole
+from definet_flows.stores import Records, locking, open_store, weights
+from definet_flows.stores.locking import HeldError, sole, swap
 from definet_flows.stores.registry import (
     champion,
     champion_document,
@@ -27,7 +27,6 @@ from definet_flows.stores.registry import (
     settings_with_champion,
     state_of,
 )
-from definet_flows.stores.swap import swap
 from definet_flows.stores.weights import get_weights, put_weights
 
 pytest_plugins = ["mongo_server"]
@@ -36,10 +35,10 @@ SHIPPED = ModelRef(name="definet-2dmd", sha256="5" * 64)
 BYTES = bytes(range(256)) * 40
 
 
-@pytest.fixture(params=["journal", pytest.param("mongo", marks=pytest.mark.mongo)])
+@pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.mongo)])
 def records(request, tmp_path):
-    if request.param == "journal":
-        with open_store(str(tmp_path / "records.jsonl")) as opened:
+    if request.param == "sqlite":
+        with open_store(str(tmp_path / "records.sqlite")) as opened:
             yield opened
     else:
         with Records(request.getfixturevalue("mongo_server").store()) as opened:
@@ -198,17 +197,17 @@ def _swaps(job) -> int:
 
 
 def test_killed_while_changing_the_champion_one_of_both_is_there(tmp_path):
-    path = str(tmp_path / "records.jsonl")
+    path = str(tmp_path / "records.sqlite")
     with open_store(path) as records:
         first, second = added(records, "one"), added(records, "two")
         promote(records, first, trial())
     context = multiprocessing.get_context("fork")
     for k in range(8):
         process = context.Process(target=_back_and_forth, args=(path, second.id, first.ref))
-        size = Path(path).stat().st_size
+        before = _revision(path)
         process.start()
         until = time.monotonic() + 60
-        while Path(path).stat().st_size == size:
+        while _revision(path) == before:
             assert time.monotonic() < until, "nothing changed within a minute"
             time.sleep(0.001)
         time.sleep(0.003 * k)
@@ -222,14 +221,12 @@ def test_killed_while_changing_the_champion_one_of_both_is_there(tmp_path):
     assert len(document.history) > 1
 
 
-def _forget() -> None:
-    """In a forked process: the parent's journal, and its lock, are not ours."""
-    journalfile.forget()
-    gc.collect()
+def _revision(path: str) -> int:
+    with open_store(path, read_only=True) as records:
+        return champion_document(records, SETTINGS).revision
 
 
 def _back_and_forth(path: str, name: str, before: ModelRef) -> None:
-    _forget()
     while True:
         with open_store(path) as records:
             if champion_document(records, SETTINGS).model == before:
@@ -242,7 +239,7 @@ def _back_and_forth(path: str, name: str, before: ModelRef) -> None:
 
 
 def test_a_lease_is_given_back_and_a_living_holder_is_told(tmp_path):
-    path = str(tmp_path / "records.jsonl")
+    path = str(tmp_path / "records.sqlite")
     with sole("work", path) as check, open_store(path) as records:
         check(records)
         with pytest.raises(HeldError, match=f"work runs already: process {os.getpid()}"), sole("work", path):
@@ -252,7 +249,7 @@ def test_a_lease_is_given_back_and_a_living_holder_is_told(tmp_path):
 
 
 def test_a_holder_that_was_killed_here_does_not_lock(tmp_path):
-    path = str(tmp_path / "records.jsonl")
+    path = str(tmp_path / "records.sqlite")
     process = multiprocessing.get_context("fork").Process(target=_hold, args=(path,))
     process.start()
     until = time.monotonic() + 20
@@ -268,7 +265,6 @@ def test_a_holder_that_was_killed_here_does_not_lock(tmp_path):
 
 
 def _hold(path: str) -> None:
-    _forget()
     with sole("work", path):
         time.sleep(60)
 
@@ -281,23 +277,41 @@ def _holder(path: str) -> str | None:
     return None if found is None else found.holder
 
 
-@pytest.mark.parametrize(("age", "dead"), [(100, False), (700, True)])
-def test_a_holder_elsewhere_is_dead_after_ten_minutes_of_silence(tmp_path, age, dead):
-    path = str(tmp_path / "records.jsonl")
+def elsewhere(age: float, **fields) -> Lease:
+    place = {"hostname": "elsewhere", "pid": 1, "holder": "x", "renewed": time.time() - age, "beat": 0.05}
+    return Lease(id=Lease.identity("work"), what="work", **place, **fields)
+
+
+@pytest.mark.parametrize("age", [100, 700, -50])
+def test_a_holder_elsewhere_that_is_silent_is_dead(tmp_path, age):
+    path = str(tmp_path / "records.sqlite")
     with open_store(path) as records:
-        fields = {"hostname": "elsewhere", "pid": 1, "holder": "x", "renewed": time.time() - age}
-        assert swap(records, Lease(id=Lease.identity("work"), what="work", **fields), None)
-    if dead:
-        with sole("work", path):
-            assert _holder(path) != "x"
-    else:
-        with pytest.raises(HeldError, match="on elsewhere"), sole("work", path):
-            pass
+        assert swap(records, elsewhere(age), None)
+    with sole("work", path):
+        assert _holder(path) != "x"
+
+
+def test_a_holder_elsewhere_that_renews_lives_whatever_its_clock_says(tmp_path):
+    path = str(tmp_path / "records.sqlite")
+    with open_store(path) as records:
+        swap(records, elsewhere(300), None)
+
+    def beat():
+        for k in range(40):
+            time.sleep(0.02)
+            with open_store(path) as records:
+                swap(records, elsewhere(300), k)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(HeldError, match="on elsewhere"), sole("work", path):
+        pass
+    thread.join()
 
 
 def test_a_holder_that_stood_still_is_told_that_it_was_replaced(tmp_path, monkeypatch):
-    path = str(tmp_path / "records.jsonl")
-    monkeypatch.setattr(lease, "DEAD_AFTER", -1.0)
+    path = str(tmp_path / "records.sqlite")
+    monkeypatch.setattr(locking, "runs", lambda _: False)
     with (
         sole("work", path) as check,
         sole("work", path),
@@ -308,8 +322,8 @@ def test_a_holder_that_stood_still_is_told_that_it_was_replaced(tmp_path, monkey
 
 
 def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
-    path = str(tmp_path / "records.jsonl")
-    monkeypatch.setattr(lease, "_BEAT", 0.02)
+    path = str(tmp_path / "records.sqlite")
+    monkeypatch.setattr(locking, "BEAT", 0.02)
     with sole("work", path):
         seen = set()
         until = time.monotonic() + 20

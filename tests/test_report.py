@@ -23,7 +23,7 @@ from definet_flows.report.overlays import overlay
 from definet_flows.report.page import all_charts, render
 from definet_flows.report.reading import Contents, read_contents
 from definet_flows.schemas import SCHEMA_VERSION, dump
-from definet_flows.stores import JournalStore, Records, open_store, versions
+from definet_flows.stores import Records, SqliteStore, open_store, versions
 
 runner = CliRunner()
 
@@ -37,8 +37,8 @@ def _own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory: pytest.TempPathFactory) -> Contents:
-    path = tmp_path_factory.mktemp("report") / "records.jsonl"
-    with Records(JournalStore(str(path))) as records:
+    path = tmp_path_factory.mktemp("report") / "records.sqlite"
+    with Records(SqliteStore(str(path))) as records:
         fill(records)
         return read_contents(records, HOSTILE)
 
@@ -93,7 +93,7 @@ def test_a_potential_is_not_called_dft(page: str) -> None:
 
 
 def test_a_store_without_pairs_states_no_saving(tmp_path: Path) -> None:
-    with Records(JournalStore(str(tmp_path / "one.jsonl"))) as records:
+    with Records(SqliteStore(str(tmp_path / "one.jsonl"))) as records:
         records.put(make.record())
         contents = read_contents(records, "one")
     page = render(contents)
@@ -255,7 +255,7 @@ def test_the_bundled_viewer_has_its_licence_beside_it() -> None:
 
 
 def test_the_command_writes_a_page_and_says_how_large_it_is(tmp_path: Path) -> None:
-    store = filled_store(tmp_path / "records.jsonl")
+    store = filled_store(tmp_path / "records.sqlite")
     result = runner.invoke(app, ["report", "--store", store])
     assert result.exit_code == 0, result.output
     size = (tmp_path / "report.html").stat().st_size
@@ -266,7 +266,7 @@ def test_the_command_writes_a_page_and_says_how_large_it_is(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("form", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_figures_are_files_of_their_own(tmp_path: Path, form: str, magic: bytes) -> None:
-    store = filled_store(tmp_path / "records.jsonl")
+    store = filled_store(tmp_path / "records.sqlite")
     result = runner.invoke(app, ["report", "--store", store, "--figures", "figures", "--format", form])
     assert result.exit_code == 0, result.output
     files = sorted((tmp_path / "figures").iterdir())
@@ -311,7 +311,7 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], saying: str) -> None:
 
 
 def test_a_newer_record_is_refused_and_an_older_page_kept() -> None:
-    store = filled_store(Path("records.jsonl"))
+    store = filled_store(Path("records.sqlite"))
     Path("report.html").write_text("the page of yesterday")
     with open_store(store) as records:
         newer = dump(make.record(configuration_id="e" * 32)) | {"schema_version": SCHEMA_VERSION + 1}
@@ -321,7 +321,7 @@ def test_a_newer_record_is_refused_and_an_older_page_kept() -> None:
 
 
 def test_mixed_versions_are_read_if_there_is_an_upgrade_and_refused_if_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = filled_store(Path("records.jsonl"))
+    store = filled_store(Path("records.sqlite"))
     with open_store(store) as records:
         older = dump(make.record(configuration_id="e" * 32)) | {"schema_version": 0}
         records.store.update([older], key="id")

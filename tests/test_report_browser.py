@@ -12,7 +12,7 @@ from report_store import HOSTILE, fill
 
 from definet_flows.report.page import write_page
 from definet_flows.report.reading import read_contents
-from definet_flows.stores import JournalStore, Records
+from definet_flows.stores import Records, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +129,7 @@ class Page:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("browser")
-    with Records(JournalStore(str(folder / "records.jsonl"))) as records:
+    with Records(SqliteStore(str(folder / "records.sqlite"))) as records:
         fill(records)
         write_page(read_contents(records, "test store"), folder / "report.html")
     page = Page(folder / "report.html", folder / "profile")

@@ -17,7 +17,7 @@ from definet_flows.report.bonds import bonds
 from definet_flows.report.cases import Case, find_cases
 from definet_flows.report.explain import Explanation, explain
 from definet_flows.schemas import DefectRecord
-from definet_flows.stores import JournalStore, Records, judge
+from definet_flows.stores import Records, SqliteStore, judge
 
 runner = CliRunner()
 
@@ -31,7 +31,7 @@ def _own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
-    opened = Records(JournalStore(str(tmp_path / "records.jsonl")))
+    opened = Records(SqliteStore(str(tmp_path / "records.sqlite")))
     fill(opened)
     return opened
 
@@ -149,7 +149,7 @@ def test_a_record_without_structures_is_told_without_them() -> None:
 
 
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
-    store = filled_store(tmp_path / "records.jsonl")
+    store = filled_store(tmp_path / "records.sqlite")
     result = runner.invoke(app, ["explain", identity("same")[:6], "--store", store, "--figure", "one.png"])
     assert result.exit_code == 0, result.output
     for words in ("v_S in MoS2", "ionic steps", "[eV/Å]", "same minimum", "drawn to one.png"):
@@ -158,7 +158,7 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
 
 
 def test_hostile_text_is_printed_as_it_is(tmp_path: Path) -> None:
-    store = filled_store(tmp_path / "records.jsonl")
+    store = filled_store(tmp_path / "records.sqlite")
     result = runner.invoke(app, ["explain", identity("failed"), "--store", store], env={"COLUMNS": "400"})
     assert result.exit_code == 0, result.output
     assert "'\"[bold] in MoS2" in result.output
@@ -173,7 +173,7 @@ def test_hostile_text_is_printed_as_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], saying: str) -> None:
-    store = filled_store(tmp_path / "records.jsonl")
+    store = filled_store(tmp_path / "records.sqlite")
     before = sorted(tmp_path.iterdir())
     result = runner.invoke(app, ["explain", *arguments, "--store", store])
     assert result.exit_code == 2, result.output
@@ -183,8 +183,8 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, arguments: tup
 
 
 def test_a_figure_of_several_cases_is_refused(tmp_path: Path) -> None:
-    store = filled_store(tmp_path / "records.jsonl")
-    with Records(JournalStore(store)) as records:
+    store = filled_store(tmp_path / "records.sqlite")
+    with Records(SqliteStore(store)) as records:
         records.put(make.record("predicted", configuration_id=identity("same"), weights=OTHER_WEIGHTS, move=nudged()))
     result = runner.invoke(app, ["explain", identity("same"), "--store", store, "--figure", "one.png"])
     assert result.exit_code == 2

@@ -21,7 +21,7 @@ from store_fixtures import SETTINGS
 from definet_flows.model.predict import predict
 from definet_flows.schemas import VACANCY
 from definet_flows.stores import open_store
-from definet_flows.stores.lease import sole
+from definet_flows.stores.locking import sole
 from definet_flows.stores.registry import champion, champion_document, models, rollback
 from definet_flows.stores.splits import split_of
 from definet_flows.workflows import retrain as module
@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
         patch.setenv("DEFINET_FLOWS_CACHE_DIR", str(new_cache(folder)))
         patch.setenv("DEFINET_FLOWS_DATA_DIR", str(folder / "data"))
         torch.set_num_threads(1)
-        store = str(folder / "records.jsonl")
+        store = str(folder / "records.sqlite")
         fill(store)
         return folder, retrain(store, SETTINGS, SMALL)
 
@@ -55,9 +55,9 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def store(trained, tmp_path):
     """The store with a champion, to be changed."""
-    for path in trained[0].glob("*.jsonl"):
+    for path in trained[0].glob("*.sqlite"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    return str(tmp_path / "records.jsonl")
+    return str(tmp_path / "records.sqlite")
 
 
 @cache

@@ -30,7 +30,7 @@ def folders(tmp_path, monkeypatch):
 @pytest.fixture
 def champions():
     """Two models, the second one champion after the first."""
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         first = add_trial(records, added(records, "sevennet-1"), trial())
         promote(records, first, first.trials[-1])
         second = add_trial(records, added(records, "sevennet-2"), trial(first.ref))
@@ -39,7 +39,7 @@ def champions():
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    result = runner.invoke(app, [*arguments, "--store", "records.jsonl"])
+    result = runner.invoke(app, [*arguments, "--store", "records.sqlite"])
     assert result.exit_code == code, result.output
     return result.stdout if code != 2 else result.stderr
 
@@ -64,7 +64,7 @@ def test_show_tells_trials_and_history():
 def test_rollback_is_one_command():
     told = run("models", "rollback")
     assert "rolled back: sevennet-1, instead of sevennet-2" in told
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         assert champion(records, SETTINGS).id == "sevennet-1"
     assert "the weights of the package" in run("models", "rollback")
     assert "nothing to roll back" in run("models", "rollback", code=2)
@@ -73,11 +73,11 @@ def test_rollback_is_one_command():
 @pytest.mark.parametrize("arguments", [("rollback",), ("promote", "sevennet-1")])
 def test_a_store_that_is_not_there_is_not_made(arguments):
     assert "cannot be read" in run("models", *arguments, code=2)
-    assert not Path("records.jsonl").exists()
+    assert not Path("records.sqlite").exists()
 
 
 def test_rollback_where_there_was_no_champion():
-    fill("records.jsonl", 2)
+    fill("records.sqlite", 2)
     assert "has had no champion" in run("models", "rollback", code=2)
 
 
@@ -87,14 +87,14 @@ def test_the_champion_is_not_tried_again():
 
 
 def test_a_store_without_models_says_so():
-    fill("records.jsonl", 2)
+    fill("records.sqlite", 2)
     assert "no models yet" in run("models", "list")
 
 
 def test_too_little_new_is_said_with_what_was_refused():
-    fill("records.jsonl", 40)
+    fill("records.sqlite", 40)
     bad = record(configurations()[0])
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         records.put(bad.model_copy(update={"id": "e" * 32, "status": "failed", "error": "no disk"}))
     told = run("retrain", "--json", "out.json")
     assert "40 new configurations, 200 wanted: nothing done" in told
@@ -104,16 +104,16 @@ def test_too_little_new_is_said_with_what_was_refused():
 
 
 def test_a_store_without_records_is_refused():
-    with open_store("records.jsonl"):
+    with open_store("records.sqlite"):
         pass
     assert "the store has no records" in run("retrain", code=2)
-    fill("records.jsonl", 1)
+    fill("records.sqlite", 1)
     assert "5555" in run("retrain", "--settings", "abc", code=2)
 
 
 @pytest.mark.usefixtures("champions")
 def test_a_promotion_that_fails_its_trial_ends_with_one(monkeypatch):
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         kept = retrain.find_model(records, "sevennet-3")
     monkeypatch.setattr(retrain, "try_again", lambda *_: (kept, kept.trials[-1]))
     assert "sevennet-3 stays a challenger: not better" in run("models", "promote", "sevennet-3", code=1)

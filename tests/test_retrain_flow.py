@@ -50,7 +50,7 @@ def registered(maker, tmp_path):
     host = HostTrial(host="Cu", n=9, champion=0.2, challenger=0.1, nothing=0.3, p=0.01)
     against = ModelRef(name="definet-2dmd", sha256="0" * 64)
     trial = Trial(champion=against, held_out="", hosts=(host,), steps=None, passed=True, reason="", at="2026-01-01")
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         model = register(records, model, checkpoint.path.read_bytes())
         promote(records, model, trial)
     checkpoint.path.unlink()
@@ -58,7 +58,7 @@ def registered(maker, tmp_path):
 
 
 def test_without_a_champion_a_flow_that_wants_it_is_refused(maker):
-    with open_store("records.jsonl"):
+    with open_store("records.sqlite"):
         pass
     with pytest.raises(InputError, match="no champion for these settings"):
         dataclasses.replace(maker, model="champion").make(CU)
@@ -73,23 +73,23 @@ def test_a_flow_with_the_champion_names_its_weights(maker, jobs, registered):
 
 def test_a_flow_that_was_made_keeps_its_weights_when_the_champion_changes(maker, jobs, registered):
     flow = dataclasses.replace(maker, model="champion").make(CU)
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         records.store.remove_docs({"kind": "champion"})
     run(flow, jobs)
     assert {record.prediction.weights for record in stored()[0]} == {registered.sha256}
 
 
 def test_weights_come_from_the_store_once_and_are_checked(registered):
-    found = checkpoint_of("emt-1234", "records.jsonl")
+    found = checkpoint_of("emt-1234", "records.sqlite")
     assert found.sha256 == registered.sha256
     assert found.path.parent == load_settings().cache_dir / "models"
     found.path.write_bytes(b"torn")
-    assert checkpoint_of(registered.sha256[:8], "records.jsonl").sha256 == registered.sha256
-    with open_store("records.jsonl") as records:
+    assert checkpoint_of(registered.sha256[:8], "records.sqlite").sha256 == registered.sha256
+    with open_store("records.sqlite") as records:
         records.store.remove_docs({"kind": "model"})
-    assert checkpoint_of("emt-1234", "records.jsonl", registered.sha256).sha256 == registered.sha256
+    assert checkpoint_of("emt-1234", "records.sqlite", registered.sha256).sha256 == registered.sha256
     with pytest.raises(InputError, match="no model 'emt-1234'"):
-        checkpoint_of("emt-1234", "records.jsonl")
+        checkpoint_of("emt-1234", "records.sqlite")
 
 
 def test_records_of_a_flow_become_a_training_set_on_the_host_as_given(maker, jobs):
@@ -99,7 +99,7 @@ def test_records_of_a_flow_become_a_training_set_on_the_host_as_given(maker, job
     run(maker.make(shifted), jobs)
     host = make_host(shifted, maker.supercell)
     records, _ = stored()
-    with open_store("records.jsonl", read_only=True) as opened:
+    with open_store("records.sqlite", read_only=True) as opened:
         training = read_training_set(opened, records[0].settings_hash)
         assert supercell_of(opened, records[0]) == host
     assert not training.refused

@@ -38,7 +38,7 @@ def arm(letter, start, status="done", **more):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("DEFINET_FLOWS_CONFIG", str(tmp_path / "none.yaml"))
-    path = str(tmp_path / "records.jsonl")
+    path = str(tmp_path / "records.sqlite")
     with open_store(path) as records:
         records.put(
             campaign(),

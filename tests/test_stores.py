@@ -1,4 +1,4 @@
-"""What every record store has to do: the same tests over the journal and over MongoDB on a real socket."""
+"""What every record store has to do: the same tests over a SQLite file and over MongoDB on a real socket."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from store_fixtures import host, prediction, record, relaxed_host
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import DefectRecord, dump
-from definet_flows.stores import Filter, JournalStore, Records, open_store, update_pairs, versions
+from definet_flows.stores import Filter, Records, SqliteStore, open_store, update_pairs, versions
 from definet_flows.stores.versions import record_schema
 
 pytest_plugins = ["mongo_server"]
 
 
-@pytest.fixture(params=["journal", pytest.param("mongo", marks=pytest.mark.mongo)])
+@pytest.fixture(params=["sqlite", pytest.param("mongo", marks=pytest.mark.mongo)])
 def reopen(request, tmp_path):
     """Return a function that opens the same records anew each time."""
-    if request.param == "journal":
-        path = str(tmp_path / "records.jsonl")
-        return lambda read_only=False: Records(JournalStore(path, read_only=read_only), read_only=read_only)
+    if request.param == "sqlite":
+        path = str(tmp_path / "records.sqlite")
+        return lambda read_only=False: Records(SqliteStore(path, read_only=read_only), read_only=read_only)
     spec = request.getfixturevalue("mongo_server").spec()
     arguments = {key: value for key, value in spec.items() if not key.startswith("@")}
     return lambda read_only=False: Records(MongoStore(**arguments), read_only=read_only)
@@ -160,7 +160,7 @@ class TestAnyStore:
 
 
 def test_record_of_192_sites_is_small():
-    """Three coordinate tables included, in what MongoDB stores and in what the journal stores."""
+    """Three coordinate tables included, in what MongoDB stores and in what a SQLite file stores."""
     moved = np.random.default_rng(0).normal(scale=0.1, size=(192, 3))
     big = dump(record("predicted", size=8, defects=("v_S", "W_Mo"), move=moved))
     assert host(8).n_sites == 192
@@ -170,11 +170,11 @@ def test_record_of_192_sites_is_small():
 
 
 def test_ledgers_are_read_without_structures(tmp_path):
-    with Records(JournalStore(str(tmp_path / "r.jsonl"))) as records:
+    with Records(SqliteStore(str(tmp_path / "r.sqlite"))) as records:
         records.put(record("predicted", size=8))
         asked = []
-        peek = records.store.peek
-        records.store.peek = lambda *a: asked.extend(peek(*a)) or iter(asked)
+        peek = records.store.query
+        records.store.query = lambda *a: asked.extend(peek(*a)) or iter(asked)
         assert next(records.ledgers()).steps == 20
         assert len(json.dumps(asked[0])) < 2_000
 
@@ -195,25 +195,25 @@ class TestOpenStore:
     def _configure(self, **stores):
         self.config.write_text(json.dumps({"record_stores": stores}))
 
-    def test_default_is_the_local_journal(self, tmp_path):
+    def test_default_is_the_local_file(self, tmp_path):
         with open_store() as records:
             records.put(record())
-        assert (tmp_path / "data" / "records.jsonl").exists()
+        assert (tmp_path / "data" / "records.sqlite").exists()
         with open_store("local", read_only=True) as records:
             assert records.has_done(record().id)
 
     def test_path(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        with open_store("mine.jsonl") as records:
+        with open_store("mine.sqlite") as records:
             records.put(record())
-        assert (tmp_path / "mine.jsonl").exists()
+        assert (tmp_path / "mine.sqlite").exists()
 
     def test_named(self, tmp_path):
-        spec = {"@module": "definet_flows.stores", "@class": "JournalStore", "path": str(tmp_path / "n.jsonl")}
+        spec = {"@module": "definet_flows.stores", "@class": "SqliteStore", "path": str(tmp_path / "n.jsonl")}
         self._configure(cluster=spec)
         with open_store("cluster") as records:
             records.put(record())
-        assert (tmp_path / "n.jsonl").exists()
+        assert (tmp_path / "n.jsonl.sqlite").exists()
 
     def test_unknown_name_lists_the_known(self):
         self._configure(cluster={"@module": "maggma.stores", "@class": "MemoryStore"})

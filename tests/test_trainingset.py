@@ -25,7 +25,7 @@ from definet_flows.workflows.retraining import pair_sets, read_training_set
 
 @pytest.fixture
 def records(tmp_path):
-    with open_store(str(tmp_path / "records.jsonl")) as opened:
+    with open_store(str(tmp_path / "records.sqlite")) as opened:
         yield opened
 
 

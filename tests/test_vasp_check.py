@@ -102,7 +102,7 @@ def test_vacuum_does_not_count_for_the_k_points():
 
 
 def test_check_from_the_shell(workplace, standin):
-    arguments = ["check", "MoS2", "--supercell", "8", "8", "1", "--defect", "v_S", "--store", "records.jsonl"]
+    arguments = ["check", "MoS2", "--supercell", "8", "8", "1", "--defect", "v_S", "--store", "records.sqlite"]
     result = runner.invoke(app, arguments, env={"COLUMNS": "160"})
     assert result.exit_code == 1  # the stand-in has no POTCARs of these
     assert "POTCAR" in result.output
@@ -113,7 +113,7 @@ def test_check_from_the_shell(workplace, standin):
 
 
 def test_nothing_to_retry_is_one_line(workplace, standin):
-    result = runner.invoke(app, ["retry", "--store", "records.jsonl"])
+    result = runner.invoke(app, ["retry", "--store", "records.sqlite"])
     assert result.exit_code == 2
     assert "nothing to retry" in result.stderr
     assert standin.entries() == []

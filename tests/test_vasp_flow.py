@@ -35,7 +35,7 @@ from definet_flows.workflows.vasp_run import RECORD_FILE
 pytest_plugins = ["flow_fixtures", "vasp_fixtures"]
 pytestmark = WARNINGS
 
-STORE = "records.jsonl"
+STORE = "records.sqlite"
 PLAN = {
     1: ["scf"],
     3: ["zbrent"],
@@ -71,7 +71,7 @@ def campaign(weights):
         "defects": choices,
         "control_fraction": 1,
         "model": str(weights.path),
-        "store": "records.jsonl",
+        "store": "records.sqlite",
     }
 
 
@@ -99,7 +99,7 @@ def relax(jobs, **campaign):
 
 
 def retry(jobs, ids):
-    flow = retry_flow(ids, "vasp", "records.jsonl")
+    flow = retry_flow(ids, "vasp", "records.sqlite")
     return run_locally(flow, store=jobs, create_folders=True, log=False)[flow.output.uuid][1].output
 
 
@@ -108,7 +108,7 @@ def test_what_failed_goes_on_from_its_last_positions(campaign, jobs, standin):
     standin.fails({0: ["kill"], 1: ["exit"], 2: ["zbrent", "disk"], 4: ["exit"]})
     assert relax(jobs, **campaign)["savings"]["failed"] == 3
     before = {record.id: record for record in stored()[0] if record.status == "failed"}
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         assert sorted(before) == unfinished(records, "vasp")
     assert retry(jobs, sorted(before)) == {"done": 2, "failed": 1}
     after = {record.id: record for record in stored()[0]}
@@ -140,7 +140,7 @@ def test_a_run_killed_with_its_parents_is_found_again(campaign, jobs, standin):
     campaign |= {"supercell": (2, 2, 2), "defects": ("v_Cu",), "control_fraction": 0}
     standin.fails({0: ["zbrent", "kill"]})
     relax(jobs, **campaign)
-    with open_store("records.jsonl") as records:
+    with open_store("records.sqlite") as records:
         (record,) = records.records()
         assert record.ledger.ionic_steps > 0
         sites = record.sites.model_copy(update={"last": None})
@@ -294,12 +294,12 @@ def test_symmetric_ends_are_rattled_and_relaxed_again(campaign, jobs, standin):
     records, _ = stored()
     symmetric = [record for record in records if record.ledger.point_group_end != "1"]
     assert any("not tested for stability" in note for note in symmetric[0].ledger.notes)
-    with open_store("records.jsonl") as opened:
+    with open_store("records.sqlite") as opened:
         ids = symmetric_ends(opened, {record.settings_hash for record in records}, 5)
     assert ids == sorted(record.id for record in symmetric)
-    flow = probe_flow(ids, "vasp", "records.jsonl", rattle=0.05)
+    flow = probe_flow(ids, "vasp", "records.sqlite", rattle=0.05)
     run_locally(flow, store=jobs, create_folders=True, log=False)
-    with open_store("records.jsonl") as opened:
+    with open_store("records.sqlite") as opened:
         probes = list(opened.probes())
         assert symmetric_ends(opened, {record.settings_hash for record in records}, 5) == []
     assert [probe.record_id for probe in probes] == ids

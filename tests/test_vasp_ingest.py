@@ -120,9 +120,9 @@ def test_two_runs_in_one_folder_are_left_out(tmp_path):
 def test_ingest_from_the_shell(workplace):
     host = workplace / "POSCAR"
     host.write_bytes(gzip.decompress((SHARED / "GaN_Mg_Ga" / "bulk" / "POSCAR.gz").read_bytes()))
-    arguments = ["ingest", str(SHARED / "GaN_Mg_Ga"), "--host", str(host), "--store", "records.jsonl"]
+    arguments = ["ingest", str(SHARED / "GaN_Mg_Ga"), "--host", str(host), "--store", "records.sqlite"]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    with open_store("records.jsonl", read_only=True) as records:
+    with open_store("records.sqlite", read_only=True) as records:
         assert len(list(records.records())) == 2
     assert runner.invoke(app, ["ingest", str(workplace), "--host", str(host)]).exit_code == 2

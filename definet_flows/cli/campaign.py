@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from definet_flows.cli import options
-from definet_flows.cli.app import DID_NOT_FINISH, app, console
+from definet_flows.cli.app import app, console, errors
 from definet_flows.cli.campaign_options import CampaignOptions, campaign_command
+from definet_flows.foreign import one_line
 from definet_flows.whole import write_whole
 
 if TYPE_CHECKING:
@@ -93,6 +95,10 @@ class _Outcome:
     ----------
     totals
         Output of the flow; None if it did not finish.
+    reasons
+        Why it did not, a line for each job that failed.
+    unfinished
+        Relaxations that others have in hand or that have no end, a line for each holder.
     """
 
     model: str
@@ -100,10 +106,13 @@ class _Outcome:
     totals: dict[str, Any] | None
     store: str
     folder: Path
+    reasons: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
-        return self.totals is not None and bool(self.rows) and not any(row.failed for row in self.rows)
+        ended = self.totals is not None and bool(self.rows) and not self.unfinished
+        return ended and not any(row.failed for row in self.rows)
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -115,6 +124,7 @@ class _Outcome:
 def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     """Run the flow under a progress bar, and print its table."""
     from definet_flows.stores import Filter, arms_rows, open_store
+    from definet_flows.stores.locking import explain_running
     from definet_flows.workflows.arms import arms_hash
     from definet_flows.workflows.engines import require_executables, resolve_engine
     from definet_flows.workflows.local import new_folder, run_here
@@ -122,7 +132,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
     require_executables(engine)
     folder = folder or new_folder()
-    with open_store(maker.store) as records:  # the lock is tried before anything runs
+    with open_store(maker.store) as records:  # tried before anything runs
         place = records.location
     console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
@@ -135,7 +145,9 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     )
     with open_store(maker.store, read_only=True) as records:
         rows = arms_rows(records, where)
-    outcome = _Outcome(campaign.model, rows, totals, place, folder)
+        arms = records.arms(where.model_copy(update={"weights": None}))
+        unfinished = explain_running(records, [arm.id for arm in arms if arm.status == "running"])
+    outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished)
     _print(outcome)
     return outcome
 
@@ -158,10 +170,13 @@ class _Bar(Progress):
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeElapsedColumn(), console=console)
         self.relaxations = self.add_task("starting", total=total)
+        self.reasons: list[str] = []
 
     def tell(self, event: str, name: str) -> None:
-        """Hear that a job has started or finished."""
-        if event == "Starting":
+        """Hear that a job has started, finished or failed."""
+        if event == "Failed":
+            self.reasons.append(name)
+        elif event == "Starting":
             self.update(self.relaxations, description=name)
         elif name.startswith("record "):
             self.advance(self.relaxations)
@@ -187,13 +202,17 @@ def _print(outcome: _Outcome) -> None:
         )
     console.print(table)
     totals = outcome.totals
+    for line in outcome.unfinished:
+        errors.print(Text.assemble(("not finished:", "bold red"), f" {one_line(line)}"), soft_wrap=True)
     if totals is None:
-        console.print(DID_NOT_FINISH)
+        why = "; ".join(outcome.reasons[:3]) or "see the jobs' folder"
+        text = ("the flow did not finish", "bold red"), f": {one_line(why)}; the same command goes on from here"
+        errors.print(Text.assemble(*text), soft_wrap=True)
         return
     unrelaxed, predicted = outcome.steps
     console.print(f"ionic steps, pairs in the same minimum: {unrelaxed} from unrelaxed, {predicted} from predicted")
     console.print(totals["message"], highlight=False, soft_wrap=True, markup=False)
-    if totals["relaxations_run"] == 0 and totals["relaxations_reused"]:
+    if totals["relaxations_run"] == 0 and totals["relaxations_reused"] and not outcome.unfinished:
         console.print("everything was in the store already: nothing was computed again")
 
 

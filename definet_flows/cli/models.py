@@ -166,12 +166,11 @@ def promote_model(model: _Ref, store: options.Store = None) -> None:
 def roll_back(settings: _Settings = None, store: options.Store = None) -> None:
     """Give the place back to the champion before, at once; before the first one stand the package's weights."""
     from definet_flows.stores import open_store
-    from definet_flows.stores.lease import open_patiently
     from definet_flows.stores.registry import rollback, settings_with_champion
 
     with open_store(store, read_only=True) as records:  # a store that is not there is not made
         chosen = settings_with_champion(records, settings)
-    with open_patiently(store) as records:
+    with open_store(store) as records:
         changed = rollback(records, chosen)
     _history(changed)
 

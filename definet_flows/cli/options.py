@@ -86,7 +86,7 @@ Store = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Record store: a name from the settings, or a .jsonl file.  \\[default: the settings' record_store]",
+        help="Record store: a name from the settings, or a .sqlite file.  \\[default: the settings' record_store]",
     ),
 ]
 Placement = Annotated[

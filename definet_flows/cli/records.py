@@ -102,14 +102,14 @@ def build(
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of one run (it holds jobs.jsonl).  \\[default: jobflow's own JobStore if one is configured, "
+            help="Folder of one run (it holds jobs.sqlite).  \\[default: jobflow's own JobStore if one is configured, "
             "else every run in the data folder]"
         ),
     ] = None,
 ) -> None:
     """Make records of relaxations that are done but were never recorded, from the jobs' outputs; again does no harm."""
     from definet_flows.stores import open_store
-    from definet_flows.workflows.builder import RecordBuilder, job_stores, nothing_made
+    from definet_flows.workflows.builder import RecordBuilder, free_dead, job_stores, nothing_made
 
     sources = job_stores(folder)
     for source in sources:  # before the record store, which opening makes
@@ -124,8 +124,11 @@ def build(
                 console.print(f"{one_line(told)} {getattr(document, 'start', '')}: {status}")
                 made += status != "host"
                 hosts += status == "host"
+        for record in free_dead(found):
+            console.print(f"{one_line(record.name)} {record.start}: failed, {one_line(str(record.error))}")
+            made += 1
         why = "" if made or hosts else f": {nothing_made(sources)}"
-    console.print(f"{made} records made in {place}{why}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{made} records made in {place}{why}", highlight=False, soft_wrap=True)
 
 
 @records_app.command()

@@ -144,6 +144,10 @@ class Lease(Revised):
     pid: int = 0
     since: str = Field(default="", description="UTC, ISO 8601")
     renewed: float = Field(default=0.0, description="UTC, seconds since 1970")
+    beat: float = Field(default=60.0, description="seconds after which the holder renews it")
+    place: str = Field(default="", description="running system and PID namespace that `pid` belongs to; empty: unknown")
+    born: str = Field(default="", description="when that system started the process, in its own units")
+    folder: str = Field(default="", description="where the holder runs its jobs")
 
     @staticmethod
     def identity(what: str) -> str:

@@ -117,6 +117,7 @@ class Provenance(Frozen):
     job_uuid: str | None = Field(default=None, description="the engine's job; its document holds the trajectory")
     owner: str | None = Field(default=None, description="the job that began the relaxation: no other may while it runs")
     pid: int | None = Field(default=None, description="process of a flow that ran in one process on `hostname`")
+    session: str | None = Field(default=None, description="that process's lease, renewed in the store while it lives")
 
 
 class HostNote(Frozen):

@@ -1,6 +1,7 @@
 """Records in any maggma Store: access, pairs, savings."""
 
-from definet_flows.stores.access import Records, open_store
+from definet_flows.stores.access import Records, open_store, portable
+from definet_flows.stores.backends.sqlite import SqliteStore
 from definet_flows.stores.counts import Counts, counts, counts_by, explain_nothing
 from definet_flows.stores.figures import Quantity, Savings, Spending
 from definet_flows.stores.filters import Filter
@@ -23,6 +24,7 @@ __all__ = [
     "Records",
     "Savings",
     "Spending",
+    "SqliteStore",
     "arms_rows",
     "counts",
     "counts_by",
@@ -30,6 +32,7 @@ __all__ = [
     "gather",
     "judge",
     "open_store",
+    "portable",
     "savings",
     "savings_by",
     "update_pairs",

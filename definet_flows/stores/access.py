@@ -10,10 +10,12 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from filelock import FileLock
 from maggma.core import Store
 from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder
@@ -22,16 +24,31 @@ from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from definet_flows.errors import BadDocumentError, InputError, LeftOutWarning
-from definet_flows.schemas import DefectRecord, Document, Frozen, Ledger, Pair, Prediction, Probe, RelaxedHost, dump
+from definet_flows.schemas import (
+    SCHEMA_VERSION,
+    DefectRecord,
+    Document,
+    Frozen,
+    Ledger,
+    Pair,
+    Prediction,
+    Probe,
+    RelaxedHost,
+    content_hash,
+    dump,
+)
 from definet_flows.settings import load_settings
 from definet_flows.stores import pages
+from definet_flows.stores.backends.projection import Projection, keep, keeps, kept
+from definet_flows.stores.backends.sqlite import SqliteStore
 from definet_flows.stores.durability import prepare, prove_once
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
-from definet_flows.stores.journal import JournalStore
 from definet_flows.stores.ledgers import LEDGER_FIELDS, LedgerRow
 from definet_flows.stores.table import (
+    ARM_NEEDED,
     ARM_PATHS,
+    ENDS_NEEDED,
     ENDS_PATHS,
     JUDGED_PATHS,
     Arm,
@@ -44,10 +61,13 @@ from definet_flows.stores.table import (
 from definet_flows.stores.versions import REMEDY, parse, parse_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
 LOCAL = "local"
+PATHS = (".sqlite", ".db", ".jsonl")
+"""How a record store ends that is named by its path."""
+
 _EVERYTHING = Filter()
 _ANY: dict[str, Any] = {}
 _INDEXES = ("kind", "configuration_id", "settings_hash", "last_updated")
@@ -69,28 +89,31 @@ def open_store(name: str | Path | None = None, *, read_only: bool = False) -> Re
     Parameters
     ----------
     name
-        A name under `record_stores` in the settings; `local` for the journal in the data folder; a
-        path that ends in `.jsonl` for a journal there; None for the setting `record_store`.
+        A name under `record_stores` in the settings; `local` for the SQLite file in the data folder; a path that ends
+        in `.sqlite` or `.db` for such a file there, in `.jsonl` for a journal of earlier versions; None for the setting
+        `record_store`.
     read_only
-        Change nothing; a journal is then readable while another process writes to it.
+        Change nothing.
 
     Raises
     ------
     InputError
-        If the name is unknown, or the store cannot be reached, read or (unless `read_only`) locked; unless `read_only`,
-        if it does not keep what is written.
+        If the name is unknown, or the store cannot be reached or read; unless `read_only`, if it does not keep what is
+        written.
     """
     settings = load_settings()
     name = settings.record_store if not name else fspath(name)
     if name in settings.record_stores:
         return _open_named(name, settings.record_stores[name], read_only=read_only)
     if name == LOCAL:
-        store = JournalStore(str(settings.data_dir / "records.jsonl"), read_only=read_only)
-    elif name.endswith(".jsonl"):
-        store = JournalStore(str(Path(name).expanduser().absolute()), read_only=read_only)
+        folder = settings.data_dir
+        journal = str(folder / "records.jsonl")  # of earlier versions
+        store = SqliteStore(str(folder / "records.sqlite"), read_only=read_only, journal=journal)
+    elif name.endswith(PATHS):
+        store = SqliteStore(str(Path(name).expanduser().absolute()), read_only=read_only)
     else:
         known = ", ".join(sorted({LOCAL, *settings.record_stores}))
-        msg = f"no record store is called {name!r}: give one of {known}, or a path ending in .jsonl"
+        msg = f"no record store is called {name!r}: give one of {known}, or a path ending in .sqlite"
         raise InputError(msg)
     return Records(store, name=name, read_only=read_only)
 
@@ -109,6 +132,11 @@ def _open_named(name: str, spec: dict[str, Any], *, read_only: bool) -> Records:
         records.close()
         raise
     return records
+
+
+def portable(name: str | None) -> str | None:
+    """Return the name of a record store for jobs, which run in folders of their own: a path is made absolute."""
+    return str(Path(name).expanduser().absolute()) if name is not None and name.endswith(PATHS) else name
 
 
 def _from_spec(name: str, spec: dict[str, Any]) -> Store:
@@ -170,8 +198,8 @@ class Records:
 
     @property
     def location(self) -> str:
-        """Where the records are, to be told to a person: a journal's path, else the store's name in the settings."""
-        return self.store.path if isinstance(self.store, JournalStore) else self.name
+        """Where the records are, to be told to a person: a file's path, else the store's name in the settings."""
+        return str(self.store.file) if isinstance(self.store, SqliteStore) else self.name
 
     def __enter__(self) -> Records:  # noqa: PYI034 - not to be derived from
         return self
@@ -182,7 +210,7 @@ class Records:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a journal's lock is released."""
+        """Close the connection."""
         self.store.close()  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------ writing
@@ -195,13 +223,10 @@ class Records:
         InputError
             If the store is read-only, refuses the user, or a document exceeds what it can hold.
         """
-        if self.read_only:
-            msg = f"record store {self.name!r} was opened read-only: nothing written"
-            raise InputError(msg)
+        self._refuse_if_read_only()
         if not documents:
             return
-        now = datetime.now(UTC).replace(tzinfo=None)  # naive UTC, as maggma and MongoDB have it
-        raw = [{**dump(document), "last_updated": now} for document in documents]
+        raw = [_dated(document) for document in documents]
         with self._errors():
             self._ensure_indexes()
             for attempt in range(_ATTEMPTS):
@@ -213,6 +238,59 @@ class Records:
                         raise
                 else:
                     return
+
+    def _refuse_if_read_only(self) -> None:
+        if self.read_only:
+            msg = f"record store {self.name!r} was opened read-only: nothing written"
+            raise InputError(msg)
+
+    def replace_if(self, document: Document, expected: Mapping[str, Any] | None) -> bool:
+        """Write a document if the stored one of its id is as expected, in one atomic step; say whether it was written.
+
+        A MongoDB decides in one command, with the row of its page; a SQLite file in one transaction. Other maggma
+        Stores have no such step: there a lock file keeps the processes of one machine and data folder apart, those of
+        several machines must not do this at once.
+
+        Parameters
+        ----------
+        document
+            What to write.
+        expected
+            Values of the stored document, by their path; None: there must be none.
+
+        Raises
+        ------
+        InputError
+            As `put`.
+        """
+        self._refuse_if_read_only()
+        raw = _dated(document)
+        with self._errors():
+            self._ensure_indexes()
+            if isinstance(self.store, SqliteStore):
+                return self.store.replace_if(raw, None if expected is None else dict(expected))
+            if self._paged:
+                return self._replace_in_mongo(raw, expected)
+            with FileLock(_lock_file(self.store.name)):
+                found = self.store.query_one({"id": raw["id"]}, ["id"])
+                if expected is not None:
+                    found = self.store.query_one({"id": raw["id"], **expected}, ["id"])
+                if (found is None) != (expected is None):
+                    return False
+                self.store.update([raw], key="id")
+                return True
+
+    def _replace_in_mongo(self, raw: dict[str, Any], expected: Mapping[str, Any] | None) -> bool:
+        """Write in one command: where another document is stored, inserting fails, and the page keeps its row."""
+        found = {"kind": {"$exists": False}} if expected is None else dict(expected)
+        requests = [ReplaceOne({"id": raw["id"], **found}, raw, upsert=True), *pages.updates([raw])]
+        try:
+            self.store._collection.bulk_write(requests, ordered=True)  # noqa: SLF001 - maggma has no such update
+        except BulkWriteError as error:
+            if _codes(error) != {_DUPLICATE}:
+                raise
+            return False
+        return True
 
     def _update(self, raw: list[dict[str, Any]]) -> None:
         """Upsert documents; a MongoDB gets their rows of the pages in the same command."""
@@ -232,6 +310,8 @@ class Records:
         return all(self._complete(of) for of in pages.PATHS)
 
     def _complete(self, of: pages.Of) -> bool:
+        if isinstance(self.store, SqliteStore):
+            return keeps(self.store.database, _PROJECTIONS[of])
         return not self._paged or next(self._query({"id": pages.mark(of)["id"]}, ["id"]), None) is not None
 
     def rebuild_pages(self) -> int:
@@ -263,6 +343,9 @@ class Records:
             raise InputError(msg)
         for field in _INDEXES:
             self.store.ensure_index(field)
+        if isinstance(self.store, SqliteStore):
+            for one in _PROJECTIONS.values():
+                keep(self.store.database, one, partial(self.store.found, {"kind": one.kind}))
         for kinds in (("record", "pair"), ("prediction",)) if self._paged else ():
             if self.store.query_one({"kind": {"$in": [*kinds]}}, ["id"]) is None:
                 self.store.update(pages.mark(kinds[0]), key="id")  # whatever comes in from now on is in the pages
@@ -317,14 +400,14 @@ class Records:
         if (paged := self._pages("record", where)) is not None:
             with uncollected():
                 return list(filter(where.matcher(), self._each(pages.arms(paged))))
-        return list(self._each(map(arm_of, self._query(where.criteria("record"), self._projection(ARM_PATHS)))))
+        return list(self._each(map(arm_of, self._query(where.criteria("record"), [*_ALWAYS, *ARM_PATHS]))))
 
     def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
             with uncollected():
                 return list(filter(where.matcher(), self._each(pages.ends(paged))))
-        return list(self._each(map(ends_of, self._query(where.criteria("pair"), self._projection(ENDS_PATHS)))))
+        return list(self._each(map(ends_of, self._query(where.criteria("pair"), [*_ALWAYS, *ENDS_PATHS]))))
 
     def judged(self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None) -> list[Judged]:
         """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
@@ -332,18 +415,26 @@ class Records:
         if (paged := self._pages("prediction", where)) is not None:
             with uncollected():
                 return list(filter(where.matcher(), self._each(pages.judged(paged))))
-        raws = self._query(where.criteria("prediction"), self._projection(JUDGED_PATHS))
+        raws = self._query(where.criteria("prediction"), [*_ALWAYS, *JUDGED_PATHS])
         return list(self._each(map(judged_of, raws)))
-
-    def _projection(self, paths: tuple[str, ...]) -> list[str] | None:
-        """Return the fields to ask for; what is in memory already is read as it is."""
-        return None if isinstance(self.store, JournalStore) else [*_ALWAYS, *paths]
 
     def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
         """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
+        if isinstance(self.store, SqliteStore):
+            return self._rows(self.store, of, where) if self._complete(of) else None
         if not (self._paged and self._complete(of)):
             return None
         return self._query(pages.criteria(of, where), ["id", "rows"])
+
+    def _rows(self, store: SqliteStore, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]]:
+        """Yield what a SQLite file keeps of records or pairs, in the form of pages."""
+        ids = where.configuration_ids
+        field = None if ids is None else "configuration_id"
+        for batch in kept(store.database, _PROJECTIONS[of], field, ids or ()):
+            yield {"rows": {str(number): row for number, row in batch if row is not None}}
+            lacking = [store.document(number) for number, row in batch if row is None]
+            found = [raw for raw in lacking if raw is not None]
+            yield {"rows": {row.id: pages.encode(row) for row in self._each(map(_ROW_OF[of], found))}}
 
     def predicted(self, weights: str) -> set[str]:
         """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
@@ -389,10 +480,7 @@ class Records:
     ) -> Iterator[dict[str, Any]]:
         """Yield documents; a `limit` keeps a server from sending more than are wanted."""
         with self._errors():
-            if isinstance(self.store, JournalStore):
-                yield from self.store.peek(criteria, fields)
-            else:
-                yield from self.store.query(criteria, fields, limit=limit)
+            yield from self.store.query(criteria, fields, limit=limit)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -406,8 +494,40 @@ class Records:
 
 def _checked_row(raw: dict[str, Any]) -> dict[str, Any]:
     """Return a record, pair or prediction whose row can be read; raises BadDocumentError."""
-    {"record": arm_of, "pair": ends_of, "prediction": judged_of}[raw["kind"]](raw)
+    _ROW_OF[raw["kind"]](raw)
     return raw
+
+
+_ROW_OF: dict[str, Callable[[Mapping[str, Any]], Arm | Ends | Judged]] = {
+    "record": arm_of,
+    "pair": ends_of,
+    "prediction": judged_of,
+}
+
+
+def _dated(document: Document) -> dict[str, Any]:
+    """Return a document as it is stored: with the time in UTC, naive as maggma and MongoDB have it."""
+    return {**dump(document), "last_updated": datetime.now(UTC).replace(tzinfo=None)}
+
+
+def _lock_file(name: str) -> Path:
+    """Return the file that a process holds while it changes a store that has no conditional update."""
+    folder = load_settings().data_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{content_hash('lock', name)}.lock"
+
+
+def _projection(of: pages.Of, needed: int) -> Projection:
+    """Return what a SQLite file keeps of a kind of documents: rows as in the pages of a MongoDB."""
+    name = f"{of} {pages.FORMAT} {SCHEMA_VERSION}"
+    return Projection(name, kind=of, version=SCHEMA_VERSION, first=pages.FORMAT, paths=pages.PATHS[of], needed=needed)
+
+
+_PROJECTIONS: dict[pages.Of, Projection] = {
+    "record": _projection("record", ARM_NEEDED),
+    "pair": _projection("pair", ENDS_NEEDED),
+    "prediction": _projection("prediction", len(JUDGED_PATHS)),
+}
 
 
 class _HostLedger(Frozen):

@@ -13,12 +13,12 @@ from maggma.stores import JSONStore, MemoryStore, MongoStore
 from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.stores.journal import JournalStore
+from definet_flows.stores.backends.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_REMEDY = "name a MongoStore, or leave it out for a journal on this machine"
+_REMEDY = "name a MongoStore, or leave it out for a SQLite file on this machine"
 _KIND = "trial of writing"
 _SECONDS = 5.0  # a second connection may read from a replica that is a moment behind
 _PROVED: set[str] = set()
@@ -46,7 +46,7 @@ def require_lasting(store: Store, again: Callable[[], Store], what: str, key: st
     if reason := volatile(store):
         msg = f"{what} {reason}"
         raise InputError(msg)
-    if isinstance(store, JournalStore):
+    if isinstance(store, SqliteStore):
         return  # on disk before it is acknowledged
     token = f"definet {uuid4()}"
     try:
@@ -140,7 +140,7 @@ def _leaves(store: Store) -> Iterator[Store]:
 
 
 def _forgets(store: Store) -> str | None:
-    if isinstance(store, JournalStore):
+    if isinstance(store, SqliteStore):
         return None
     if isinstance(store, JSONStore):
         return "is a JSONStore that writes nothing to its file: give it `read_only: false`" if store.read_only else None

@@ -55,6 +55,8 @@ _ROW_OF: Mapping[str, Callable[[Raw], Arm | Ends | Judged]] = {
     "prediction": judged_row,
 }
 
+_OWN = 2  # first entries of a row that no other row has: its id and, but for its pair, its configuration
+
 
 def mark(of: Of) -> Raw:
     """Return the document that says that everything of a kind in the store is in pages of this format."""
@@ -96,21 +98,22 @@ def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
 
     A row that says what cannot be raises BadDocumentError; those after it can still be asked for.
     """
-    return map(checked_arm, _rows(pages))
+    return map(checked_arm, _rows(pages, Arm._fields.index("error")))
 
 
 def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
     """Return the rows of pairs. Raises as `arms`."""
-    return map(checked_ends, _rows(pages))
+    return map(checked_ends, _rows(pages, Ends._fields.index("steps_unrelaxed")))
 
 
 def judged(pages: Iterable[Raw]) -> Iterator[Judged]:
     """Yield the rows of predictions. Raises as `arms`."""
-    return map(checked_judged, _rows(pages))
+    return map(checked_judged, _rows(pages, len(Judged._fields)))
 
 
-def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
+def _rows(pages: Iterable[Raw], shared: int) -> Iterator[list[Any]]:
     """Yield the values of each row, not checked. Raises InputError if a row is of another format, or a page broken."""
+    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # names and hashes come again and again: held in memory once
     for page in pages:
         try:
             rows = page["rows"]
@@ -124,7 +127,8 @@ def _rows(pages: Iterable[Raw]) -> Iterator[list[Any]]:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
                 raise InputError(msg)
-            yield values
+            common = tuple(values[_OWN:shared])
+            yield [*values[:_OWN], *known.setdefault(common, common), *values[shared:]]
 
 
 def page_id(of: Of | str, number: int) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from definet_flows.errors import InputError
 from definet_flows.schemas.models import Champion, Model, ModelRef, Tenure, Trial
+from definet_flows.stores.locking import swap
 from definet_flows.stores.prefix import beginning_with, listed, only
-from definet_flows.stores.swap import swap
 from definet_flows.stores.weights import put_weights
 
 if TYPE_CHECKING:

@@ -106,8 +106,9 @@ JUDGED_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "ga
 """Where a stored prediction has each field of a Judged."""
 
 _ARM, _ENDS, _JUDGED = TypeAdapter(Arm), TypeAdapter(Ends), TypeAdapter(Judged)
-_ARM_NEEDED = Arm._fields.index("weights")
-_ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
+ARM_NEEDED = Arm._fields.index("weights")
+ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
+"""How many of the fields, from the first on, every document has."""
 
 
 def arm_of(raw: Mapping[str, Any]) -> Arm:
@@ -120,12 +121,12 @@ def arm_of(raw: Mapping[str, Any]) -> Arm:
     InputError
         If it comes from a newer version.
     """
-    return checked_arm(_values(raw, ARM_PATHS, _ARM_NEEDED))
+    return checked_arm(_values(raw, ARM_PATHS, ARM_NEEDED))
 
 
 def ends_of(raw: Mapping[str, Any]) -> Ends:
     """Return the row of a stored pair. Raises as `arm_of`."""
-    return checked_ends(_values(raw, ENDS_PATHS, _ENDS_NEEDED))
+    return checked_ends(_values(raw, ENDS_PATHS, ENDS_NEEDED))
 
 
 def judged_of(raw: Mapping[str, Any]) -> Judged:
@@ -135,12 +136,12 @@ def judged_of(raw: Mapping[str, Any]) -> Judged:
 
 def arm_row(raw: Mapping[str, Any]) -> Arm:
     """Return the row of a record that is about to be written, as it is."""
-    return Arm(*_values(raw, ARM_PATHS, _ARM_NEEDED))
+    return Arm(*_values(raw, ARM_PATHS, ARM_NEEDED))
 
 
 def ends_row(raw: Mapping[str, Any]) -> Ends:
     """Return the row of a pair that is about to be written, as it is."""
-    return Ends(*_values(raw, ENDS_PATHS, _ENDS_NEEDED))
+    return Ends(*_values(raw, ENDS_PATHS, ENDS_NEEDED))
 
 
 def judged_row(raw: Mapping[str, Any]) -> Judged:

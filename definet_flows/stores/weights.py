@@ -1,6 +1,6 @@
 """Weights as bytes beside the records: base64 in chunks, in a store of their own.
 
-Beside a journal `records.jsonl` that is the journal `records.weights.jsonl`; beside a MongoDB collection the collection
+Beside a file `records.sqlite` that is `records.weights.sqlite`; beside a MongoDB collection the collection
 of the same name with `_weights`; any other maggma Store takes them itself.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from maggma.stores import MemoryStore, MongoStore
 
 from definet_flows.errors import InputError
-from definet_flows.stores.journal import JournalStore
+from definet_flows.stores.backends.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,9 +73,8 @@ def _beside(records: Records) -> Iterator[Store]:
     """Yield the store that takes the weights of a record store, connected."""
     store = records.store
     with records._errors():  # noqa: SLF001 - of the same room
-        if isinstance(store, JournalStore):
-            path = Path(store.path).with_suffix(f".{_SUFFIX}.jsonl")
-            beside = JournalStore(str(path), read_only=records.read_only)
+        if isinstance(store, SqliteStore):
+            beside = _sibling(store)
             beside.connect()
             try:
                 yield beside
@@ -87,3 +86,13 @@ def _beside(records: Records) -> Iterator[Store]:
             yield MongoStore.from_collection(sibling)  # type: ignore[no-untyped-call]
         else:
             yield store
+
+
+def _sibling(store: SqliteStore) -> SqliteStore:
+    """Return the store of the weights beside a SQLite file; those beside a journal of earlier versions too."""
+
+    def beside(path: str) -> str:
+        return str(Path(path).with_suffix(f".{_SUFFIX}{Path(path).suffix}"))
+
+    journal = None if store.journal is None else beside(store.journal)
+    return type(store)(beside(store.path), read_only=store.read_only, journal=journal)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jobflow import CURRENT_JOB
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_document
 from definet_flows.schemas import SCHEMA_VERSION, DefectRecord, Frozen, Host, HostNote, Provenance, RelaxedHost, dump
+from definet_flows.stores.locking import session
 from definet_flows.stores.versions import parse
 from definet_flows.workflows.ends import place_rows
+from definet_flows.workflows.local import holds_run
 from definet_flows.workflows.provenance import local_folder, location, now
 
 if TYPE_CHECKING:
@@ -22,6 +30,29 @@ RECORD_METADATA = "definet_record"
 
 HOST_METADATA = "definet_host"
 """Key under which the job that relaxes a pristine host carries a BegunHost."""
+
+_REMOTE = "jfremote_in.json"
+"""What jobflow-remote leaves in the folder of each job."""
+
+
+def owner() -> str:
+    """Return the uuid of the job at work: the same if a queue runs it again."""
+    return CURRENT_JOB.job.uuid if CURRENT_JOB.job is not None else str(uuid.uuid4())
+
+
+def queued() -> bool:
+    """Tell whether a queue runs the jobs of this flow, each in a process of its own."""
+    return (CURRENT_JOB.job is not None and "fw_id" in CURRENT_JOB.job.metadata) or Path(_REMOTE).exists()
+
+
+def owned(record: DefectRecord, by: str, store: str | None) -> DefectRecord:
+    """Return a record that says who relaxes; where one process runs the whole flow, also under which lease."""
+    place: dict[str, Any] = {"owner": by, "hostname": socket.gethostname(), "pid": None, "session": None}
+    if not queued():
+        here = Path.cwd()
+        folder = next((str(path) for path in (here, here.parent) if holds_run(path)), str(here))
+        place |= {"pid": os.getpid(), "session": session(store, by, folder)}
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update=place)})
 
 
 def carry(record: DefectRecord) -> dict[str, str]:

@@ -12,10 +12,11 @@ from monty.json import MontyDecoder
 from definet_flows.errors import InputError
 from definet_flows.schemas import DefectRecord, Pair, RelaxedHost
 from definet_flows.stores import update_pairs
+from definet_flows.stores.locking import claim, standing
 from definet_flows.stores.versions import parse
 from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carried
 from definet_flows.workflows.ends import finished
-from definet_flows.workflows.local import JOBS, journal_store, run_folders
+from definet_flows.workflows.local import JOBS, folder_store, holds_run, run_folders
 from definet_flows.workflows.outputs import configured_store, job_store_fault
 from definet_flows.workflows.provenance import from_local
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from definet_flows.stores import Records
 
 _D = TypeVar("_D", DefectRecord, RelaxedHost)
+KILLED = "its process was killed: `definet retry` goes on with it"
+"""Error of a record whose relaxation ended with the process that ran it."""
+
 _RECORD_ID = f"metadata.{RECORD_METADATA}.id"
 
 
@@ -145,6 +149,43 @@ class RecordBuilder(Builder):
                 update_pairs(self.records, configuration_id, settings_hash)
 
 
+def free_dead(records: Records) -> list[DefectRecord]:
+    """Record as failed what is still marked running though its process is known to be dead; return it."""
+    _, dead = standing(records, [arm.id for arm in records.arms() if arm.status == "running"])
+    freed = []
+    for record in dead:
+        if record.provenance.owner is None:  # of a version that did not say who relaxes
+            continue
+        failed = record.model_copy(update={"status": "failed", "error": KILLED})
+        if claim(records, failed, record):
+            freed.append(failed)
+    return freed
+
+
+def stored_end(record: DefectRecord, stores: Iterable[JobStore]) -> DefectRecord | None:
+    """Return the record of a relaxation that is done though nobody has recorded it; None if no store has its output.
+
+    Parameters
+    ----------
+    record
+        A running record.
+    stores
+        Where the output may be, connected.
+    """
+    criteria = {"uuid": record.provenance.job_uuid, "output": {"$ne": None}}
+    for jobs in stores:
+        if record.provenance.job_uuid is None or jobs.query_one(criteria, ["uuid", "completed_at"]) is None:
+            continue
+        try:
+            output = jobs.get_output(record.provenance.job_uuid, which="last", load=True)
+        except KeyError:  # stored by half: jobflow writes the document first, then what it refers to
+            continue
+        made = finished(record, MontyDecoder().process_decoded(output))
+        if made.status == "done":
+            return made
+    return None
+
+
 def _timed(document: _D, completed: str | None) -> _D:
     """Return a document that says when its job ended, not when it was found."""
     if completed is None:
@@ -162,14 +203,14 @@ def job_stores(folder: Path | None) -> list[JobStore]:
         If there is none.
     """
     if folder is not None:
-        if not (folder / JOBS).is_file():
+        if not holds_run(folder):
             msg = f"{folder} is no folder of a run, it holds no {JOBS}: name the one that `definet run` has printed"
             raise InputError(msg)
-        return [journal_store(folder, read_only=True)]
+        return [folder_store(folder, read_only=True)]
     configured = configured_store()
     if configured is not None:
         return [configured]
-    stores = [journal_store(path, read_only=True) for path in run_folders()]
+    stores = [folder_store(path, read_only=True) for path in run_folders()]
     if not stores:
         fault = job_store_fault()
         why = f" ({fault})" if fault else ""

@@ -14,6 +14,7 @@ from jobflow import Flow, Job, Maker
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
 from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
+from definet_flows.stores.access import PATHS
 from definet_flows.workflows.arms import arms_hash
 from definet_flows.workflows.engines import Engine, resolve_engine
 from definet_flows.workflows.forcefield import PotentialRelaxMaker
@@ -38,7 +39,7 @@ DEFAULT_MODEL = "definet-2dmd"
 CONFIGURATION = "configuration_id"
 """Entry in the metadata of every job that works for one configuration."""
 
-_PATHS = (".safetensors", ".jsonl")
+_PATHS = (".safetensors", *PATHS)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class DefectFlowMaker(Maker):
     relax_host
         Relax the pristine supercell with the engine first; defects and displacements start from it.
     store
-        Name of the record store in the settings of the machines that run the jobs, or path of a `.jsonl`
-        journal; None: what those settings name.
+        Name of the record store in the settings of the machines that run the jobs, or path of a `.sqlite`
+        file; None: what those settings name.
     allow_unseen_host
         Accept predictions for a host that the weights have not been trained on.
     symprec, dimensionality

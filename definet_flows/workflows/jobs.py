@@ -7,30 +7,32 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobflow import Flow, Job, OnMissing, Response, job
+from jobflow import CURRENT_JOB, Flow, Job, JobOrder, OnMissing, Response, job
 
 from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
 from definet_flows.hosts import to_structure
 from definet_flows.schemas import Provenance, RelaxedHost, Supercell
 from definet_flows.stores import Filter, open_store, savings, update_pairs
-from definet_flows.stores.claims import claim
+from definet_flows.stores.locking import claim, lease_of, may_begin
 from definet_flows.workflows.arms import Case, Pristine, arms_hash
-from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry
-from definet_flows.workflows.claims import may_begin, owned, owner
+from definet_flows.workflows.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry, owned, owner, queued
+from definet_flows.workflows.builder import stored_end
 from definet_flows.workflows.ends import finished
 from definet_flows.workflows.engines import resolve_engine
+from definet_flows.workflows.local import folder_store, holds_run, run_folders
 from definet_flows.workflows.prediction import complete, failed_prediction, prediction_of
 from definet_flows.workflows.provenance import now, versions
 from definet_flows.workflows.resume import next_structure, resumed
 from definet_flows.workflows.weights import checkpoint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from jobflow import Maker
+    from jobflow import JobStore, Maker
     from pydantic import BaseModel
 
     from definet_flows.schemas import Configuration, DefectRecord, Host, Start, Status
@@ -169,24 +171,70 @@ def relax_configuration(
             prediction = failed_prediction(pristine, configuration, weights)
             records.put(prediction)
         case = Case(pristine, configuration, resolve_engine(engine), weights, prediction)
-        starts = case.starts(control=control)
-        done = [start for start in starts if records.has_done(case.record_id(start))]
-        begun = {start: records.record(case.record_id(start)) for start in starts if start not in done}
-        arms = {start: _relaxation(case, start, earlier, store) for start, earlier in begun.items()}
-        running = {
-            start: owned(case.running(start, arm.output.uuid, begun[start]), owner()) for start, arm in arms.items()
-        }
-        mine = [start for start in arms if _begin(records, running[start], begun[start])]
-        if done:  # a run killed between record and pair left none
+        known, mine = [], []
+        for start in case.starts(control=control):
+            earlier = _ended(records, records.record(case.record_id(start)))
+            begun = None if _done(earlier) else _begun(records, case, start, earlier, store)
+            if begun is not None:
+                mine.append(begun)
+            else:
+                now = records.record(case.record_id(start))
+                known.append(_told(case.record_id(start), start, now.status if now else "running", reused=True))
+        if any(arm["status"] == "done" for arm in known):  # a run killed between record and pair left none
             update_pairs(records, case.configuration_id, case.settings_hash)
-    known = [_told(case.record_id(start), start, "done", reused=True) for start in done]
-    known += [_told(case.record_id(start), start, "running", reused=True) for start in arms if start not in mine]
-    return _joined(known, [_recorded(arms[start], running[start], store) for start in mine])
+    return _joined(known, mine)
+
+
+def _done(record: DefectRecord | None) -> bool:
+    return record is not None and record.status == "done"
+
+
+def _ended(records: Records, record: DefectRecord | None) -> DefectRecord | None:
+    """Return the record, completed if a run that was killed had stored the end of its relaxation."""
+    if record is None or record.status != "running" or not may_begin(records, record, owner()):
+        return record
+    found = stored_end(record, _outputs(records, record))
+    if found is None or not claim(records, found, record):
+        return record
+    logger.info("%s, %s start: its end was stored before its process was killed", record.name, record.start)
+    return found
+
+
+def _outputs(records: Records, record: DefectRecord) -> Iterator[JobStore]:
+    """Yield the JobStores that may hold the end of a relaxation whose process is dead."""
+    if CURRENT_JOB.store is not None:
+        yield CURRENT_JOB.store
+    if queued():
+        return
+    lease = lease_of(records, record)
+    folders = {Path(lease.folder)} if lease is not None and lease.folder else set[Path]()
+    for folder in sorted({*folders, *run_folders()}):
+        if not holds_run(folder):
+            continue
+        outputs = folder_store(folder, read_only=True)
+        try:
+            outputs.connect()
+            yield outputs
+        except InputError as error:
+            logger.warning("the outputs in %s are not looked at: %s", folder, error)
+        finally:
+            outputs.close()  # type: ignore[no-untyped-call]
+
+
+def _begun(
+    records: Records, case: Case, start: Start, earlier: DefectRecord | None, store: str | None
+) -> tuple[Job, Job] | None:
+    """Return the jobs of one arm, marked as running; None if another job relaxes it, or has done so."""
+    if not may_begin(records, earlier, owner()):
+        return None
+    arm = _relaxation(case, start, earlier, store)
+    running = owned(case.running(start, arm.output.uuid, earlier), owner(), store)
+    return _recorded(arm, running, store) if _begin(records, running, earlier) else None
 
 
 def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
     """Mark a record as running, unless another job relaxes it; say whether it was marked."""
-    if may_begin(earlier, owner()) and claim(records, record, earlier):
+    if may_begin(records, earlier, owner()) and claim(records, record, earlier):
         return True
     logger.info("%s, %s start: another job relaxes it, nothing is begun", one_line(record.name), record.start)
     return False
@@ -198,7 +246,8 @@ def _joined(
     """Return what a job returns that relaxes arms: whatever waits for it waits for them too.
 
     One arm is a detour, which spares a queue the job that jobflow adds to every replacement. Two need that job, which
-    ties them together: jobflow warns of flows that fall apart.
+    ties them together: jobflow warns of flows that fall apart. Where no queue runs them, each is recorded before the
+    next begins.
     """
     if not arms:
         return known
@@ -207,7 +256,10 @@ def _joined(
         told = _told(record["id"], record["start"], "running", reused=False)
         return Response(output=[*known, told], detour=Flow(list(arms[0])))
     jobs: list[Job | Flow] = [job for arm in arms for job in arm]
-    return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in arms]))
+    if not queued():
+        survive_parents(arms[1][0])
+    order = JobOrder.AUTO if queued() else JobOrder.LINEAR
+    return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in arms], order=order))
 
 
 def _told(record_id: str, start: Start, status: Status, *, reused: bool) -> dict[str, Any]:
@@ -226,7 +278,7 @@ def _recorded(arm: Job, record: DefectRecord, store: str | None) -> tuple[Job, J
     """Return the job of one arm and the one that completes its record."""
     arm.append_name(f" {record.name} {record.start}")
     arm.update_metadata({RECORD_METADATA: carry(record)}, dynamic=False)
-    recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store))
+    recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store, job_uuid=arm.uuid))
     recording.name = f"record {record.name} {record.start}"
     return arm, recording
 
@@ -243,7 +295,7 @@ def resume_relaxation(
             msg = f"no record {record_id} in store {records.name!r}"
             raise InputError(msg)
         arm = resolved.relaxation(next_structure(record, resolved), record.id, store)
-        running = owned(resumed(record, arm.output.uuid), owner())
+        running = owned(resumed(record, arm.output.uuid), owner(), store)
         mine = _begin(records, running, record)
     if not mine:
         return [_told(record_id, record.start, "running", reused=True)]
@@ -252,7 +304,7 @@ def resume_relaxation(
 
 @job
 def record_relaxation(
-    document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None
+    document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None, job_uuid: str | None = None
 ) -> dict[str, Any]:
     """Complete the record of one relaxation, and its pair if the other arm is done.
 
@@ -260,18 +312,34 @@ def record_relaxation(
     ----------
     document
         What the engine returned; None if its job failed.
+    job_uuid
+        The engine's job; None in flows of earlier versions.
     """
     with open_store(store) as records:
+        record = _completed(records, record_id, document, job_uuid)
+        update_pairs(records, record.configuration_id, record.settings_hash)
+    return {"record": record_id, "start": record.start, "status": record.status, "reused": False}
+
+
+def _completed(
+    records: Records, record_id: str, document: Mapping[str, Any] | BaseModel | None, job_uuid: str | None
+) -> DefectRecord:
+    """Complete a record with what its engine returned, unless another job has meanwhile; return what is stored."""
+    while True:
         running = records.record(record_id)
         if running is None:
             msg = (
                 f"record {record_id} is not in store {records.name!r}: does every worker's settings name the same one?"
             )
             raise InputError(msg)
+        theirs = job_uuid is not None and running.provenance.job_uuid != job_uuid
+        if theirs and running.status == "done":
+            return running
         record = finished(running, document)
-        records.put(record)
-        update_pairs(records, record.configuration_id, record.settings_hash)
-    return {"record": record_id, "start": record.start, "status": record.status, "reused": False}
+        if theirs and record.status != "done":
+            return running
+        if claim(records, record, running):
+            return record
 
 
 # ------------------------------------------------------------------ totals

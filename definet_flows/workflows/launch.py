@@ -14,7 +14,7 @@ from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder, jsanitize
 
 from definet_flows.errors import InputError
-from definet_flows.workflows.launch_lock import sole_launch
+from definet_flows.stores.locking import sole_launch
 from definet_flows.workflows.lost import usable_launchpad
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement, place
 from definet_flows.workflows.plan import KEY, Launched, Plan, enlist, make_plan, missing_flows, summary

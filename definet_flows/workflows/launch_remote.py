@@ -8,7 +8,7 @@ from jobflow import Flow
 from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
-from definet_flows.workflows.launch_lock import sole_launch
+from definet_flows.stores.locking import sole_launch
 from definet_flows.workflows.placement import DEFAULT_PLACEMENT, Placement, place
 from definet_flows.workflows.plan import KEY, Launched, Plan, enlist, missing_flows, summary
 

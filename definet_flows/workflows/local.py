@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import JobStore, run_locally
 
 from definet_flows.settings import load_settings
-from definet_flows.stores import JournalStore
+from definet_flows.stores import SqliteStore
 from definet_flows.workflows.outputs import configured_store, job_store_fault
 
 if TYPE_CHECKING:
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from jobflow import Flow
 
 _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
+_FAILED = " failed with exception:"
 _RUNS = "runs"
-JOBS = "jobs.jsonl"
+JOBS = "jobs.sqlite"
 """File in a run's folder that holds jobflow's outputs."""
+
+DATA = "data.sqlite"
+"""File in a run's folder that holds trajectories."""
+
+JOURNALS = ("jobs.jsonl", "data.jsonl")
+"""What runs of earlier versions left in place of these."""
 
 
 def new_folder() -> Path:
@@ -40,10 +47,10 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
     flow
         A flow whose output is that of its totals.
     folder
-        Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.jsonl`) and
-        trajectories (`data.jsonl`).
+        Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.sqlite`) and
+        trajectories (`data.sqlite`).
     tell
-        Called with "Starting" or "Finished" and a job's name.
+        Called with "Starting" or "Finished" and a job's name, with "Failed" and a line that says which and why.
 
     Returns
     -------
@@ -64,24 +71,31 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
 
 
 def job_store(folder: Path) -> JobStore:
-    """Return jobflow's own JobStore where the user has configured one that lasts, else journals in `folder`."""
+    """Return jobflow's own JobStore where the user has configured one that lasts, else files in `folder`."""
     if fault := job_store_fault():
         warnings.warn(f"{fault}: the outputs of jobs go to {folder / JOBS}", stacklevel=3)
-    store = configured_store() or journal_store(folder)
+    store = configured_store() or folder_store(folder)
     store.connect()
     return store
 
 
-def journal_store(folder: Path, *, read_only: bool = False) -> JobStore:
-    """Return a JobStore of journals in a run's folder, not connected yet."""
-    docs = JournalStore(str(folder / JOBS), key="uuid", read_only=read_only)
-    data = JournalStore(str(folder / "data.jsonl"), key="blob_uuid", read_only=read_only)
-    return JobStore(docs, additional_stores={"data": data})
+def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
+    """Return the JobStore in a run's folder, not connected yet."""
+    jobs, data = (str(folder / journal) for journal in JOURNALS)
+    docs = SqliteStore(str(folder / JOBS), key="uuid", read_only=read_only, journal=jobs)
+    arrays = SqliteStore(str(folder / DATA), key="blob_uuid", read_only=read_only, journal=data)
+    there = not read_only or any((folder / name).is_file() for name in (DATA, JOURNALS[1]))
+    return JobStore(docs, additional_stores={"data": arrays} if there else {})
+
+
+def holds_run(folder: Path) -> bool:
+    """Tell whether a folder holds the outputs of a run."""
+    return any((folder / name).is_file() for name in (JOBS, JOURNALS[0]))
 
 
 def run_folders() -> list[Path]:
     """Return the folders of the runs in the data folder, oldest first."""
-    return sorted(path.parent for path in (load_settings().data_dir / _RUNS).glob(f"*/{JOBS}"))
+    return sorted(filter(holds_run, (load_settings().data_dir / _RUNS).glob("*")))
 
 
 @contextmanager
@@ -90,9 +104,13 @@ def _listening(tell: Callable[[str, str], None]) -> Iterator[None]:
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            match = _WORD.match(record.getMessage())
+            message = record.getMessage()
+            match = _WORD.match(message)
             if match:
                 tell(match[1], match[2])
+            elif _FAILED in message:
+                name, _, trace = message.partition(_FAILED)
+                tell("Failed", f"{name}: {_reason(trace)}")
 
     logger, ear = logging.getLogger("jobflow"), Ear()
     level, propagate = logger.level, logger.propagate
@@ -105,3 +123,10 @@ def _listening(tell: Callable[[str, str], None]) -> Iterator[None]:
         logger.removeHandler(ear)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def _reason(trace: str) -> str:
+    """Return the last line of a traceback, without the module of an error's class."""
+    last = trace.strip().splitlines()[-1] if trace.strip() else "no reason given"
+    kind, colon, text = last.partition(": ")
+    return f"{kind.rpartition('.')[2]}{colon}{text}"

@@ -241,7 +241,7 @@ def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
 def _job_store(engine: Engine) -> str:
     store = jobflow.SETTINGS.JOB_STORE
     if volatile(store.docs_store):
-        return "none is configured: a run on this machine keeps journals in its folder"
+        return "none is configured: a run on this machine keeps SQLite files in its folder"
     extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
     if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
         msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"

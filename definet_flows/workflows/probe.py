@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobflow import Flow, Job, Maker, Response, job
@@ -10,7 +9,7 @@ from jobflow import Flow, Job, Maker, Response, job
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_document
 from definet_flows.schemas import DefectRecord, Probe
-from definet_flows.stores import Filter, Records, open_store
+from definet_flows.stores import Filter, Records, open_store, portable
 from definet_flows.stores.pairs import SAME_DISTANCE, SAME_ENERGY, end_distance
 from definet_flows.workflows.ends import relaxed_rows
 from definet_flows.workflows.engines import resolve_engine
@@ -62,7 +61,7 @@ def probe_flow(
     engine
         What relaxed them.
     store
-        Name of the record store, or path of a `.jsonl` journal.
+        Name of the record store, or path of its file.
     rattle
         Displacement of every atom, Å.
     seed
@@ -76,8 +75,7 @@ def probe_flow(
     if not record_ids:
         msg = "nothing to probe: no converged record with these settings ended symmetric, or all of the sample were"
         raise InputError(msg)
-    if store is not None and store.endswith(".jsonl"):
-        store = str(Path(store).expanduser().absolute())  # jobs run in folders of their own
+    store = portable(store)
     jobs = [probe_end(one, engine=engine, store=store, rattle=rattle, seed=seed) for one in record_ids]
     ends = survive_parents(probed([one.output for one in jobs]))
     return Flow([*jobs, ends], output=ends.output, name=f"probe {len(jobs)}")

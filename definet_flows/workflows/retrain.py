@@ -15,7 +15,7 @@ from definet_flows.schemas import Frozen, Provenance, content_hash
 from definet_flows.schemas.models import Champion, Model, ModelRef, Trial
 from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
-from definet_flows.stores.lease import HeldError, open_patiently, sole
+from definet_flows.stores.locking import HeldError, sole
 from definet_flows.stores.prefix import only
 from definet_flows.stores.registry import (
     add_trial,
@@ -94,7 +94,7 @@ class RetrainMaker(Maker):
     config
         How much must be new, and the recipe.
     store
-        Name of the record store in the settings of the machine that runs the job, or path of a `.jsonl` journal.
+        Name of the record store in the settings of the machine that runs the job, or path of its file.
 
     Examples
     --------
@@ -203,7 +203,7 @@ def _retrained(
     parent = None if config.from_scratch else incumbent
     tell(f"{plan.engine}: {plan.new} new configurations; learning from {len(plan.training.of_split('train'))}")
     trained = _train(plan, parent, config)
-    with open_patiently(store) as records:
+    with open_store(store) as records:
         check(records)
         model = _registered(records, plan, trained, parent)
         trial = _trial(records, plan.training, model, stored_checkpoint(records, model), incumbent)
@@ -269,7 +269,7 @@ def _awaits_promotion(model: Model, document: Champion | None) -> bool:
 
 
 def _completed(store: str | None, plan: _Plan, model: Model) -> Retrained:
-    with open_patiently(store) as records:
+    with open_store(store) as records:
         promote(records, model, model.trials[-1])
     message = f"{model.id} is champion, as its trial had shown: {model.trials[-1].reason}"
     return _said(plan, "promoted", message, model=model.id, trial=model.trials[-1])
@@ -379,7 +379,7 @@ def try_again(store: str | None, ref: str) -> tuple[Model, Trial]:
     """
     with open_store(store, read_only=True) as records:  # a store that is not there is not made
         find_model(records, ref)
-    with open_patiently(store) as records:
+    with open_store(store) as records:
         model = find_model(records, ref)
         if state_of(model, champion_document(records, model.settings_hash)) == "champion":
             msg = f"model {model.id} is champion already"

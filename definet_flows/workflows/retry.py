@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, job
 
 from definet_flows.errors import InputError
-from definet_flows.stores import Filter, Records, open_store
+from definet_flows.stores import Filter, Records, open_store, portable
+from definet_flows.stores.locking import claim, standing
 from definet_flows.workflows.arms import arms_hash
+from definet_flows.workflows.builder import KILLED
 from definet_flows.workflows.engines import resolve_engine
 from definet_flows.workflows.jobs import resume_relaxation, survive_parents
+from definet_flows.workflows.local import JOBS, JOURNALS, folder_store
 from definet_flows.workflows.relaunch import read_claim, stopped
 from definet_flows.workflows.vasp_run import RECORD_FILE, folder_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from jobflow import Maker
 
@@ -29,7 +32,7 @@ _EVERYTHING = Filter()
 def unfinished(
     records: Records, engine: str | Maker, where: Filter = _EVERYTHING, *, unconverged: bool = False
 ) -> list[str]:
-    """Return the ids of the records to retry: those that failed, with this engine's settings.
+    """Return the ids of the records to retry: those that failed, or whose process is dead, with this engine's settings.
 
     Parameters
     ----------
@@ -47,7 +50,10 @@ def unfinished(
     found = []
     for row in records.ledgers(where):
         stuck = row.status == "done" and row.ledger is not None and not row.ledger.converged
-        if row.settings_hash in hashes and (row.status == "failed" or (unconverged and stuck)):
+        if row.settings_hash not in hashes:
+            continue
+        dead = row.status == "running" and bool(standing(records, [row.id])[1])
+        if row.status == "failed" or dead or (unconverged and stuck):
             found.append(row.id)
     return sorted(found)
 
@@ -64,8 +70,7 @@ def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None
         msg = "nothing to retry: no record failed with these settings (unconverged ones only if asked for)"
         raise InputError(msg)
     resolve_engine(engine)
-    if store is not None and store.endswith(".jsonl"):
-        store = str(Path(store).expanduser().absolute())  # jobs run in folders of their own
+    store = portable(store)
     jobs = [resume_relaxation(record_id, engine=engine, store=store) for record_id in record_ids]
     ends = survive_parents(ends_of(list(record_ids), store=store, retried=[one.output for one in jobs]))
     return Flow([*jobs, ends], output=ends.output, name=f"retry {len(jobs)}")
@@ -81,15 +86,16 @@ def ends_of(record_ids: Sequence[str], *, store: str | None, retried: object) ->
 
 
 def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:
-    """Complete, as failed, the records whose VASP jobs were killed with everything around them; return them.
+    """Complete, as failed, the records whose jobs were killed with everything around them; return them.
 
     Parameters
     ----------
     records
         An open store.
     folder
-        Tree of job folders in which nothing runs any more. A job's folder names its record; those still marked
-        running get the steps and the last positions that the folder holds.
+        Tree of job folders in which nothing runs any more. The folder of a VASP job names its record; those still
+        marked running get the steps and the last positions that the folder holds. Of other engines, the records are
+        freed that a run of this tree has begun.
     """
     found: dict[str, DefectRecord] = {}
     for path in sorted(Path(folder).rglob(RECORD_FILE), key=lambda path: path.stat().st_mtime):
@@ -103,4 +109,20 @@ def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:
         if record.status == "running" or known in found:
             found[known] = stopped(record, path.parent, where)
     records.put(*found.values())
-    return list(found.values())
+    freed = [record for record in _begun_in(records, Path(folder)) if claim(records, _killed(record), record)]
+    return [*found.values(), *map(_killed, freed)]
+
+
+def _killed(record: DefectRecord) -> DefectRecord:
+    return record.model_copy(update={"status": "failed", "error": KILLED})
+
+
+def _begun_in(records: Records, folder: Path) -> Iterator[DefectRecord]:
+    """Yield the running records that a job of one of the runs below a folder has begun."""
+    running = [record for arm in records.arms() if arm.status == "running" if (record := records.record(arm.id))]
+    owners = [record.provenance.owner for record in running if record.provenance.owner is not None]
+    begun: set[str] = set()
+    for path in {path.parent for name in (JOBS, JOURNALS[0]) for path in folder.rglob(name)}:
+        with folder_store(path, read_only=True).docs_store as jobs:
+            begun |= {job["uuid"] for job in jobs.query({"uuid": {"$in": owners}}, ["uuid"])}
+    yield from (record for record in running if record.provenance.owner in begun)

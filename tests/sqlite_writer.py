@@ -1,6 +1,6 @@
-"""A process that makes writers of a journal, each to be killed; it has imported everything once for all of them.
+"""A process that makes writers of a store, each to be killed; it has imported everything once for all of them.
 
-Each line on stdin, `JOURNAL SEED PREFIX`, makes one by fork. The writer says `ready PID` and then, a line a write, what
+Each line on stdin, `FILE SEED PREFIX`, makes one by fork. The writer says `ready PID` and then, a line a write, what
 was acknowledged; once it is dead this process says `gone`.
 """
 
@@ -10,7 +10,7 @@ import os
 import random
 import sys
 
-from definet_flows.stores.journal import JournalStore
+from definet_flows.stores import SqliteStore
 
 
 def say(line: str) -> None:
@@ -21,7 +21,7 @@ def say(line: str) -> None:
 def write(path: str, seed: str, prefix: str) -> None:
     chance = random.Random(int(seed))  # noqa: S311 - seeded on purpose
     known: list[str] = []
-    with JournalStore(path) as store:
+    with SqliteStore(path) as store:
         say(f"ready {os.getpid()}")
         for k in range(1_000_000):
             known.append(f"{prefix}-{k}")

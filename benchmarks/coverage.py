@@ -5,7 +5,7 @@
 Each simulated store has n configurations. Unrelaxed arms take 30 steps on average, log-normal with 40 % scatter; arms
 from predictions take half of that, with 35 % scatter of their own; steps are whole numbers. `outliers`: 5 % of the arms
 from predictions take eight times as long. `shared`: three sets of weights share each unrelaxed arm. The last method is
-`definet_flows.stores.interval`, called as `definet savings` calls it.
+`definet_flows.stores.analysis.interval`, called as `definet savings` calls it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import stats
 
-from definet_flows.stores.interval import saving_interval
+from definet_flows.stores.analysis.interval import saving_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch
 
-from definet_flows.model.edges import ListEdges, Radial
-from definet_flows.model.graph import crystal, find_neighbours
+from definet_flows.model.data.graph import crystal, find_neighbours
+from definet_flows.model.network.edges import ListEdges, Radial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from definet_flows.model.config import NetworkConfig
-    from definet_flows.model.radial import RadialBasis
+    from definet_flows.model.network.config import NetworkConfig
+    from definet_flows.model.network.radial import RadialBasis
     from definet_flows.schemas import Host
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
     from queue_place import Place, Server
 
-    from definet_flows.workflows.plan import Plan
+    from definet_flows.workflows.queue.plan import Plan
 
 RELAXATION = 0.3
 """Seconds of one relaxation."""
@@ -79,7 +79,7 @@ class Round:
 
     def launch(self, parts: int = 1) -> None:
         """Launch the campaign, in so many workflows with a prediction each."""
-        from definet_flows.workflows.launch import launch_fireworks  # noqa: PLC0415
+        from definet_flows.workflows.queue.fireworks import launch_fireworks  # noqa: PLC0415
 
         for part in self.plan.campaign.parts(len(self.plan.campaign.ids) // parts):
             launch_fireworks(replace(self.plan, campaign=part), self.launchpad)
@@ -113,14 +113,14 @@ class Round:
         """Put the queue right, with no worker alive."""
         from jobflow import SETTINGS  # noqa: PLC0415
 
-        from definet_flows.workflows.lost import mend  # noqa: PLC0415
+        from definet_flows.workflows.queue.fireworks_repair import mend  # noqa: PLC0415
 
         mend(self.launchpad, SETTINGS.JOB_STORE, dead_after=0, patience=0)
 
     def _retry(self) -> bool:
         from definet_flows import open_store  # noqa: PLC0415
-        from definet_flows.workflows.lost import add_retries  # noqa: PLC0415
-        from definet_flows.workflows.retry import retry_flow, unfinished  # noqa: PLC0415
+        from definet_flows.workflows.queue.fireworks_repair import add_retries  # noqa: PLC0415
+        from definet_flows.workflows.recovery.retry import retry_flow, unfinished  # noqa: PLC0415
 
         with open_store("campaign") as records:
             ids = unfinished(records, self.plan.maker.engine)
@@ -139,7 +139,7 @@ class Round:
     def judge(self, tries: int, began: float) -> Verdict:
         """Return what became of the configurations."""
         from definet_flows import open_store  # noqa: PLC0415
-        from definet_flows.workflows.plan import look_up  # noqa: PLC0415
+        from definet_flows.workflows.queue.plan import look_up  # noqa: PLC0415
 
         with open_store("campaign", read_only=True) as records:
             progress = look_up(self.plan, records).progress
@@ -184,7 +184,7 @@ def make_campaign(folder: Path, fault: str, seed: int) -> Plan:
     from spring_engine import SpringRelaxMaker  # noqa: PLC0415
 
     from definet_flows import DefectFlowMaker  # noqa: PLC0415
-    from definet_flows.workflows.plan import make_plan  # noqa: PLC0415
+    from definet_flows.workflows.queue.plan import make_plan  # noqa: PLC0415
 
     number = 1000 * FAULTS.index(fault) + seed
     weights = write_weights(folder / f"{fault}_{seed}.safetensors", seed=number)

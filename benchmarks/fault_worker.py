@@ -18,9 +18,9 @@ from jobflow.managers.fireworks import JobFiretask
 from queue_place import Worker
 from spring_engine import SpringRelaxMaker
 
-import definet_flows.model.predict  # noqa: F401 - torch, before anything is forked
-import definet_flows.workflows.jobs as jobs_module
-from definet_flows.workflows.prediction import complete
+import definet_flows.model.inference.predict  # noqa: F401 - torch, before anything is forked
+import definet_flows.workflows.campaign.jobs as jobs_module
+from definet_flows.workflows.campaign.prediction import complete
 
 __all__ = ["SpringRelaxMaker", "launch", "work"]
 
@@ -70,7 +70,7 @@ def launch(plan: Any, launchpad: str, wait: float) -> None:  # noqa: ANN401 - a 
     """Launch a campaign after some seconds."""
     import time  # noqa: PLC0415
 
-    from definet_flows.workflows.launch import launch_fireworks  # noqa: PLC0415
+    from definet_flows.workflows.queue.fireworks import launch_fireworks  # noqa: PLC0415
 
     time.sleep(wait)
     launched = launch_fireworks(plan, LaunchPad.from_file(launchpad))

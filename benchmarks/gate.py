@@ -13,9 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from definet_flows.model.archive import PairSet, read_archive
-from definet_flows.model.gate import judge_geometry
+from definet_flows.model.data.archive import PairSet, read_archive
 from definet_flows.schemas import PRISTINE, VACANCY, Configuration, Edit
+from definet_flows.starts.gate import judge_geometry
 
 SAMPLE = 500  # entries of a set
 

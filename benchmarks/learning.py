@@ -24,15 +24,15 @@ from rich.console import Console
 
 from definet_flows.defects import Choices, enumerate_configurations, preset
 from definet_flows.hosts import load_structure, make_host
-from definet_flows.model.checkpoint import Checkpoint, load_checkpoint
-from definet_flows.model.finetune import fine_tune, fine_tuning
-from definet_flows.model.gate import knows_host
+from definet_flows.model.inference.checkpoint import Checkpoint, load_checkpoint
+from definet_flows.model.inference.domain import knows_host
+from definet_flows.model.training.finetune import fine_tune, fine_tuning
 from definet_flows.schemas import Configuration, Host, RelaxedHost
 from definet_flows.stores import Filter, Records, open_store
-from definet_flows.stores.splits import Motifs
-from definet_flows.workflows.jobs import predict_batch, prepare_host, relax_configuration
-from definet_flows.workflows.local import run_here
-from definet_flows.workflows.retraining import pair_sets, read_training_set
+from definet_flows.stores.learning.splits import Motifs
+from definet_flows.workflows.campaign.jobs import predict_batch, prepare_host, relax_configuration
+from definet_flows.workflows.campaign.local import run_here
+from definet_flows.workflows.learning.label_sets import pair_sets, read_training_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,15 +28,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from definet_flows.model.archive import PairSet, read_archive
-from definet_flows.model.config import NetworkConfig
-from definet_flows.model.network import DefiNet
-from definet_flows.model.predict import displacements
-from definet_flows.model.training import TrainConfig, read_weights, shrink_heads, train
-from definet_flows.model.uncertainty import Calibration, Sample, defect_motion
+from definet_flows.model.data.archive import PairSet, read_archive
+from definet_flows.model.inference.predict import displacements
+from definet_flows.model.inference.uncertainty import Calibration, Sample, defect_motion
+from definet_flows.model.network.config import NetworkConfig
+from definet_flows.model.network.network import DefiNet
+from definet_flows.model.training.train import TrainConfig, read_weights, shrink_heads, train
 from definet_flows.schemas import PRISTINE, VACANCY, Configuration, Edit, FloatArray
-from definet_flows.workflows.acquisition import ACQUISITIONS, StepModel, acquisition
-from definet_flows.workflows.active_pool import make_pool
+from definet_flows.workflows.learning.acquisition import ACQUISITIONS, StepModel, acquisition
+from definet_flows.workflows.learning.active.pool import make_pool
 
 SET = "low_density_defects/MoS2"
 POOL, TEST, CALIBRATION = 800, 150, 40

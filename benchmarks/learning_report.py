@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from definet_flows.model.checkpoint import load_checkpoint
+from definet_flows.model.inference.checkpoint import load_checkpoint
 from definet_flows.stores import Filter, Savings, open_store, savings
-from definet_flows.workflows.active_pool import start_error
+from definet_flows.workflows.learning.active.pool import start_error
 
 if TYPE_CHECKING:
     from pathlib import Path

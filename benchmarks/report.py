@@ -22,7 +22,7 @@ import numpy as np
 
 from definet_flows.defects import nodes, place, unrelaxed_positions
 from definet_flows.hosts import make_host
-from definet_flows.report.deviations import defect_distances
+from definet_flows.report.figures.deviations import defect_distances
 from definet_flows.report.page import write_page
 from definet_flows.report.reading import read_contents
 from definet_flows.schemas import (

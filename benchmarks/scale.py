@@ -36,7 +36,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
-    from definet_flows.workflows.plan import Plan
+    from definet_flows.workflows.queue.plan import Plan
 
 WORKERS = 2
 HOST = "MoS2"
@@ -72,7 +72,7 @@ def make_campaign(size: int) -> tuple[Plan, float]:
 
     from definet_flows import DefectFlowMaker  # noqa: PLC0415
     from definet_flows.defects import preset  # noqa: PLC0415
-    from definet_flows.workflows.plan import make_plan  # noqa: PLC0415
+    from definet_flows.workflows.queue.plan import make_plan  # noqa: PLC0415
 
     began = time.perf_counter()
     maker = DefectFlowMaker(
@@ -101,7 +101,7 @@ def run_campaign(size: int, folder: Path) -> Cost:
         place = Place(folder, server.port)
         from jobflow import SETTINGS  # noqa: PLC0415 - jobflow reads its settings when it is imported
 
-        from definet_flows.workflows.lost import mend  # noqa: PLC0415
+        from definet_flows.workflows.queue.fireworks_repair import mend  # noqa: PLC0415
 
         plan, enumeration = make_campaign(size)
         launchpad = place.launchpad()
@@ -115,7 +115,7 @@ def run_campaign(size: int, folder: Path) -> Cost:
 
 def _insert(plan: Plan, launchpad: LaunchPad, folder: Path) -> float:
     """Launch the campaign; return the seconds of its first launch."""
-    from definet_flows.workflows.launch import launch_fireworks  # noqa: PLC0415
+    from definet_flows.workflows.queue.fireworks import launch_fireworks  # noqa: PLC0415
 
     began = time.perf_counter()
     launched = launch_fireworks(plan, launchpad)
@@ -180,7 +180,7 @@ def _peak(process: psutil.Process) -> int:
 def _cost(place: Place, plan: Plan, port: int, enumeration: float, insertion: float) -> Cost:
     from definet_flows import open_store  # noqa: PLC0415
     from definet_flows.schemas import Prediction  # noqa: PLC0415
-    from definet_flows.workflows.plan import look_up  # noqa: PLC0415
+    from definet_flows.workflows.queue.plan import look_up  # noqa: PLC0415
 
     with open_store("campaign", read_only=True) as records:
         progress = look_up(plan, records).progress

@@ -29,10 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from definet_flows.hosts import load_structure, make_host, to_structure
 from definet_flows.hosts.cell import replicate
-from definet_flows.model.batches import lattice_of
-from definet_flows.model.config import NetworkConfig
-from definet_flows.model.graph import find_neighbours
-from definet_flows.model.network import DefiNet
+from definet_flows.model.data.batches import lattice_of
+from definet_flows.model.data.graph import find_neighbours
+from definet_flows.model.network.config import NetworkConfig
+from definet_flows.model.network.network import DefiNet
 from definet_flows.schemas import Host
 
 ROUNDS = 5

@@ -21,8 +21,8 @@ from emmet.core.types.enums import StoreTrajectoryOption
 from engine_log import log
 from jobflow import CURRENT_JOB
 
-from definet_flows.workflows.begun import RECORD_METADATA
-from definet_flows.workflows.forcefield import require_finite
+from definet_flows.workflows.engines.potential import require_finite
+from definet_flows.workflows.recording.begun import RECORD_METADATA
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -48,7 +48,7 @@ from definet_flows.schemas import (
     dump,
 )
 from definet_flows.stores import counts_by, judge, open_store, savings, savings_by
-from definet_flows.stores.figures import GroupBy
+from definet_flows.stores.analysis.figures import GroupBy
 from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def ask(store: str, folder: Path, structures: int) -> None:
     with timed("savings"):
         total = savings(records)
     print(f"peak memory so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
-    from definet_flows.stores.export import write_csv, write_extxyz  # noqa: PLC0415 - pandas: what savings do without
+    from definet_flows.stores.export.tables import write_csv, write_extxyz  # noqa: PLC0415 - pandas: what savings do without
 
     questions: list[tuple[str, Callable[..., Any]]] = [("savings", savings_by), ("records", counts_by)]
     for name, question in questions:
@@ -219,7 +219,7 @@ def specification(options: argparse.Namespace, folder: Path) -> Iterator[dict[st
         mongo = {"@module": "maggma.stores", "@class": "MongoStore", "collection_name": "records"}
         yield {**mongo, "database": options.database, "uri": options.uri}
     elif options.secantus:
-        sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+        sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
         from mongo_server import find_executable, started  # noqa: PLC0415 - pytest, only for this
 
         executable = find_executable() or sys.exit("SecantusDB is not here: see tests/mongo_server.py")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from definet_flows._moved import keep_former_names
+
 if TYPE_CHECKING:
     from definet_flows.defects import Choices
     from definet_flows.errors import InputError
@@ -47,6 +49,9 @@ _HOMES = {
     "defect_flow": "definet_flows.workflows",
     "open_store": "definet_flows.stores",
 }
+
+
+keep_former_names()
 
 
 def __getattr__(name: str) -> object:

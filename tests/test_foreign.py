@@ -24,7 +24,7 @@ from definet_flows.foreign import cell, file_name, one_line, plain
 from definet_flows.schemas import DefectRecord
 from definet_flows.schemas.models import Model
 from definet_flows.stores import judge
-from definet_flows.workflows.weights import _place
+from definet_flows.workflows.campaign.models import _place
 
 HOSTILE = "[/red][bold]v_S\x1b[31m\x1b]0;title\x07\u202e:smile:</script><script>alert(1)</script>"
 SHOWN = r"[/red][bold]v_S\x1b[31m\x1b]0;title\x07\u202e:smile:</script><script>alert(1)</script>"

@@ -18,17 +18,17 @@ from definet_flows.defects import nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure, make_host
 from definet_flows.hosts.sane import check_cell
-from definet_flows.model.checkpoint import Card, load_checkpoint, save_checkpoint
-from definet_flows.model.crystals import read_crystals
-from definet_flows.model.gate import judge
-from definet_flows.model.match import finder_for
-from definet_flows.model.placing import predict_crystals
-from definet_flows.model.predict import RawPrediction, predict
-from definet_flows.model.published import import_checkpoint
-from definet_flows.model.recipes import read_recipe
+from definet_flows.model.inference.checkpoint import Card, load_checkpoint, save_checkpoint
+from definet_flows.model.inference.predict import RawPrediction, predict
+from definet_flows.model.inference.published import import_checkpoint
+from definet_flows.model.training.recipes import read_recipe
 from definet_flows.schemas import Configuration, Edit
 from definet_flows.settings import load_settings
-from definet_flows.workflows.placement import read_placement
+from definet_flows.starts.gate import judge
+from definet_flows.structures.crystals import read_crystals
+from definet_flows.structures.in_host import predict_crystals
+from definet_flows.structures.match import finder_for
+from definet_flows.workflows.queue.routing import read_placement
 
 GIGABYTE = 10**9
 

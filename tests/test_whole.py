@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from store_fixtures import configuration, host
 
+from definet_flows.atomic import new_folder, replacing, write_whole
 from definet_flows.defects import write_configurations
 from definet_flows.errors import InputError
-from definet_flows.whole import new_folder, replacing, write_whole
 
 _SMALL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from definet_flows.whole import write_whole
+from definet_flows.atomic import write_whole
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -32,7 +32,7 @@ except ValueError as error:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from definet_flows.whole import replacing
+from definet_flows.atomic import replacing
 with replacing(Path(sys.argv[1])) as part, part.open("w") as file:
     file.write("half")
     file.flush()

@@ -7,24 +7,11 @@ from __future__ import annotations
 
 import os
 
-from definet_flows.cli import (  # noqa: F401 - each registers its commands
-    campaign,
-    check,
-    enumerate,  # noqa: A004
-    export,
-    ingest,
-    launch,
-    learn,
-    models,
-    prediction,
-    probe,
-    published,
-    records,
-    report,
-    retry,
-    training,
-)
+# Each module registers its commands.
 from definet_flows.cli.app import app
+from definet_flows.cli.campaign import check, enumerate, launch, probe, retry, run  # noqa: A004, F401
+from definet_flows.cli.models import learn, prediction, published, registry, training  # noqa: F401
+from definet_flows.cli.records import export, ingest, query, report  # noqa: F401
 
 __all__ = ["app", "main"]
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from definet_flows.atomic import plain_file
 from definet_flows.errors import InputError
-from definet_flows.whole import plain_file
 
 _LARGEST = 2**63 - 1  # databases and JSON hold no larger whole numbers
 NONE: list[str] = []

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from pymatgen.core import Structure
 
-from definet_flows.defects.interstitials import candidate_sites
 from definet_flows.defects.kinds import DefectKind, check_kinds
-from definet_flows.defects.symmetry import canonical, stored_point
+from definet_flows.defects.sites.interstitials import candidate_sites
+from definet_flows.defects.sites.symmetry import canonical, stored_point
 from definet_flows.errors import InputError
 from definet_flows.schemas import INSERTED, SUBSTITUTION, VACANCY, Configuration, Edit, FloatArray, Host
 

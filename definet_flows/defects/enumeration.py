@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from definet_flows.defects.charges import charges_of
-from definet_flows.defects.placement import BoolArray, IntArray, SiteGroup, minimal_sets
-from definet_flows.defects.places import Places, Slot, find_places
+from definet_flows.defects.sites.candidates import Places, Slot, find_places
+from definet_flows.defects.sites.orbits import BoolArray, IntArray, SiteGroup, minimal_sets
 from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Edit, Frozen, Host, joined_name
 

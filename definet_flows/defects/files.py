@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
+from definet_flows.atomic import plain_file
 from definet_flows.defects.build import build_structure, nodes
 from definet_flows.errors import InputError
 from definet_flows.schemas import INSERTED, VACANCY, Configuration, Host
-from definet_flows.whole import plain_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

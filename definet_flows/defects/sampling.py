@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 from definet_flows.defects.charges import charges_of
 from definet_flows.defects.enumeration import enumerate_configurations, require_atoms
 from definet_flows.defects.kinds import Choices, DefectKind, Wish
-from definet_flows.defects.places import Places, find_places
-from definet_flows.defects.symmetry import canonical
+from definet_flows.defects.sites.candidates import Places, find_places
+from definet_flows.defects.sites.symmetry import canonical
 from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Host
 

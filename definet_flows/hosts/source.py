@@ -37,7 +37,7 @@ _SAME = 0.02  # Å, degrees; pymatgen rounds 0.3333 to 1/3
 
 def shipped_hosts() -> tuple[str, ...]:
     """Names of the hosts that come with the package."""
-    folder = files("definet_flows") / "structures"
+    folder = files("definet_flows.hosts") / "shipped"
     return tuple(sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".cif")))
 
 
@@ -76,11 +76,11 @@ def load_structure(host: Structure | Atoms | str | Path) -> Structure:
 
 
 def _shipped(name: str) -> Structure:
-    text = (files("definet_flows") / "structures" / f"{name}.cif").read_text(encoding="utf-8")
+    text = (files("definet_flows.hosts") / "shipped" / f"{name}.cif").read_text(encoding="utf-8")
     structure = _by_pymatgen(text)
     functional = re.search(r"^# functional: (\S+)", text, flags=re.MULTILINE)
     structure.properties = {
-        "source": f"definet_flows/structures/{name}.cif",
+        "source": f"definet_flows/hosts/shipped/{name}.cif",
         "functional": functional.group(1) if functional else "",
     }
     return structure

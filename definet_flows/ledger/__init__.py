@@ -4,14 +4,14 @@ An *ionic step* is one force evaluation, the start's included; it is counted the
 every engine and for both arms of a pair.
 """
 
-from definet_flows.ledger.attempts import SURFACE_TAGS, read_attempts, read_runs, surface_changes
 from definet_flows.ledger.documents import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES, read_document
-from definet_flows.ledger.executions import Execution, read_executions
-from definet_flows.ledger.inputs import VaspInputs, potcar_hashes, read_inputs
 from definet_flows.ledger.outcome import SYMPREC, Outcome, largest_force, point_group, repeats_last_frame
-from definet_flows.ledger.relaxation import RATTLED, combined, read_all_executions, read_relaxation, remarks
-from definet_flows.ledger.run import VaspRun
-from definet_flows.ledger.vasprun import read_vasp_run
+from definet_flows.ledger.vasp.attempts import SURFACE_TAGS, read_attempts, read_runs, surface_changes
+from definet_flows.ledger.vasp.executions import Execution, read_executions
+from definet_flows.ledger.vasp.output.inputs import VaspInputs, potcar_hashes, read_inputs
+from definet_flows.ledger.vasp.output.vasprun import read_vasp_run
+from definet_flows.ledger.vasp.relaxation import RATTLED, combined, read_all_executions, read_relaxation, remarks
+from definet_flows.ledger.vasp.run import VaspRun
 
 __all__ = [
     "ASE_FORCE_CRITERION",

@@ -11,9 +11,9 @@ from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
 from definet_flows.ledger.outcome import Outcome, is_converged, largest_force, point_group, repeats_last_frame
-from definet_flows.ledger.relaxation import read_relaxation
-from definet_flows.ledger.run import OPTIMIZERS
-from definet_flows.ledger.vasprun import final_energy
+from definet_flows.ledger.vasp.output.vasprun import final_energy
+from definet_flows.ledger.vasp.relaxation import read_relaxation
+from definet_flows.ledger.vasp.run import OPTIMIZERS
 from definet_flows.schemas import Attempt, Ledger
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydantic import Field
 from pymatgen.core import Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 
-from definet_flows.report.overlays import BOND
+from definet_flows.report.figures.overlays import BOND
 from definet_flows.schemas import PRISTINE, VACANCY, Frozen
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from definet_flows.errors import InputError
 from definet_flows.schemas import DefectRecord, Pair, Prediction, PredictionNote
 from definet_flows.stores import Filter
-from definet_flows.stores.gates import base_of, both_starts
+from definet_flows.stores.analysis.gates import base_of, both_starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from definet_flows.stores import Records
-    from definet_flows.stores.gates import Starts, StartsKey
+    from definet_flows.stores.analysis.gates import Starts, StartsKey
 
 _ID = 32  # characters of a whole id
 _SHOWN = 5  # candidates named in an error

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from definet_flows.report.bonds import Bond, bonds
 from definet_flows.report.cases import Case
-from definet_flows.report.deviations import nearest_image
-from definet_flows.report.overlays import Overlay, overlay
+from definet_flows.report.figures.deviations import nearest_image
+from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.summary import SAME_MEANING
 from definet_flows.schemas import INSERTED, VACANCY, Configuration, DefectRecord, Edit, Frozen, Pair
 

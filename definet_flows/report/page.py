@@ -12,19 +12,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 import definet_flows
+from definet_flows.atomic import write_whole
 from definet_flows.foreign import plain
 from definet_flows.report import summary
-from definet_flows.report.accuracy import accuracy_charts
-from definet_flows.report.costs import SHORT, cost_charts
-from definet_flows.report.interactive import figure_json
-from definet_flows.report.overlays import arrow_scale
-from definet_flows.whole import write_whole
+from definet_flows.report.figures.accuracy import accuracy_charts
+from definet_flows.report.figures.costs import SHORT, cost_charts
+from definet_flows.report.figures.interactive import figure_json
+from definet_flows.report.figures.overlays import arrow_scale
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from definet_flows.report.charts import Chart
-    from definet_flows.report.overlays import Overlay
+    from definet_flows.report.figures.charts import Chart
+    from definet_flows.report.figures.overlays import Overlay
     from definet_flows.report.reading import Contents
 
 _ASSETS = files("definet_flows.report") / "assets"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from definet_flows.errors import InputError
-from definet_flows.report.deviations import Deviation, Deviations, deviation
-from definet_flows.report.overlays import Overlay, overlay
+from definet_flows.report.figures.deviations import Deviation, Deviations, deviation
+from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.rows import Key, Row, table_rows
 from definet_flows.stores import Filter
-from definet_flows.stores.figures import UNASKED
-from definet_flows.stores.gates import both_starts
-from definet_flows.stores.savings import GroupBy, gather
+from definet_flows.stores.analysis.figures import UNASKED
+from definet_flows.stores.analysis.gates import both_starts
+from definet_flows.stores.analysis.savings import GroupBy, gather
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

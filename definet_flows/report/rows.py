@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from definet_flows.schemas import Pair
     from definet_flows.stores import LedgerRow
-    from definet_flows.stores.gates import Starts
+    from definet_flows.stores.analysis.gates import Starts
 
 ACCEPTED = ("accepted", "flagged")
 

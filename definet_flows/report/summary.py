@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from definet_flows.stores.pairs import SAME_DISTANCE, SAME_ENERGY, SAME_MOMENT
+from definet_flows.stores.analysis.pairs import SAME_DISTANCE, SAME_ENERGY, SAME_MOMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,16 +1,16 @@
 """Records in any maggma Store: access, pairs, savings."""
 
-from definet_flows.stores.access import Records, open_store, portable
+from definet_flows.stores.analysis.by_configuration import ArmsRow, arms_rows
+from definet_flows.stores.analysis.counts import Counts, counts, counts_by, explain_nothing
+from definet_flows.stores.analysis.figures import Quantity, Savings, Spending
+from definet_flows.stores.analysis.ledgers import LedgerRow
+from definet_flows.stores.analysis.pairs import judge, update_pairs
+from definet_flows.stores.analysis.rows import Arm, Ends
+from definet_flows.stores.analysis.savings import gather, savings, savings_by
+from definet_flows.stores.backends.journal_store import JournalStore
 from definet_flows.stores.backends.sqlite import SqliteStore
-from definet_flows.stores.counts import Counts, counts, counts_by, explain_nothing
-from definet_flows.stores.figures import Quantity, Savings, Spending
 from definet_flows.stores.filters import Filter
-from definet_flows.stores.journal import JournalStore
-from definet_flows.stores.ledgers import LedgerRow
-from definet_flows.stores.pairs import judge, update_pairs
-from definet_flows.stores.rows import ArmsRow, arms_rows
-from definet_flows.stores.savings import gather, savings, savings_by
-from definet_flows.stores.table import Arm, Ends
+from definet_flows.stores.records import Records, open_store, portable
 
 __all__ = [
     "Arm",

@@ -11,7 +11,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 
 if TYPE_CHECKING:
-    from definet_flows.stores.table import Arm, Ends, Judged
+    from definet_flows.stores.analysis.rows import Arm, Ends, Judged
 
 # The same thing sits deeper in a record than in a pair.
 _FIELDS = {

@@ -16,11 +16,11 @@ except Exception as _error:  # noqa: BLE001 - YAML's, pydantic's, the file syste
     _msg = f"jobflow's settings, {_file}, cannot be used ({type(_error).__name__}): mend the file or name another"
     raise InputError(_msg) from None
 
-from definet_flows.workflows.engines import ENGINES, Engine, resolve_engine
-from definet_flows.workflows.flow import DEFAULT_SUPERCELL, Campaign, DefectFlowMaker, defect_flow
-from definet_flows.workflows.forcefield import PotentialRelaxMaker
-from definet_flows.workflows.retrain import RetrainConfig, RetrainMaker
-from definet_flows.workflows.vasp import VaspDefectRelaxMaker, VaspDefectSetGenerator
+from definet_flows.workflows.campaign.flow import DEFAULT_SUPERCELL, Campaign, DefectFlowMaker, defect_flow
+from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
+from definet_flows.workflows.engines.potential import PotentialRelaxMaker
+from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
+from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
 
 __all__ = [
     "DEFAULT_SUPERCELL",

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "support")]
 
 from queue_place import EXAMPLES, Place, Server  # noqa: E402 - its folder is not a package
 
@@ -54,8 +54,8 @@ def start_campaign(place: Place):
     from spring_engine import SpringRelaxMaker  # noqa: PLC0415
 
     from definet_flows import DefectFlowMaker  # noqa: PLC0415
-    from definet_flows.workflows.launch import launch_fireworks, make_plan  # noqa: PLC0415
-    from definet_flows.workflows.placement import read_placement  # noqa: PLC0415
+    from definet_flows.workflows.queue.fireworks import launch_fireworks, make_plan  # noqa: PLC0415
+    from definet_flows.workflows.queue.routing import read_placement  # noqa: PLC0415
 
     maker = DefectFlowMaker(
         supercell=(2, 2, 2),

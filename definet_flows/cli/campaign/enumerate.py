@@ -1,0 +1,129 @@
+"""`definet enumerate`: all defect configurations of a host, counted or written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console, errors
+from definet_flows.cli.campaign.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from definet_flows.defects import Recipe
+    from definet_flows.schemas import Configuration, Host
+
+_STEP = 100  # configurations between two updates of the progress line
+
+
+@app.command("enumerate")
+def enumerate_defects(
+    host: options.Host,
+    supercell: options.Supercell = None,
+    min_image: options.MinImage = None,
+    vacuum: options.Vacuum = None,
+    symprec: options.Symprec = options.SYMPREC,
+    dimensionality: options.Dimensionality = None,
+    defect: options.Defect = options.NONE,
+    min_defects: options.MinDefects = 1,
+    max_defects: options.MaxDefects = None,
+    max_on: options.MaxOn = options.NONE,
+    max_kind: options.MaxKind = options.NONE,
+    min_distance: options.MinDistance = None,
+    max_distance: options.MaxDistance = None,
+    charge: options.Charge = options.NONE,
+    concentration: options.Concentration = options.NO_SHARES,
+    per_concentration: options.PerConcentration = None,
+    seed: options.Seed = 0,
+    preset: options.Preset = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Print a table by class, and the number alone on the last line.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="FILE.jsonl (read back by definet), FILE.extxyz, or a new folder."),
+    ] = None,
+    structures: Annotated[str, typer.Option(help="Format of the structures in a folder: cif or poscar.")] = "cif",
+) -> None:
+    """List every symmetry-inequivalent defect configuration of HOST, exactly; or random ones by concentration.
+
+    Without -o the configurations are counted. Lengths are in Å, charges in elementary charges.
+    """
+    from definet_flows.defects.files import check_output, write_configurations
+    from definet_flows.hosts import make_host
+
+    if output is not None:
+        check_output(output)
+    recipe = read_recipe(
+        host,
+        supercell=supercell,
+        min_image=min_image,
+        defect=defect,
+        min_defects=min_defects,
+        max_defects=max_defects,
+        max_on=max_on,
+        max_kind=max_kind,
+        min_distance=min_distance,
+        max_distance=max_distance,
+        charge=charge,
+        concentration=concentration,
+        per_concentration=per_concentration,
+        seed=seed,
+        preset=preset,
+    )
+    pristine = make_host(host, recipe.supercell, vacuum=vacuum, symprec=symprec, dimensionality=dimensionality)
+    if output is not None:
+        written = write_configurations(output, pristine, _progress(recipe.configurations(pristine)), structures)
+        _tell_symmetry(pristine)
+        console.print(f"{written} configurations written to {output}", highlight=False, soft_wrap=True, markup=False)
+    if count or output is None:
+        table, total = _count(pristine, recipe)
+        if output is None:
+            _tell_symmetry(pristine)
+        console.print(table)
+        typer.echo(total)
+
+
+def _tell_symmetry(host: Host) -> None:
+    text = f"space group: {host.provenance['symmetry']}"
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _count(host: Host, recipe: Recipe) -> tuple[Table, int]:
+    """Return a table by class, random configurations by number of defects, and the number of configurations."""
+    from definet_flows.defects import count_by_class
+
+    table = Table(title=f"{host.formula}, {host.n_sites} sites", header_style="bold")
+    if recipe.sampling is not None:
+        sizes = Counter(len(configuration.edits) for configuration in _progress(recipe.configurations(host)))
+        for heading in ("defects", "configurations"):
+            table.add_column(heading, justify="right")
+        for size, number in sorted(sizes.items()):
+            table.add_row(str(size), str(number))
+        return table, sizes.total()
+    rows = count_by_class(host, recipe.choices)
+    table.add_column("class", overflow="fold")
+    for heading in ("defects", "configurations", "placements", "charge states"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        numbers = (row.n_defects, row.configurations, row.placements, row.charge_states)
+        table.add_row(row.name, *(f"{number:,}" for number in numbers))
+    return table, sum(row.configurations * row.charge_states for row in rows)
+
+
+def _progress(configurations: Iterable[Configuration]) -> Iterator[Configuration]:
+    """Pass configurations on under a line that tells how many there were; it leaves no trace."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} configurations"), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        for number, configuration in enumerate(configurations, start=1):
+            if number % _STEP == 0:
+                progress.update(task, completed=number)
+            yield configuration

@@ -1,0 +1,194 @@
+"""`definet launch` and `definet status`: a campaign in a queue."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+from definet_flows.cli.campaign.check import tell_lines
+from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
+from definet_flows.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fireworks import LaunchPad
+    from rich.console import RenderableType
+
+    from definet_flows.workflows.campaign.preflight import Line
+    from definet_flows.workflows.queue.plan import Launched, Plan
+    from definet_flows.workflows.queue.routing import Placement
+    from definet_flows.workflows.queue.status import Status
+
+_FAILED = 1
+_PREDICTED_AT_ONCE = 500
+_OF_WORKERS = ("program", "POTCAR")  # what preflight misses on this machine, the workers may have
+_SECONDS = 5.0
+
+
+@app.command()
+@campaign_command
+def launch(
+    campaign: CampaignOptions,
+    to: Annotated[Literal["fireworks", "jobflow-remote"], typer.Option("--to", help="The queue.")],
+    placement: options.Placement = None,
+    launchpad: Annotated[
+        Path | None,
+        typer.Option(help="FireWorks: my_launchpad.yaml.  \\[default: the one that `lpad` finds]"),
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="jobflow-remote: name of the project.  \\[default: its current one]")
+    ] = None,
+) -> None:
+    """Put the campaign of HOST into a queue, after the checks of `definet check`; the ids are printed.
+
+    The same command again adds only what is missing: nothing that is recorded, waiting or running. What failed is left
+    to `definet retry`.
+    """
+    from definet_flows.workflows.campaign.preflight import preflight
+    from definet_flows.workflows.queue.plan import make_plan
+    from definet_flows.workflows.queue.routing import read_placement
+
+    maker, placed = campaign.maker(_PREDICTED_AT_ONCE), read_placement(placement)
+    files = [path for path in (placement, launchpad) if path is not None]
+    _require_sound(preflight(maker, campaign.host, placed, files))
+    plan = make_plan(maker, campaign.host)
+    columns = (TextColumn("adding"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=len(plan.campaign.ids))
+        launched = _launch(plan, to, placed, launchpad, project, lambda count: bar.advance(task, count))
+    _tell(launched, to)
+
+
+def _require_sound(lines: list[Line]) -> None:
+    """Print what preflight found; end if something would fail wherever the jobs run."""
+    tell_lines(lines)
+    if any(line.level == "fail" and line.subject not in _OF_WORKERS for line in lines):
+        console.print("nothing was added")
+        raise typer.Exit(_FAILED)
+
+
+def _launch(
+    plan: Plan, to: str, placed: Placement, launchpad: Path | None, project: str | None, tell: Callable[[int], None]
+) -> Launched:
+    if to == "fireworks":
+        from definet_flows.workflows.queue.fireworks import launch_fireworks
+
+        return launch_fireworks(plan, open_launchpad(launchpad), placed, tell)
+    from definet_flows.workflows.queue.jobflow_remote import launch_remote
+
+    return launch_remote(plan, project, placed, tell)
+
+
+def open_launchpad(path: Path | None) -> LaunchPad:
+    """Return the LaunchPad of a file, or of the one that FireWorks finds."""
+    from fireworks import LaunchPad
+    from fireworks.fw_config import LAUNCHPAD_LOC
+    from fireworks.utilities.exceptions import FWSerializationError
+    from jobflow import SETTINGS
+    from maggma.stores import MemoryStore
+    from pymongo.errors import PyMongoError
+    from ruamel.yaml.error import YAMLError
+
+    from definet_flows.workflows.campaign.outputs import job_store_fault
+
+    found = path or LAUNCHPAD_LOC
+    if found is None or not Path(found).is_file():
+        msg = (
+            f"no my_launchpad.yaml {f'at {path}' if path else 'here or in ~/.fireworks'}: make one, or give --launchpad"
+        )
+        raise InputError(msg)
+    docs = SETTINGS.JOB_STORE.docs_store
+    if isinstance(docs, MemoryStore):
+        why = job_store_fault() or "jobflow has none"
+        msg = f"jobflow has no JobStore that several machines can share: name one in ~/.jobflow.yaml ({why})"
+        raise InputError(msg)
+    try:
+        return LaunchPad.from_file(str(found))
+    except (YAMLError, FWSerializationError, PyMongoError, TypeError, ValueError, KeyError) as error:
+        msg = f"{found} describes no LaunchPad ({type(error).__name__}): see examples/cluster/my_launchpad.yaml"
+        raise InputError(msg) from None
+
+
+def _tell(launched: Launched, to: str) -> None:
+    kind = "workflows" if to == "fireworks" else "flows"
+    if launched.workflows:
+        console.print(f"{kind}: {' '.join(launched.workflows)}", soft_wrap=True, highlight=False)
+    if launched.deferred:
+        then = "are added when it has ended" if to == "fireworks" else "are added by the same command when it has ended"
+        what = "the host is relaxed first" if launched.workflows else "the host is being relaxed"
+        console.print(f"{what}: {launched.deferred} configurations {then}", highlight=False)
+    for count, text in (
+        (launched.added, "added"),
+        (launched.waiting, "were waiting or running already"),
+        (launched.done, "are recorded already"),
+        (launched.failed, "failed: definet retry"),
+        (launched.elsewhere, "are relaxed by another campaign, or were lost: definet retry"),
+    ):
+        if count:
+            console.print(f"{count} configurations {text}", highlight=False)
+
+
+# ------------------------------------------------------------------ status
+
+
+@app.command()
+def status(
+    store: options.Store = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every five seconds until all has ended.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: enumerated, predicted, relaxing, recorded, failed.")
+    ] = False,
+) -> None:
+    """Tell how far the launched campaigns are, in configurations."""
+    import json
+
+    found = _statuses(store)
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        return
+    if not watch:
+        console.print(_drawn(found))
+        return
+    with Live(_drawn(found), console=console, auto_refresh=False) as live:
+        while not all(one.ended for one in found):
+            time.sleep(_SECONDS)
+            found = _statuses(store)
+            live.update(_drawn(found), refresh=True)
+
+
+def _statuses(store: str | None) -> list[Status]:
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.queue.status import statuses
+
+    with open_store(store, read_only=True) as records:
+        found = statuses(records)
+        if not found:
+            msg = f"no campaign was launched into record store {records.name!r}: definet launch, or name another store"
+            raise InputError(msg)
+    return found
+
+
+def _drawn(found: list[Status]) -> RenderableType:
+    return Group(*(part for one in found for part in (f"{one.name}, {one.queue}, {one.launched}", _counts(one))))
+
+
+def _counts(one: Status) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("enumerated", "predicted", "relaxing", "recorded", "failed", ""):
+        table.add_column(name, justify="right")
+    bar = ProgressBar(total=one.enumerated, completed=one.recorded + one.failed, width=40)
+    table.add_row(
+        *(str(count) for count in (one.enumerated, one.predicted, one.relaxing, one.recorded, one.failed)), bar
+    )
+    return table

@@ -1,0 +1,117 @@
+"""The options that say what a campaign is, said once for every command that has them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from definet_flows.cli import options
+from definet_flows.cli.campaign.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from definet_flows.workflows import DefectFlowMaker
+
+
+@dataclass(frozen=True)
+class CampaignOptions:
+    """Options of `definet run` that a campaign is made of; their types carry their help."""
+
+    host: options.Host
+    supercell: options.Supercell = None
+    min_image: options.MinImage = None
+    vacuum: options.Vacuum = None
+    symprec: options.Symprec = options.SYMPREC
+    dimensionality: options.Dimensionality = None
+    defect: options.Defect = field(default_factory=list)
+    min_defects: options.MinDefects = 1
+    max_defects: options.MaxDefects = None
+    max_on: options.MaxOn = field(default_factory=list)
+    max_kind: options.MaxKind = field(default_factory=list)
+    min_distance: options.MinDistance = None
+    max_distance: options.MaxDistance = None
+    charge: options.Charge = field(default_factory=list)
+    concentration: options.Concentration = field(default_factory=list)
+    per_concentration: options.PerConcentration = None
+    seed: options.Seed = 0
+    preset: options.Preset = None
+    engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp"
+    control_fraction: Annotated[
+        float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
+    ] = 0.1
+    batch_size: Annotated[
+        int | None, typer.Option(help="Configurations in one prediction job.  \\[default: 100; in launch 500]")
+    ] = None
+    model: options.Model = "definet-2dmd"
+    relax_host: Annotated[
+        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
+    ] = True
+    allow_unseen_host: Annotated[
+        bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
+    ] = False
+    store: options.Store = None
+
+    def maker(self, batch_size: int = 100) -> DefectFlowMaker:
+        """Return the Maker that the options ask for.
+
+        Parameters
+        ----------
+        batch_size
+            Where the option was not given.
+
+        Raises
+        ------
+        InputError
+            If an option is malformed, one is missing, or two exclude each other.
+        """
+        from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
+
+        choices = set(inspect.signature(read_recipe).parameters) - {"host", "default"}
+        recipe = read_recipe(self.host, **{name: getattr(self, name) for name in choices}, default=DEFAULT_SUPERCELL)
+        return DefectFlowMaker(
+            defects=recipe,
+            vacuum=self.vacuum,
+            symprec=self.symprec,
+            dimensionality=self.dimensionality,
+            engine=self.engine,
+            control_fraction=self.control_fraction,
+            batch_size=self.batch_size or batch_size,
+            model=self.model,
+            relax_host=self.relax_host,
+            store=self.store,
+            allow_unseen_host=self.allow_unseen_host,
+        )
+
+
+def campaign_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose first parameter, a CampaignOptions, is given on the command line as its options.
+
+    typer reads a command's parameters off its signature, so the signature is put together from both.
+    """
+    hints = {name: get_type_hints(one, include_extras=True) for name, one in (("", CampaignOptions), ("own", command))}
+    shared = [_parameter(one.name, hints[""][one.name], _default(one)) for one in fields(CampaignOptions)]
+    own = list(inspect.signature(command).parameters.values())[1:]
+    parameters = [*shared, *(_parameter(one.name, hints["own"][one.name], one.default) for one in own)]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:  # noqa: ANN401 - typer passes what the signature below says, nothing else
+        given = {one.name: values.pop(one.name) for one in shared}
+        command(CampaignOptions(**given), **values)
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_options
+
+
+def _default(one: Any) -> Any:  # noqa: ANN401 - of whatever type the option has
+    if one.default is not MISSING:
+        return one.default
+    return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401 - as above
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

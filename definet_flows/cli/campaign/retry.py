@@ -1,0 +1,117 @@
+"""`definet retry`: relaxations that stopped, from their last positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
+
+if TYPE_CHECKING:
+    from definet_flows.stores import Filter, Records
+
+_FAILED = 1
+
+
+@app.command()
+def retry(
+    store: options.Store = None,
+    engine: Annotated[str, typer.Option(help="What relaxed them: vasp, sevennet or chgnet.")] = "vasp",
+    host: Annotated[str | None, typer.Option(help="Only this host, by reduced formula such as MoS2.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only these defects, such as v_S+W_Mo.")] = None,
+    unconverged: Annotated[
+        bool, typer.Option("--unconverged", help="Also those that ended above the force criterion (0.01 eV/Å).")
+    ] = False,
+    killed: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Tree of job folders in which nothing runs any more: records left running there, too.",
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+    ] = None,
+    launchpad: Annotated[
+        Path | None,
+        typer.Option(help="my_launchpad.yaml: find lost runs in FireWorks and mend them, add retries there."),
+    ] = None,
+    dead_after: Annotated[
+        float, typer.Option(min=0, help="With --launchpad: seconds without a sign of life after which a run is lost.")
+    ] = 14400.0,
+    placement: options.Placement = None,
+) -> None:
+    """Go on with relaxations that failed, from their last positions; what they took so far stays counted.
+
+    With --launchpad lost runs are found too, and whatever is to run goes to the queue.
+    """
+    from definet_flows.stores import Filter, open_store
+    from definet_flows.workflows.campaign.local import new_folder, run_here
+    from definet_flows.workflows.engines.base import require_executables, resolve_engine
+    from definet_flows.workflows.recovery.retry import collect_killed, retry_flow, unfinished
+
+    if launchpad is not None:
+        where = Filter(host=host, name=name)
+        _queue(launchpad, dead_after, placement, store, engine, where, unconverged=unconverged)
+        return
+    resolved = resolve_engine(engine)
+    require_executables(resolved)
+    with open_store(store) as records:
+        lost = collect_killed(records, killed) if killed else []
+        ids = unfinished(records, engine, Filter(host=host, name=name), unconverged=unconverged)
+    console.print(f"{len(ids)} relaxations to go on with, {len(lost)} of them killed")
+    flow = retry_flow(ids, engine, store)
+    run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
+    with open_store(store, read_only=True) as records:
+        if _report(records, ids):
+            raise typer.Exit(_FAILED)
+
+
+def _queue(
+    launchpad: Path,
+    dead_after: float,
+    placement: Path | None,
+    store: str | None,
+    engine: str,
+    where: Filter,
+    *,
+    unconverged: bool,
+) -> None:
+    """Put the queue right, then add what failed."""
+    from jobflow import SETTINGS
+
+    from definet_flows.cli.campaign.launch import open_launchpad
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.queue.fireworks_repair import add_retries, mend
+    from definet_flows.workflows.queue.routing import read_placement
+    from definet_flows.workflows.recovery.retry import retry_flow, unfinished
+
+    queue, placed = open_launchpad(launchpad), read_placement(placement)
+    mended = mend(queue, SETTINGS.JOB_STORE, dead_after)
+    told = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
+    told = f"{told}, {mended.given_up} were lost too often and count as failed"
+    console.print(f"{told}, {mended.dropped} half-written ones dropped", highlight=False)
+    with open_store(store) as records:
+        ids = unfinished(records, engine, where, unconverged=unconverged)
+    if ids:
+        first = add_retries(queue, retry_flow(ids, engine, store), placed)
+        console.print(f"{len(ids)} relaxations to go on with: workflow {first}", highlight=False)
+
+
+def _report(records: Records, ids: list[str]) -> int:
+    """Print how each ended; return how many failed again."""
+    failed = 0
+    for record in (records.record(one) for one in ids):
+        if record is None:
+            continue
+        failed += record.status == "failed"
+        steps = record.ledger.ionic_steps if record.ledger else 0
+        console.print(f"{one_line(record.name)} {record.start}: {record.status}, {steps} ionic steps in all")
+        if record.error:
+            console.print(f"  {one_line(record.error)}")
+    return failed

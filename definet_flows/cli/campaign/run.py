@@ -1,0 +1,245 @@
+"""`definet run` and `definet quickstart`: the main job on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from definet_flows.atomic import write_whole
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console, errors
+from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
+from definet_flows.foreign import one_line
+
+if TYPE_CHECKING:
+    from definet_flows.stores import ArmsRow
+    from definet_flows.workflows import DefectFlowMaker
+
+_FAILED = 1
+_MATCHED = "definet-sevennet-mos2"
+"""Shipped weights that learned the quickstart's engine, from configurations that it does not use."""
+
+
+@app.command()
+@campaign_command
+def run(
+    campaign: CampaignOptions,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+    ] = None,
+    json_file: options.Json = None,
+) -> None:
+    """Enumerate the defects of HOST, pre-relax, relax and record them on this machine.
+
+    Relaxations stop at 0.01 eV/Å. What the record store has is reused: the same command goes on where it stopped.
+    """
+    options.check_writable(json_file)
+    _end(_relax(campaign.maker(), campaign.host, folder), json_file)
+
+
+@app.command()
+def quickstart(
+    store: options.Store = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+    ] = None,
+    json_file: options.Json = None,
+) -> None:
+    """Run the whole chain on 4 x 4 MoS2 in minutes: 11 configurations, three starts, forces to 0.01 eV/Å.
+
+    The engine is the potential SevenNet-0, whose weights come with the installation; nothing is downloaded. Relaxations
+    start unrelaxed, from the weights that learned DFT, and from weights retrained on this engine's own relaxations.
+    """
+    from definet_flows.defects import Choices
+    from definet_flows.workflows import DefectFlowMaker
+
+    options.check_writable(json_file)
+    # Neighbours up to S above S (3.13 Å): four singles and seven pairs.
+    choices = Choices(defects=("v_S", "v_Mo", "W_Mo", "Se_S"), max_defects=2, max_distance=3.16)
+    maker = DefectFlowMaker(
+        name="quickstart", supercell=(4, 4, 1), defects=choices, engine="sevennet", control_fraction=1.0, store=store
+    )
+    _note(
+        f"{maker.model} learned from DFT (PBE) relaxations of the 2DMD data set; the judge here is another engine, the "
+        "potential SevenNet-0. This shows the mechanics, not a DFT saving."
+    )
+    first = _relax(maker, "MoS2", folder)
+    _note(f"\n{_MATCHED} learned from SevenNet-0's relaxations of other configurations: what retraining brings.")
+    matched = _relax(replace(maker, model=_MATCHED), "MoS2", first.folder)
+    table = Table("weights", "steps unrelaxed", "from predicted", "saved", title="same minimum", title_justify="left")
+    for one in (first, matched):
+        unrelaxed, predicted = one.steps
+        table.add_row(
+            one.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
+        )
+    console.print(table)
+    _end(first, json_file, matched)
+
+
+def _note(text: str) -> None:
+    console.print(text, style="dim", soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a campaign.
+
+    Attributes
+    ----------
+    totals
+        Output of the flow; None if it did not finish.
+    reasons
+        Why it did not, a line for each job that failed.
+    unfinished
+        Relaxations that others have in hand or that have no end, a line for each holder.
+    """
+
+    model: str
+    rows: list[ArmsRow]
+    totals: dict[str, Any] | None
+    store: str
+    folder: Path
+    reasons: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        ended = self.totals is not None and bool(self.rows) and not self.unfinished
+        return ended and not any(row.failed for row in self.rows)
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Ionic steps of pairs in the same minimum, from unrelaxed and from predicted starts."""
+        same = [row for row in self.rows if row.same_minimum]
+        return sum(row.steps_unrelaxed or 0 for row in same), sum(row.steps_predicted or 0 for row in same)
+
+
+def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
+    """Run the flow under a progress bar, and print its table."""
+    from definet_flows.stores import Filter, arms_rows, open_store
+    from definet_flows.stores.locking import explain_running
+    from definet_flows.workflows.campaign.local import new_folder, run_here
+    from definet_flows.workflows.engines.base import require_executables, resolve_engine
+    from definet_flows.workflows.recording.cases import arms_hash
+
+    campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
+    require_executables(engine)
+    folder = folder or new_folder()
+    with open_store(maker.store) as records:  # tried before anything runs
+        place = records.location
+    console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
+    with _Bar(len(campaign.ids) + len(campaign.controls)) as bar:
+        totals = run_here(maker.assemble(campaign), folder, bar.tell)
+    where = Filter(
+        configuration_ids=campaign.ids,
+        settings_hash=arms_hash(engine, relaxed_host=maker.relax_host),
+        weights=campaign.weights,
+    )
+    with open_store(maker.store, read_only=True) as records:
+        rows = arms_rows(records, where)
+        arms = records.arms(where.model_copy(update={"weights": None}))
+        unfinished = explain_running(records, [arm.id for arm in arms if arm.status == "running"])
+    outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished)
+    _print(outcome)
+    return outcome
+
+
+def _end(outcome: _Outcome, json_file: Path | None, matched: _Outcome | None = None) -> None:
+    """Write the JSON file; exit with 1 if something failed."""
+    document = _document(outcome)
+    if matched is not None:
+        document["matched"] = _document(matched)
+    if json_file is not None:
+        write_whole(json_file, json.dumps(document, indent=2) + "\n")
+    if not (outcome.finished and (matched is None or matched.finished)):
+        raise typer.Exit(_FAILED)
+
+
+class _Bar(Progress):
+    """A bar over relaxations that names the job at work."""
+
+    def __init__(self, total: int) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, TimeElapsedColumn(), console=console)
+        self.relaxations = self.add_task("starting", total=total)
+        self.reasons: list[str] = []
+
+    def tell(self, event: str, name: str) -> None:
+        """Hear that a job has started, finished or failed."""
+        if event == "Failed":
+            self.reasons.append(name)
+        elif event == "Starting":
+            self.update(self.relaxations, description=name)
+        elif name.startswith("record "):
+            self.advance(self.relaxations)
+        elif name.startswith("totals"):
+            done = int(self.tasks[0].completed)
+            self.update(self.relaxations, description="done", total=done or 1, completed=done or 1)
+
+
+def _print(outcome: _Outcome) -> None:
+    table = Table("defects", header_style="bold")
+    for heading in ("|F| eV/Å\nunrelaxed", "at start\npredicted", "steps\nunrelaxed", "from\npredicted"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for row in outcome.rows:
+        verdict = row.verdict or ("failed" if row.failed else f"{row.gate}: {row.reason}" if row.reason else row.gate)
+        table.add_row(
+            row.name,
+            _number(row.start_force_unrelaxed, "{:.3f}"),
+            _number(row.start_force_predicted, "{:.3f}"),
+            _number(row.steps_unrelaxed, "{}"),
+            _number(row.steps_predicted, "{}"),
+            verdict + (" (flagged)" if row.gate == "flagged" and row.verdict else ""),
+        )
+    console.print(table)
+    totals = outcome.totals
+    for line in outcome.unfinished:
+        errors.print(Text.assemble(("not finished:", "bold red"), f" {one_line(line)}"), soft_wrap=True)
+    if totals is None:
+        why = "; ".join(outcome.reasons[:3]) or "see the jobs' folder"
+        text = ("the flow did not finish", "bold red"), f": {one_line(why)}; the same command goes on from here"
+        errors.print(Text.assemble(*text), soft_wrap=True)
+        return
+    unrelaxed, predicted = outcome.steps
+    console.print(f"ionic steps, pairs in the same minimum: {unrelaxed} from unrelaxed, {predicted} from predicted")
+    console.print(totals["message"], highlight=False, soft_wrap=True, markup=False)
+    if totals["relaxations_run"] == 0 and totals["relaxations_reused"] and not outcome.unfinished:
+        console.print("everything was in the store already: nothing was computed again")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _document(outcome: _Outcome) -> dict[str, Any]:
+    records = [
+        {
+            "name": row.name,
+            "configuration_id": row.configuration_id,
+            "steps_unrelaxed": row.steps_unrelaxed,
+            "steps_predicted": row.steps_predicted,
+            "converged": row.converged,
+            "same_minimum": row.same_minimum,
+            "verdict": row.verdict,
+            "in_domain": row.in_domain,
+        }
+        for row in outcome.rows
+    ]
+    totals = outcome.totals or {}
+    return {
+        "weights": outcome.model,
+        "saving": totals.get("saving"),
+        "relaxations_run": totals.get("relaxations_run", 0),
+        "relaxations_reused": totals.get("relaxations_reused", 0),
+        "store": outcome.store,
+        "records": records,
+    }

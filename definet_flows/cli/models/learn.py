@@ -1,0 +1,123 @@
+"""`definet learn`: active learning on a pool of configurations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from definet_flows.atomic import write_whole
+from definet_flows.cli import options
+from definet_flows.cli.app import DID_NOT_FINISH, app, console
+from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
+from definet_flows.foreign import one_line
+
+if TYPE_CHECKING:
+    from definet_flows.schemas.learning import Round
+    from definet_flows.workflows.campaign.flow import Campaign
+    from definet_flows.workflows.learning.active.flow import ActiveLearningMaker
+
+_FAILED = 1
+
+
+@app.command()
+@campaign_command
+def learn(
+    campaign: CampaignOptions,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="What is relaxed next: random; uncertainty (the most uncertain); diverse (uncertain and unlike what "
+            "is known); saving (most ionic steps saved per core-hour)."
+        ),
+    ] = "diverse",
+    batch: Annotated[int, typer.Option(help="Configurations relaxed in a round.")] = 20,
+    held_out: Annotated[
+        int, typer.Option(help="Configurations that are relaxed first and never learned from; 8 at least.")
+    ] = 12,
+    budget: Annotated[int, typer.Option(help="Configurations to relax at most, those held out included.")] = 200,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Stop at this mean |component| error on the held-out ones, Å.  \\[default: none]"),
+    ] = None,
+    patience: Annotated[int, typer.Option(help="Stop after so many rounds without a gain of 2 %.")] = 3,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+    ] = None,
+    json_file: options.Json = None,
+) -> None:
+    """Relax the defects of HOST batch by batch, each batch chosen by what the network does not know yet.
+
+    After each batch the network is retrained on everything in the store with the same settings, and measured on
+    configurations it never learns from. Where learning stands is in the store: stopped or killed, the same command
+    goes on; with a larger --budget, too.
+    """
+    from definet_flows.workflows.learning.active.flow import ActiveLearningMaker
+
+    maker = ActiveLearningMaker(
+        defects=campaign.maker(),
+        strategy=strategy,
+        batch=batch,
+        held_out=held_out,
+        budget=budget,
+        target=target,
+        patience=patience,
+        seed=campaign.seed,
+    )
+    _run(maker, campaign.host, folder, json_file)
+
+
+def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: Path | None) -> None:
+    """Run the flow, and print the rounds."""
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.campaign.local import new_folder, run_here
+    from definet_flows.workflows.engines.base import require_executables, resolve_engine
+
+    options.check_writable(json_file)
+    pool = maker.campaign(host)
+    require_executables(resolve_engine(maker.defects.engine))
+    folder = folder or new_folder()
+    with open_store(maker.defects.store) as records:  # the lock is tried before anything runs
+        place = records.location
+    console.print(f"pool: {len(pool.ids)} configurations of {pool.host.formula}, {pool.host.n_sites} sites")
+    console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
+    with console.status("starting") as status:
+        last = run_here(
+            maker.assemble(pool, host), folder, lambda event, name: status.update(Text(f"{event} {one_line(name)}"))
+        )
+    rounds = read_rounds(maker, pool)
+    console.print(_table(rounds))
+    if json_file is not None:
+        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
+    if last is None or not rounds or rounds[-1].stop is None:
+        console.print(DID_NOT_FINISH)
+        raise typer.Exit(_FAILED)
+    console.print(rounds[-1].stop, highlight=False)
+    console.print(f"the network of the last round is {rounds[-1].weights.name}; see `definet models show`")
+
+
+def read_rounds(maker: ActiveLearningMaker, pool: Campaign) -> list[Round]:
+    """Return the rounds of a pool, oldest first."""
+    from definet_flows.schemas.learning import Round
+    from definet_flows.stores import open_store
+    from definet_flows.workflows.learning.active.state import learning_id
+
+    learning = learning_id(pool, maker.settings_hash, maker.strategy)
+    with open_store(maker.defects.store, read_only=True) as records:
+        return sorted(records.find(Round, {"learning": learning}), key=lambda one: one.number)
+
+
+def _table(rounds: list[Round]) -> Table:
+    table = Table("round", "network", title="held-out error by relaxations spent", title_justify="left")
+    for heading in ("relaxed", "ionic steps", "core-hours", "held out", "error mÅ", "chosen"):
+        table.add_column(heading, justify="right")
+    for one in rounds:
+        hours = "-" if one.core_hours is None else f"{one.core_hours:.2f}"
+        error = "-" if one.error is None else f"{1000 * one.error:.2f}"
+        counts = (str(one.relaxed), str(one.ionic_steps), hours, str(one.held_out), error, str(len(one.chosen)))
+        table.add_row(str(one.number), one.weights.name, *counts)
+    return table

@@ -1,0 +1,153 @@
+"""`definet predict` and `definet prerelax`: DefiNet on files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from definet_flows.atomic import write_whole
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console, errors
+from definet_flows.foreign import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from definet_flows.structures.files import Tell
+
+_FAILED = 1
+_SHOWN = 20
+
+_Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        help="File of the host's unit cell, or a shipped host: MoS2, WSe2, BN, GaSe, InSe, P.  "
+        "\\[default: that of the hosts trained on which fits]",
+    ),
+]
+_Supercell = Annotated[
+    tuple[str, str, str] | None,
+    typer.Option(
+        "--supercell",
+        metavar="A B C",
+        help="Repetitions of the unit cell along a, b, c.  \\[default: from the cell's size]",
+    ),
+]
+_Unseen = Annotated[bool, typer.Option("--allow-unseen-host", help="Let the gate accept a host the weights never saw.")]
+
+
+@app.command()
+def predict(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN...", help="CIF, POSCAR, extended XYZ or pymatgen JSON files, or folders of them."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for files of the same names and formats, or one .extxyz file.")
+    ],
+    host: _Host = None,
+    supercell: _Supercell = None,
+    dimensionality: options.Dimensionality = None,
+    model: options.Model = "definet-2dmd",
+    store: options.Store = None,
+    allow_unseen_host: _Unseen = False,
+) -> None:
+    """Pre-relax defect structures: the same atoms in the same order and frame, where DefiNet expects them (Å).
+
+    What the gate objects to is written too, with its verdict and reason: in extended XYZ and JSON beside each
+    structure, for every format in OUT/predictions.json. Exit code 1 if some structures could not be predicted.
+    """
+    cell = options.parse_supercell(supercell) if supercell else None
+    from definet_flows.structures.files import predict_files
+    from definet_flows.structures.match import finder_for
+    from definet_flows.workflows.campaign.models import checkpoint_of
+
+    checkpoint = checkpoint_of(model, store)
+    finder = finder_for(checkpoint.card, host, cell, dimensionality)
+    with _bar("files") as tell:
+        entries = predict_files(checkpoint, inputs, out, finder, allow_unseen_host=allow_unseen_host, tell=tell)
+    _hosts((entry.host, entry.inferred) for entry in entries)
+    failed = [entry for entry in entries if entry.status == "failed"]
+    verdicts = Counter(entry.verdict for entry in entries if entry.status == "predicted")
+    counts = [f"{verdicts[verdict]} {verdict}" for verdict in ("accepted", "flagged", "rejected") if verdicts[verdict]]
+    console.print(
+        f"{len(entries) - len(failed)} predicted ({', '.join(counts)}), {len(failed)} failed", highlight=False
+    )
+    _list(f"{entry.source}[{entry.index}]: {entry.reason}" for entry in failed)
+    if failed:
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def prerelax(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Tree with a POSCAR for each calculation (doped, ShakeNBreak, pydefect)."),
+    ],
+    host: _Host = None,
+    supercell: _Supercell = None,
+    dimensionality: options.Dimensionality = None,
+    model: options.Model = "definet-2dmd",
+    store: options.Store = None,
+    allow_unseen_host: _Unseen = False,
+    write_rejected: Annotated[
+        bool, typer.Option("--write-rejected", help="Move also what the gate rejects; by default it is left as it was.")
+    ] = False,
+    json_file: options.Json = None,
+) -> None:
+    """Pre-relax every POSCAR below DIR in place; each original is kept beside it as POSCAR.unrelaxed.
+
+    Atoms keep their order; comment, selective dynamics and velocities stay. What was pre-relaxed before is left. The
+    charge is taken from the folder's name (v_Cd_-1); charged defects are left, the network learned neutral cells.
+    """
+    cell = options.parse_supercell(supercell) if supercell else None
+    options.check_writable(json_file)
+    from definet_flows.structures.match import finder_for
+    from definet_flows.structures.tree import prerelax as run
+    from definet_flows.workflows.campaign.models import checkpoint_of
+
+    checkpoint = checkpoint_of(model, store)
+    finder = finder_for(checkpoint.card, host, cell, dimensionality)
+    with _bar("POSCARs") as tell:
+        report = run(
+            checkpoint, folder, finder, allow_unseen_host=allow_unseen_host, write_rejected=write_rejected, tell=tell
+        )
+    _hosts((one.host, one.inferred) for one in report)
+    counts = Counter(one.action for one in report)
+    console.print(
+        f"{counts['moved']} moved, {counts['gated']} gated, {counts['left']} left as they were", highlight=False
+    )
+    _list(f"{one.action}: {one.path}: {one.reason}" for one in report if one.action != "moved")
+    if json_file is not None:
+        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in report], indent=1) + "\n")
+
+
+def _hosts(found: Iterable[tuple[str | None, str]]) -> None:
+    """Tell the hosts, and what of them was inferred."""
+    for host, inferred in sorted({(host, inferred) for host, inferred in found if host}):
+        console.print(f"host: {host}" + (f" ({inferred} inferred)" if inferred else ""), highlight=False)
+
+
+def _list(lines: Iterable[str]) -> None:
+    every = list(lines)
+    for line in every[:_SHOWN]:
+        console.print(one_line(line), soft_wrap=True)
+    if len(every) > _SHOWN:
+        console.print(f"... and {len(every) - _SHOWN} more: see the report")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Tell]:
+    """Give a function to tell progress to; the bar appears with the first news."""
+    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

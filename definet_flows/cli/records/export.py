@@ -1,0 +1,61 @@
+"""`definet export`: records for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+from definet_flows.cli.records.query import EngineName, HostName, Name, Where, read_filter
+
+_FORMATS = {".csv": "csv", ".xyz": "extxyz", ".extxyz": "extxyz", ".db": "ase", ".json": "entries", "": "cif"}
+
+
+@app.command()
+def export(
+    output: Annotated[
+        Path,
+        typer.Argument(
+            help=".csv: a table of costs; .extxyz: relaxed structures; .db: a database of ASE; .json: DefectEntry "
+            "objects (pymatgen-analysis-defects, doped's names); a folder: CIF files in the layout of the 2DMD archive."
+        ),
+    ],
+    store: options.Store = None,
+    host: HostName = None,
+    name: Name = None,
+    engine: EngineName = None,
+    where: Where = options.NONE,
+) -> None:
+    """Write records to a file or a new folder, whole or not at all: lengths in Å, energies in eV, times in s and h.
+
+    Structures are those of finished relaxations; CIF folders and entries take of each configuration the lowest end.
+    """
+    from definet_flows.errors import InputError
+    from definet_flows.stores import explain_nothing, open_store
+    from definet_flows.stores.analysis.gates import joined_arms
+    from definet_flows.stores.export import tables
+
+    chosen = read_filter(host, name, engine, where)
+    form = _FORMATS.get(output.suffix.lower())
+    if form is None:
+        msg = f"{output}: name a file that ends in {', '.join(filter(None, _FORMATS))}, or a folder without an ending"
+        raise InputError(msg)
+    options.check_writable(output)
+    with open_store(store, read_only=True) as records:
+        if not joined_arms(records, chosen)[0]:
+            raise InputError(explain_nothing(records, chosen))
+        if form == "cif":
+            from definet_flows.stores.export.layout import write_cif_folder
+
+            written = write_cif_folder(records, output, chosen)
+            told = f"{written.structures} configurations, {written.left_out} records left out"
+            console.print(f"{output}: {told} (charged, with inserted atoms, or not converged)", highlight=False)
+            return
+        if form == "entries":
+            from definet_flows.stores.export.entries import write_entries as write
+        else:
+            write = {"csv": tables.write_csv, "extxyz": tables.write_extxyz, "ase": tables.write_ase_db}[form]
+        console.print(f"{output}: {write(records, output, chosen)} records", highlight=False, soft_wrap=True)

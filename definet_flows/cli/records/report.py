@@ -1,0 +1,176 @@
+"""`definet report` and `definet explain`: a page to send, and one configuration in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.bar import Bar
+from rich.table import Table
+from rich.text import Text
+
+from definet_flows.cli import options
+from definet_flows.cli.app import app, console
+from definet_flows.foreign import one_line
+
+if TYPE_CHECKING:
+    from definet_flows.report.bonds import Bond
+    from definet_flows.report.explain import Arm, Explanation
+
+_FORMATS = ("png", "svg")
+_BAR = 40  # columns of the terminal
+
+
+@app.command()
+def report(
+    store: options.Store = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder that takes every figure as a file of its own, too.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="Of --figures: png or svg.")] = "png",
+) -> None:
+    """Write one page on all that a store holds: savings, figures, structures one can turn, a table that filters.
+
+    The page is one HTML file that opens without a network; steps are force evaluations, lengths in Å, times in
+    core-hours.
+    """
+    from definet_flows.errors import InputError
+    from definet_flows.report.page import write_page
+    from definet_flows.report.reading import read_contents
+    from definet_flows.stores import open_store
+
+    options.check_writable(output)
+    if form not in _FORMATS:
+        msg = f"--format {form}: one of {', '.join(_FORMATS)}"
+        raise InputError(msg)
+    if figures is not None and figures.exists() and not figures.is_dir():
+        msg = f"--figures {figures} is a file: name a folder"
+        raise InputError(msg)
+    with open_store(store, read_only=True) as records:
+        contents = read_contents(records, Path(records.location).name)
+    size = write_page(contents, output)
+    _say(contents.total.message)
+    console.print(
+        f"{output}: {size / 1e6:.1f} MB, opens without a network", highlight=False, markup=False, soft_wrap=True
+    )
+    if figures is not None:
+        from definet_flows.report.figures.gallery import write_figures
+
+        files = write_figures(contents, figures, form)  # type: ignore[arg-type]  # checked above
+        _say(f"{figures}: {len(files)} figures")
+
+
+@app.command()
+def explain(
+    identity: Annotated[
+        str, typer.Argument(metavar="ID", help="Of a configuration or a record; its first characters will do.")
+    ],
+    store: options.Store = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it to this file, .png or .svg.")] = None,
+) -> None:
+    """Tell of one configuration: what was edited, its bonds, what the network did, both relaxations, the verdict."""
+    from definet_flows.errors import InputError
+    from definet_flows.report.cases import find_cases
+    from definet_flows.report.explain import explain as tell
+    from definet_flows.stores import open_store
+
+    options.check_writable(figure)
+    if figure is not None and figure.suffix.lstrip(".") not in _FORMATS:
+        msg = f"--figure {figure}: name a file that ends in .png or .svg"
+        raise InputError(msg)
+    with open_store(store, read_only=True) as records:
+        cases = find_cases(records, identity)
+    if figure is not None and len(cases) > 1:
+        some = ", ".join(case.shown.id[:12] for case in cases[:5])
+        msg = (
+            f"{identity!r} was relaxed with {len(cases)} settings or weights: --figure needs the id of a record: {some}"
+        )
+        raise InputError(msg)
+    for case in cases:
+        explanation = tell(case)
+        _print(explanation, case.shown.configuration_id, [one.id for one in case.records])
+        if figure is not None:
+            _draw(explanation, figure)
+
+
+def _draw(explanation: Explanation, figure: Path) -> None:
+    from definet_flows.errors import InputError
+    from definet_flows.report.figures.drawing import write_overlay
+
+    if explanation.drawing is None:
+        msg = f"{explanation.title}: the record holds no structures to draw"
+        raise InputError(msg)
+    write_overlay(explanation.drawing, figure, figure.suffix.lstrip("."))  # type: ignore[arg-type]  # checked above
+    _say(f"drawn to {figure}")
+
+
+def _print(explanation: Explanation, configuration_id: str, record_ids: list[str]) -> None:
+    console.print(one_line(explanation.title), style="bold")
+    ids = f"configuration {configuration_id}, records {', '.join(one[:12] for one in record_ids)}"
+    console.print(ids, style="dim", soft_wrap=True)
+    words = Table(show_header=False, box=None, pad_edge=False)
+    for heading, text in explanation.paragraphs:
+        words.add_row(Text(heading, style="bold"), text)
+    console.print(words)
+    if explanation.bonds:
+        console.print(_bonds(explanation.bonds))
+    console.print(_arms(explanation.arms))
+    console.print(_steps(explanation.arms))
+    for arm in explanation.arms:
+        for note in arm.notes:
+            console.print(f"{arm.start}: {one_line(note)}", soft_wrap=True)
+
+
+def _bonds(bonds: tuple[Bond, ...]) -> Table:
+    table = Table("site", "neighbour", title=Text("bonds [Å]"), title_justify="left")
+    for heading in ("unrelaxed", "predicted", "relaxed", "change"):
+        table.add_column(heading, justify="right")
+    for bond in bonds:
+        change = None if bond.relaxed is None else bond.relaxed - bond.unrelaxed
+        lengths = (bond.unrelaxed, bond.predicted, bond.relaxed)
+        table.add_row(
+            bond.defect, bond.neighbour, *(_number(length, ".3f") for length in lengths), _number(change, "+.3f")
+        )
+    return table
+
+
+def _arms(arms: tuple[Arm, ...]) -> Table:
+    table = Table("relaxation from the", title="relaxations", title_justify="left")
+    for arm in arms:
+        table.add_column(f"{arm.start} start" if arm.start == "unrelaxed" else "prediction", justify="right")
+    rows: dict[str, list[str]] = {
+        "status": [arm.status if arm.status != "done" or arm.converged else "not converged" for arm in arms],
+        "ionic steps": [_number(arm.steps, "d") for arm in arms],
+        "electronic steps": [_number(arm.electronic, "d") for arm in arms],
+        "core-hours": [_number(arm.core_hours, ".3g") for arm in arms],
+        "largest force at the start [eV/Å]": [_number(arm.start_force, ".3f") for arm in arms],
+        "largest force at the end [eV/Å]": [_number(arm.end_force, ".4f") for arm in arms],
+        "energy of the cell [eV]": [_number(arm.energy, ".4f") for arm in arms],
+        "point group, start → end": [arm.point_groups for arm in arms],
+    }
+    for heading, cells in rows.items():
+        table.add_row(heading, *cells)
+    return table
+
+
+def _steps(arms: tuple[Arm, ...]) -> Table:
+    """Bars as long as the steps of each arm."""
+    figure = Table(show_header=False, box=None, pad_edge=False, title="ionic steps", title_justify="left")
+    most = max((arm.steps or 0 for arm in arms), default=0)
+    colors = {"unrelaxed": "dark_orange3", "predicted": "deep_sky_blue3"}
+    for arm in arms:
+        steps = arm.steps or 0
+        figure.add_row(
+            arm.start, Bar(most or 1, 0, steps, width=_BAR, color=colors[arm.start]), _number(arm.steps, "d")
+        )
+    return figure
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,1 @@
+"""A relaxation by VASP: its executions, attempts, restarts and charge."""

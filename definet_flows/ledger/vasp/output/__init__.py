@@ -1,0 +1,1 @@
+"""VASP's files, whole or damaged, plain or packed."""

@@ -1,0 +1,1 @@
+"""What a network is shown: pairs of structures, neighbour graphs, batches."""

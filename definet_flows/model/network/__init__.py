@@ -1,0 +1,1 @@
+"""The network: DefiNet's layers, its edges, and their kernels."""

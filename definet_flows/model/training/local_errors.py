@@ -1,0 +1,49 @@
+"""Errors of local displacements: what a prediction is off by, structure by structure, as `predict` would apply it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from definet_flows.defects import nodes
+from definet_flows.model.data.archive import PairSet
+from definet_flows.model.inference.predict import displacements
+from definet_flows.model.inference.uncertainty import defect_motion
+from definet_flows.model.network.network import Network
+from definet_flows.schemas import VACANCY, Configuration, FloatArray
+
+NOT_FINITE = 100.0
+"""Å; stands for the error of an output that is no number."""
+
+
+def local_errors(network: Network | None, pairs: PairSet, split: str) -> FloatArray:
+    """Return the mean |component| error of each entry of a split, over its atoms, Å, [n].
+
+    Parameters
+    ----------
+    network
+        None: no displacement at all.
+    pairs
+        `relaxed` relative to the relaxed host, the mean over atoms removed, as `fine_tune` takes it.
+    split
+        Which entries.
+
+    Returns
+    -------
+    ndarray
+        `NOT_FINITE` where the output is not finite.
+    """
+    entries = pairs.split(split)
+    numbers, markers, truth = pairs.numbers[entries], pairs.markers[entries], pairs.relaxed[entries]
+    predicted = np.zeros(truth.shape)
+    if network is not None and len(entries):
+        pristine = nodes(pairs.host, Configuration(edits=()))
+        rows = [
+            np.concatenate([one[None].astype(np.int64), many])
+            for one, many in zip(pristine, (numbers, markers), strict=True)
+        ]
+        moved = displacements(network, pairs.host, *rows)
+        predicted = defect_motion(moved[1:], moved[0], markers)
+    atoms = (markers != VACANCY)[..., None]
+    errors = (np.abs(predicted - truth) * atoms).sum((1, 2)) / (3 * atoms.sum((1, 2)))
+    found: FloatArray = np.where(np.isfinite(errors), errors, NOT_FINITE)
+    return found

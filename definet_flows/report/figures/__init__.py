@@ -1,0 +1,1 @@
+"""Figures as data, and drawn for the page and for files."""

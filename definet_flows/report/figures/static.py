@@ -1,0 +1,117 @@
+"""Charts as files, drawn by matplotlib: no browser is needed, and SVG text stays text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from definet_flows import foreign
+from definet_flows.atomic import replacing
+from definet_flows.report.figures.charts import COLORS, Boxes, Chart, Points
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+
+Format = Literal["png", "svg"]
+
+DPI = 200
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def write_chart(chart: Chart, path: Path, form: Format) -> None:
+    """Write one chart; an existing file is replaced only once the new one is complete.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        _draw(chart, axes)
+        write_figure(figure, path, form)
+
+
+def write_figure(figure: Figure, path: Path, form: Format) -> None:
+    """Write a figure whole or not at all; `InputError` if the file cannot be written."""
+    FigureCanvasAgg(figure)
+    with replacing(path) as part:
+        figure.savefig(part, format=form, dpi=DPI)
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib does not take for mathematics, and that an SVG file can hold."""
+    return foreign.plain(text).replace("$", r"\$")
+
+
+def _draw(chart: Chart, axes: Axes) -> None:
+    axes.set(xlabel=chart.x, ylabel=chart.y, title=chart.title)
+    if chart.empty:
+        axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center")
+        return
+    boxes = [one for one in chart.series if isinstance(one, Boxes)]
+    for number, arm in enumerate(boxes):
+        _draw_boxes(arm, axes, number - (len(boxes) - 1) / 2)
+    for one in chart.series:
+        if isinstance(one, Points):
+            _draw_points(one, axes)
+    if chart.log:
+        axes.set_yscale("log")
+    elif not chart.diagonal:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    if chart.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.margins(x=0.3)
+    if chart.diagonal:
+        axes.axline((0, 0), slope=1, color=COLORS["neutral"], linestyle="--", linewidth=1)
+        axes.set_aspect("equal", adjustable="datalim")
+    if len(chart.series) > 1:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_points(one: Points, axes: Axes) -> None:
+    color = COLORS[one.role]
+    if one.interval is not None:
+        low, high = one.interval
+        axes.errorbar(one.x, one.y, yerr=[one.y - low, high - one.y], fmt="none", ecolor=color, capsize=4)
+    axes.plot(
+        one.x,
+        one.y,
+        color=color,
+        label=plain(one.name),
+        linestyle={"": "none", "solid": "-", "dash": "--"}[one.line],
+        marker="o" if one.marks else "none",
+        markersize=2 if one.faint or one.small else 4,
+        markerfacecolor="none" if one.hollow else color,
+        alpha=0.3 if one.faint else 0.9,
+        zorder=1 if one.faint else 3,
+        rasterized=one.faint,  # thousands of circles would make the file heavy
+    )
+
+
+def _draw_boxes(one: Boxes, axes: Axes, offset: float) -> None:
+    """Draw one arm's boxes beside the other's; `offset` is in widths of a box."""
+    categories = list(dict.fromkeys(one.categories))
+    groups = [one.values[[c == category for c in one.categories]] for category in categories]
+    color, width = COLORS[one.role], 0.3
+    drawn = axes.boxplot(
+        groups,
+        positions=[k + offset * width for k in range(len(categories))],
+        widths=0.9 * width,
+        patch_artist=True,
+        manage_ticks=False,
+        medianprops={"color": "black"},
+        flierprops={"markersize": 2, "markeredgecolor": color},
+    )
+    for box in drawn["boxes"]:
+        box.set(facecolor=color, alpha=0.7)
+    drawn["boxes"][0].set_label(plain(one.name))
+    axes.set_xticks(range(len(categories)), categories)

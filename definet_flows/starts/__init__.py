@@ -1,0 +1,1 @@
+"""Where a relaxation begins, and the gate that judges it."""

@@ -1,0 +1,94 @@
+"""What relaxations there are and what they took: counts, sums and medians, in all and by group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from definet_flows.schemas import Frozen
+from definet_flows.stores.analysis.figures import GroupBy, check_group
+from definet_flows.stores.analysis.gates import joined_arms
+from definet_flows.stores.filters import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from definet_flows.stores.analysis.rows import Arm
+    from definet_flows.stores.records import Records
+
+_EVERYTHING = Filter()
+_SHOWN = 10  # values that a message names
+
+
+class Counts(Frozen):
+    """Relaxations of one group; sums are over those that tell the cost."""
+
+    relaxations: int
+    configurations: int
+    unrelaxed: int = Field(description="relaxations from the unrelaxed start")
+    predicted: int = Field(description="relaxations from a prediction")
+    done: int
+    running: int
+    failed: int
+    unconverged: int = Field(description="done, but above the force criterion")
+    flagged: int = Field(description="relaxations whose prediction the gate flagged")
+    gated: int = Field(description="relaxations whose prediction the gate rejected")
+    ionic_steps: int
+    electronic_steps: int
+    core_hours: float
+    median_ionic_steps: float | None = Field(description="of the relaxations that are done; None without any")
+
+
+def counts(records: Records, where: Filter = _EVERYTHING) -> Counts:
+    """Count the relaxations that match; no structure is read."""
+    rows, _ = joined_arms(records, where)
+    return _count(rows)
+
+
+def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Counts]:
+    """Count the relaxations of each group, in ascending order of the group's key; raises as `savings_by`."""
+    check_group(by)
+    rows, gates = joined_arms(records, where)
+    groups: dict[str | int, list[Arm]] = defaultdict(list)
+    for row in rows:
+        groups[getattr(row, by)].append(row)
+    if by == "weights":
+        groups = gates.by_weights(rows)
+    return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
+
+
+def _count(rows: Sequence[Arm]) -> Counts:
+    starts, statuses, gates = ([getattr(row, field) for row in rows] for field in ("start", "status", "gate"))
+    steps = [row.steps for row in rows if row.status == "done"]
+    return Counts(
+        relaxations=len(rows),
+        configurations=len({row.configuration_id for row in rows}),
+        unrelaxed=starts.count("unrelaxed"),
+        predicted=starts.count("predicted"),
+        done=statuses.count("done"),
+        running=statuses.count("running"),
+        failed=statuses.count("failed"),
+        unconverged=sum(row.status == "done" and row.converged is False for row in rows),
+        flagged=gates.count("flagged"),
+        gated=gates.count("rejected"),
+        ionic_steps=sum(row.steps for row in rows),
+        electronic_steps=sum(row.electronic_steps or 0 for row in rows),
+        core_hours=sum(row.core_hours or 0.0 for row in rows),
+        median_ionic_steps=float(np.median(steps)) if steps else None,
+    )
+
+
+def explain_nothing(records: Records, where: Filter) -> str:
+    """Say in one line why nothing matches: the store is empty, or which filter excludes everything."""
+    rows = records.arms()
+    if not rows:
+        return f"record store {records.name!r} holds no relaxations: run a flow first, or name another with --store"
+    for field, value in where.model_dump(exclude_none=True, exclude={"configuration_ids"}).items():
+        there = sorted({str(getattr(row, field)) for row in rows} - {"None"})
+        if str(value) not in there:
+            known = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
+            return f"no relaxation has {field} {value}: record store {records.name!r} has {known or 'none'}"
+    return f"no relaxation in record store {records.name!r} matches all filters at once: leave one out"

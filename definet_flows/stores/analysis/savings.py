@@ -1,0 +1,234 @@
+"""What pre-relaxation saved: measured over pairs, from the flat rows of records and pairs alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
+from definet_flows.stores.analysis.gates import Gates, joined_arms
+from definet_flows.stores.analysis.interval import saving_interval
+from definet_flows.stores.filters import Filter
+from definet_flows.stores.garbage import uncollected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from definet_flows.schemas import Ledger, Start
+    from definet_flows.stores.analysis.rows import Arm, Ends
+    from definet_flows.stores.records import Records
+
+__all__ = ["Evidence", "GroupBy", "gather", "savings", "savings_by"]
+
+_EVERYTHING = Filter()
+
+_T = TypeVar("_T", "Arm", "Ends")
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
+
+    unrelaxed: str
+    predicted: str
+    ledger: str
+
+
+_IONIC = _Measure("steps_unrelaxed", "steps_predicted", "ionic_steps")
+_ELECTRONIC = _Measure("electronic_unrelaxed", "electronic_predicted", "electronic_steps")
+_CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hours")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a saving is computed from."""
+
+    pairs: list[Ends]
+    rows: list[Arm]
+    hosts: list[Ledger]
+    gates: Gates
+
+    @uncollected()
+    def total(self) -> Savings:
+        """Return what all of it saved."""
+        same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
+        parts = _parts(self.rows, self.gates)
+        verdicts = [pair.verdict for pair in self.pairs]
+        statuses = [row.status for row in self.rows]
+        return Savings(
+            ionic=_quantity(_IONIC, same, parts, self.hosts),
+            electronic=_quantity(_ELECTRONIC, same, parts, self.hosts),
+            core_hours=_quantity(_CORE_HOURS, same, parts, self.hosts),
+            same_minimum=len(same),
+            better_minimum=verdicts.count("better minimum"),
+            other_minimum=verdicts.count("other minimum"),
+            unconverged=verdicts.count("unconverged"),
+            not_comparable=verdicts.count("not comparable"),
+            ceiling=_ceiling(same),
+            gated=len(parts.gated),
+            without_control=len(parts.without_control),
+            not_compared=0 if self.pairs else len(parts.controls),
+            failed=statuses.count("failed"),
+            running=statuses.count("running"),
+        )
+
+    @uncollected()
+    def by(self, field: GroupBy) -> dict[str | int, Savings]:
+        """Return what each group saved, in ascending order of the group's key; hosts count in the total only."""
+        pairs = _grouped(self.pairs, field)
+        by_weights = field == "weights"
+        rows = self.gates.by_weights(self.rows) if by_weights else _grouped(self.rows, field)
+        return {
+            key: Evidence(
+                pairs.get(key, []), rows.get(key, []), [], self.gates.only(str(key)) if by_weights else self.gates
+            ).total()
+            for key in sorted(pairs.keys() | rows.keys(), key=lambda key: (isinstance(key, str), key))
+        }
+
+
+def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
+    """Compute what a campaign saved, from pairs and ledgers only.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    where
+        Which records and pairs count. With `weights`, the unrelaxed arms of the configurations that
+        these weights were asked about.
+    """
+    return gather(records, where).total()
+
+
+def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Savings]:
+    """Compute the savings of each group, in ascending order of the group's key.
+
+    Host relaxations are shared by groups; they are counted only in the total that `savings` gives.
+
+    Raises
+    ------
+    InputError
+        If there is no such grouping.
+    """
+    check_group(by)
+    return gather(records, where).by(by)
+
+
+def gather(records: Records, where: Filter) -> Evidence:
+    """Read what a saving is computed from; no structure is read."""
+    rows, gates = joined_arms(records, where)
+    hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
+    return Evidence(records.ends(where), rows, hosts, gates)
+
+
+def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
+    groups: dict[str | int, list[_T]] = defaultdict(list)
+    for item in items:
+        groups[getattr(item, field)].append(item)
+    return groups
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Relaxations by what they were for; found once for all costs."""
+
+    predicted: list[Arm]
+    controls: list[Arm]
+    alone: list[Arm]
+    """Unrelaxed arms of configurations without a predicted one."""
+    unmeasured: list[Arm]
+    """Predicted arms without a control, one for each configuration."""
+    unfinished: list[Arm]
+    without_control: set[tuple[str, str]]
+    """Arms of finished predicted ones of which no unrelaxed one was ever begun."""
+    gated: list[Arm]
+    """Unrelaxed arms that stand alone because every prediction of them was rejected."""
+    refused: list[Arm]
+    """Unrelaxed arms, each as often as there are weights whose prediction was rejected."""
+
+
+def _parts(rows: Sequence[Arm], gates: Gates) -> _Parts:
+    starts: dict[Start, list[tuple[tuple[str, str], Arm]]] = {"predicted": [], "unrelaxed": []}
+    for row in rows:
+        starts[row.start].append((row.arm, row))
+    asked = {arm for arm, _ in starts["predicted"]}
+    predicted = {arm: row for arm, row in starts["predicted"] if row.status == "done"}
+    unrelaxed = {arm: row for arm, row in starts["unrelaxed"] if row.status == "done"}
+    return _Parts(
+        predicted=[row for _, row in starts["predicted"] if row.status == "done"],
+        controls=[row for arm, row in unrelaxed.items() if arm in predicted],
+        alone=[row for arm, row in unrelaxed.items() if arm not in predicted],
+        unmeasured=[row for arm, row in predicted.items() if arm not in unrelaxed],
+        unfinished=[row for row in rows if row.status != "done"],
+        without_control=predicted.keys() - {arm for arm, _ in starts["unrelaxed"]},
+        gated=[row for arm, row in starts["unrelaxed"] if row.gate == "rejected" and arm not in asked],
+        refused=gates.refused(rows),
+    )
+
+
+def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
+    costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
+    told = [cost for cost in costs if None not in cost]
+    known = np.array([cost[:2] for cost in told], dtype=float).reshape(-1, 2)
+    unrelaxed, predicted = known.T
+    sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
+    positive = known[unrelaxed > 0]
+    interval = saving_interval(known, [cost[2] for cost in told])
+    return Quantity(
+        pairs=count,
+        unrelaxed=sums[0],
+        predicted=sums[1],
+        saving=1 - sums[1] / sums[0] if sums[0] else None,
+        interval=interval.ends,
+        interval_reason=interval.reason,
+        median_unrelaxed=float(np.median(unrelaxed)) if count else None,
+        median_predicted=float(np.median(predicted)) if count else None,
+        median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
+        campaign=_campaign(measure, sums, count, parts),
+        spending=_spending(measure, sums, parts, hosts),
+    )
+
+
+def _ceiling(pairs: Sequence[Ends]) -> float | None:
+    known = [(pair.steps_unrelaxed, pair.floor) for pair in pairs if pair.floor is not None]
+    total = sum(steps for steps, _ in known)
+    return 1 - sum(min(steps, floor) for steps, floor in known) / total if total else None
+
+
+def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _Parts) -> float | None:
+    """Return the saving if the pairs stand for all accepted predictions, gated configurations saving nothing.
+
+    Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as many configurations
+    as it stands for. Each set of weights has a campaign of its own: what two of them gated out counts twice, like
+    what was relaxed from the predictions of both.
+    """
+    unrelaxed, predicted = sums
+    if not unrelaxed:
+        return None
+    weight = max(len(parts.predicted), pairs) / pairs
+    unchanged = _sum(measure, parts.refused)
+    return 1 - (weight * predicted + unchanged) / (weight * unrelaxed + unchanged)
+
+
+def _sum(measure: _Measure, rows: Iterable[Arm | Ledger]) -> int | float:
+    costs: list[int | float | None] = list(map(attrgetter(measure.ledger), rows))
+    return sum(cost for cost in costs if cost is not None)
+
+
+def _spending(measure: _Measure, sums: tuple[float, float], parts: _Parts, hosts: Sequence[Ledger]) -> Spending:
+    controls, alone = _sum(measure, parts.controls), _sum(measure, parts.alone)
+    unmeasured = _sum(measure, parts.unmeasured)
+    done = (*parts.predicted, *parts.controls, *parts.alone)
+    return Spending(
+        predicted=_sum(measure, parts.predicted),
+        controls=controls,
+        without_prediction=alone,
+        hosts=_sum(measure, hosts),
+        failed=_sum(measure, parts.unfinished),
+        unknown=sum(cost is None for cost in map(attrgetter(measure.ledger), done)),
+        baseline=controls + alone + unmeasured * sums[0] / sums[1] if all(sums) else None,
+    )

@@ -1,0 +1,1 @@
+"""What the records teach: training sets, splits, the registry of models."""

@@ -1,0 +1,1 @@
+"""Structures in files: read, matched to a host, predicted, written."""

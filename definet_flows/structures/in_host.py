@@ -1,0 +1,110 @@
+"""Prediction for crystals as they come: any host, any order of atoms, any frame and image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from definet_flows.defects import Recovered
+from definet_flows.errors import InputError
+from definet_flows.model.inference.checkpoint import Checkpoint
+from definet_flows.model.inference.predict import RawPrediction, predict
+from definet_flows.schemas import FloatArray, Gate
+from definet_flows.starts.gate import judge
+from definet_flows.structures.crystals import Crystal
+from definet_flows.structures.match import Found, HostFinder
+
+_DISPLACED = 0.3  # Å; atoms that start farther from their sites are worth a note
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What became of one crystal.
+
+    Attributes
+    ----------
+    frac
+        New fractional coordinates in the crystal's own frame and image, [n, 3]; None if there is no prediction.
+    reason
+        Why there is none, or why the gate objects.
+    largest
+        Largest displacement of an atom, Å.
+    start
+        Largest distance of an atom from its site before, Å.
+    remark
+        What a reader must know of the crystal as it was read.
+    """
+
+    frac: FloatArray | None
+    reason: str
+    gate: Gate | None = None
+    found: Found | None = None
+    defects: str = ""
+    uncertainty: float | None = None
+    largest: float | None = None
+    start: float | None = None
+    remark: str = ""
+
+    @property
+    def note(self) -> str:
+        """What a reader must know."""
+        if self.start is None or self.start <= _DISPLACED:
+            return self.remark
+        away = f"atoms start up to {self.start:.2f} Å from the host's sites; displacements were added to that"
+        return "; ".join(filter(None, (self.remark, away)))
+
+
+def predict_crystals(
+    checkpoint: Checkpoint, finder: HostFinder, crystals: Sequence[Crystal], *, allow_unseen_host: bool = False
+) -> list[Predicted]:
+    """Predict crystals of any hosts, in order; what cannot be predicted is a result with its reason.
+
+    The displacements, those of `predict`, are added to the positions that the atoms have.
+    """
+    results: list[Predicted | None] = [None] * len(crystals)
+    groups: dict[int, list[tuple[int, Found, Recovered]]] = {}
+    for k, crystal in enumerate(crystals):
+        try:
+            found, recovered = finder.find(crystal)
+        except InputError as error:
+            results[k] = Predicted(None, str(error))
+            continue
+        groups.setdefault(id(found), []).append((k, found, recovered))
+    for group in groups.values():
+        host = group[0][1].host
+        raw = predict(checkpoint, host, [recovered.configuration for _, _, recovered in group])
+        for (k, found, recovered), one in zip(group, raw, strict=True):
+            base = recovered.positions[: host.n_sites]
+            gate = judge(checkpoint, host, recovered.configuration, base, one, allow_unseen_host=allow_unseen_host)
+            results[k] = _moved(crystals[k], found, recovered, one, gate)
+    return [result for result in results if result is not None]
+
+
+def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPrediction, gate: Gate) -> Predicted:
+    """Put displacements of sites on the atoms of the crystal, in its own frame."""
+    host, name = found.host, recovered.configuration.name
+    if raw.displacements is None:
+        return Predicted(None, raw.error or "", gate=gate, found=found, defects=name)
+    step = raw.displacements[recovered.permutation]
+    frac = crystal.moved(recovered.frame.back(step))
+    step = (frac - crystal.frac) @ crystal.lattice
+    offset = recovered.positions[: host.n_sites] - host.cartesian
+    return Predicted(
+        frac=frac,
+        reason=gate.reason,
+        gate=gate,
+        found=found,
+        defects=name,
+        uncertainty=raw.uncertainty,
+        largest=float(np.linalg.norm(step, axis=1).max(initial=0.0)),
+        start=float(np.linalg.norm(offset, axis=1).max()),
+        remark=_remark(crystal),
+    )
+
+
+def _remark(crystal: Crystal) -> str:
+    """Return what a reader must know of a crystal as it was read."""
+    held = f"{crystal.held.atoms} atoms are fixed and stay where they are" if crystal.held else ""
+    return "; ".join(filter(None, (crystal.note, held)))

@@ -1,0 +1,1 @@
+"""The main flow and its jobs."""

@@ -1,0 +1,406 @@
+"""The main flow: host -> enumerate -> predict -> relax -> record -> totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobflow import Flow, Job, Maker
+
+from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
+from definet_flows.errors import InputError
+from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
+from definet_flows.stores.records import PATHS
+from definet_flows.workflows.campaign.jobs import (
+    predict_batch,
+    prepare_host,
+    relax_configuration,
+    survive_parents,
+    totals,
+)
+from definet_flows.workflows.campaign.models import CHAMPION, champion_of, checkpoint_of
+from definet_flows.workflows.engines.base import Engine, resolve_engine
+from definet_flows.workflows.engines.potential import PotentialRelaxMaker
+from definet_flows.workflows.recording.cases import arms_hash
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    from definet_flows.schemas import Configuration, Host
+
+Supercell = Sequence[int] | Sequence[Sequence[int]] | float
+"""Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
+
+DEFAULT_SUPERCELL = (8, 8, 1)
+"""That of the published data sets' transition-metal dichalcogenides."""
+
+DEFAULT_MODEL = "definet-2dmd"
+"""Registry id of the weights that come with the package."""
+
+CONFIGURATION = "configuration_id"
+"""Entry in the metadata of every job that works for one configuration."""
+
+_PATHS = (".safetensors", *PATHS)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a flow is about.
+
+    Attributes
+    ----------
+    host
+        The pristine supercell.
+    configurations
+        Every symmetry-inequivalent configuration once, or the random ones that were drawn; always in the same order.
+    controls
+        Ids of the configurations that are relaxed from the unrelaxed structure too.
+    weights
+        sha256 of the weights that predict.
+    model
+        Their registry id, or path: who was champion when the campaign was made.
+    """
+
+    host: Host
+    configurations: tuple[Configuration, ...]
+    controls: frozenset[str]
+    weights: str
+    model: str
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The configuration_ids."""
+        return configuration_ids(self.host, self.configurations)
+
+    def parts(self, size: int) -> list[Campaign]:
+        """Return the campaign in parts of at most `size` configurations."""
+        starts = range(0, len(self.configurations), size)
+        return [replace(self, configurations=self.configurations[first : first + size]) for first in starts]
+
+
+def choose_controls(ids: Sequence[str], fraction: float) -> frozenset[str]:
+    """Return the ids whose hash lies in the lowest `fraction` of all hashes; at least one if the fraction is not 0.
+
+    An id is chosen or not whatever the others are, so a campaign that grows keeps its controls (the one chosen only
+    because there must be one apart).
+    """
+    chosen = {one for one in ids if int(one, 16) < fraction * 16 ** len(one)}
+    if fraction > 0 and not chosen:
+        chosen = {min(ids)}
+    return frozenset(chosen)
+
+
+@dataclass
+class DefectFlowMaker(Maker):
+    """
+    Enumerate the point defects of a host, pre-relax them with DefiNet, relax them with an engine, record all of it.
+
+    The same flow submitted twice relaxes nothing twice: what the record store has is reused.
+
+    Parameters
+    ----------
+    name
+        Name of the flows.
+    supercell
+        Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
+        of the Recipe, else (8, 8, 1), for a layer with its vacuum along a (1, 8, 8).
+    defects
+        Names such as `v_S`, `W_Mo` or, on one site, `v_S@12`; or Choices, with every other limit and charges; or a
+        Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
+    max_defects
+        Largest number of defects in one configuration; None: 1, or what the Choices say.
+    sampling
+        Random configurations by concentration (`definet_flows.defects.Sampling`); None: every placement.
+    vacuum
+        Layers: set the gap to the periodic image to this many Å; None: as in the host.
+    engine
+        `vasp`, `sevennet`, `chgnet`, or an atomate2 Maker whose job relaxes the atoms at fixed cell.
+    control_fraction
+        Share, 0 to 1, of the configurations with a fit prediction that are relaxed from the unrelaxed structure
+        too. Chosen by the hash of the configuration, so the same ones each time; above 0 at least one.
+    batch_size
+        Configurations in one prediction job and in one batch; at most 100 for FireWorks.
+    model
+        Registry id (of the package or of the record store), path of a `.safetensors` checkpoint, or `champion`: the
+        champion of these settings in the record store.
+    relax_host
+        Relax the pristine supercell with the engine first; defects and displacements start from it.
+    store
+        Name of the record store in the settings of the machines that run the jobs, or path of a `.sqlite`
+        file; None: what those settings name.
+    allow_unseen_host
+        Accept predictions for a host that the weights have not been trained on.
+    symprec, dimensionality
+        As in `definet_flows.hosts.make_host`.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> maker = DefectFlowMaker(supercell=(4, 4, 1), defects=("v_S", "W_Mo"), max_defects=2, engine="sevennet")
+    >>> flow = maker.make("MoS2")  # doctest: +SKIP
+    >>> run_locally(flow, create_folders=True)  # doctest: +SKIP
+    """
+
+    name: str = "defects"
+    supercell: Supercell | None = None
+    defects: Sequence[str] | Choices | Recipe = ()
+    max_defects: int | None = None
+    sampling: Sampling | None = None
+    vacuum: float | None = None
+    engine: str | Maker = "vasp"
+    control_fraction: float = 0.1
+    batch_size: int = 100
+    model: str = DEFAULT_MODEL
+    relax_host: bool = True
+    store: str | None = None
+    allow_unseen_host: bool = False
+    symprec: float = SYMPREC
+    dimensionality: int | None = None
+
+    def __post_init__(self) -> None:
+        """Accept paths for the names of a store and of weights."""
+        self.store = None if self.store is None else fspath(self.store)
+        self.model = fspath(self.model)
+
+    def make(self, host: Structure | Atoms | str | Path) -> Flow:
+        """Return the flow of a campaign: the host, then batches; its output is that of the last `totals`.
+
+        Parameters
+        ----------
+        host
+            A Structure or ASE's Atoms (the unit cell), a path, or the name of a shipped host.
+
+        Raises
+        ------
+        InputError
+            If anything is wrong with the host or the fields; nothing was written then.
+        """
+        return self.assemble(self.campaign(host))
+
+    def assemble(self, campaign: Campaign) -> Flow:
+        """Return the flow of a campaign that `campaign` has returned."""
+        parts = campaign.parts(self.batch_size)
+        if len(parts) == 1:
+            return self.workflow(campaign)
+        prepared = self.prepared(campaign)
+        batches = [self._flow(part, self._batch(part, prepared)) for part in parts]
+        return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
+
+    def batches(self, host: Structure | Atoms | str | Path) -> list[Flow]:
+        """Return one flow per batch, each complete in itself, to be submitted as workflows of their own.
+
+        Whichever runs first relaxes the host, those that begin after it has ended reuse it. Raises as `make`.
+        """
+        return [self.workflow(part) for part in self.campaign(host).parts(self.batch_size)]
+
+    def portable(self) -> DefectFlowMaker:
+        """Return this Maker with absolute paths, for jobs run in folders of their own."""
+        return replace(self, store=self._store, model=_portable(self.model))
+
+    def workflow(self, part: Campaign, ahead: Sequence[Configuration] = ()) -> Flow:
+        """Return the flow of a part of a campaign, complete in itself, with one prediction job.
+
+        Parameters
+        ----------
+        part
+            What `Campaign.parts` returned.
+        ahead
+            Configurations of other parts that the prediction job predicts as well, so that theirs find them done.
+        """
+        prepared = self.prepared(part)
+        return self._flow(part, [prepared, *self._batch(part, prepared, ahead)])
+
+    def campaign(self, host: Structure | Atoms | str | Path) -> Campaign:
+        """Return the host's supercell, its configurations and the weights' hash, everything checked.
+
+        Raises
+        ------
+        InputError
+            If anything is wrong with the host or the fields.
+        """
+        self._check_numbers()
+        size, choices, sampling = self._wanted()
+        engine = resolve_engine(self.engine)
+        size = for_layer(DEFAULT_SUPERCELL, load_structure(host)) if size is None else size
+        supercell = make_host(host, size, vacuum=self.vacuum, symprec=self.symprec, dimensionality=self.dimensionality)
+        configurations = tuple(select_configurations(supercell, choices, sampling))
+        if not configurations:
+            msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
+            raise InputError(msg)
+        if isinstance(engine.maker, PotentialRelaxMaker) and any(one.charge for one in configurations):
+            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp"
+            raise InputError(msg)
+        ids = configuration_ids(supercell, configurations)
+        controls = choose_controls(ids, self.control_fraction)
+        model = self._weights(engine)
+        weights = checkpoint_of(model, self.store).sha256
+        return Campaign(supercell, configurations, controls, weights, model)
+
+    def _weights(self, engine: Engine) -> str:
+        """Return the registry id or path of the weights that predict."""
+        if self.model != CHAMPION:
+            return _portable(self.model)
+        return champion_of(self.store, arms_hash(engine, relaxed_host=self.relax_host)).id
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.control_fraction <= 1:
+            msg = f"control_fraction={self.control_fraction!r}: a share of the configurations, from 0 to 1"
+            raise InputError(msg)
+        if self.batch_size < 1 or self.batch_size != int(self.batch_size):
+            msg = f"batch_size={self.batch_size!r}: a whole number of configurations, 1 or more"
+            raise InputError(msg)
+
+    def _wanted(self) -> tuple[Supercell | None, Choices, Sampling | None]:
+        """Return the supercell (None: the default), the choices and the sampling, whatever form they were given in."""
+        if not isinstance(self.defects, Recipe):
+            return self.supercell, self._choices(self.defects), self.sampling
+        for name in ("max_defects", "sampling"):
+            if getattr(self, name) is not None:
+                msg = f"{name}={getattr(self, name)!r}: the Recipe in `defects` brings its own; drop it or give Choices"
+                raise InputError(msg)
+        recipe = self.defects
+        return recipe.supercell if self.supercell is None else self.supercell, recipe.choices, recipe.sampling
+
+    def _choices(self, defects: Sequence[str] | Choices) -> Choices:
+        if isinstance(defects, Choices):
+            if self.max_defects is None:
+                return defects
+            return Choices(**{**defects.model_dump(), "max_defects": self.max_defects})
+        names = defects if isinstance(defects, str) else tuple(defects)
+        if not names:
+            msg = "defects=(): name at least one, such as ('v_S', 'W_Mo')"
+            raise InputError(msg)
+        return Choices(defects=names, max_defects=self.max_defects)
+
+    def prepared(self, campaign: Campaign) -> Job:
+        """Return the job that prepares the host of a campaign, relaxed once for all campaigns on it."""
+        prepared = prepare_host(campaign.host, self.engine, self._store, relax=self.relax_host)
+        prepared.name = f"host {campaign.host.formula}"
+        return prepared
+
+    def _batch(self, part: Campaign, prepared: Job, ahead: Sequence[Configuration] = ()) -> list[Job]:
+        """Return the jobs of one batch, its totals last."""
+        predicted = predict_batch(
+            prepared.output,
+            part.configurations,
+            model=part.model,
+            weights=part.weights,
+            store=self._store,
+            allow_unseen_host=self.allow_unseen_host,
+            ahead=tuple(ahead),
+        )
+        predicted.name = f"predict {len(part.ids)} of {part.host.formula}"
+        relaxations = []
+        for configuration, configuration_id in zip(part.configurations, part.ids, strict=True):
+            relaxation = relax_configuration(
+                prepared.output,
+                configuration,
+                engine=self.engine,
+                weights=part.weights,
+                store=self._store,
+                control=configuration_id in part.controls,
+                predicted=predicted.output,
+            )
+            relaxation.name = f"relax {configuration.name}"
+            relaxation.update_metadata({CONFIGURATION: configuration_id})
+            relaxations.append(survive_parents(relaxation))
+        return [predicted, *relaxations, self._totals(part, prepared, relaxed=relaxations)]
+
+    def _totals(
+        self, campaign: Campaign, prepared: Job, *, relaxed: Sequence[Job] = (), batches: Sequence[Flow] = ()
+    ) -> Job:
+        return survive_parents(
+            totals(
+                campaign.ids,
+                pristine=prepared.output,
+                engine=self.engine,
+                relax_host=self.relax_host,
+                weights=campaign.weights,
+                store=self._store,
+                relaxed=[job.output for job in relaxed],
+                batches=[batch.output for batch in batches],
+            )
+        )
+
+    @property
+    def _store(self) -> str | None:
+        return None if self.store is None else _portable(self.store)
+
+    def _flow(self, campaign: Campaign, jobs: Sequence[Job | Flow]) -> Flow:
+        """Return the flow of jobs whose last one are the totals."""
+        name = f"{self.name} {campaign.host.formula} ({len(campaign.ids)})"
+        return Flow(list(jobs), output=jobs[-1].output, name=name)
+
+
+def configuration_ids(host: Host, configurations: Sequence[Configuration]) -> tuple[str, ...]:
+    """Return the ids of configurations of one host."""
+    host_hash = host.hash
+    return tuple(configuration.id_in(host_hash) for configuration in configurations)
+
+
+def _portable(name: str) -> str:
+    """Return a path in absolute form, for jobs run in folders of their own; any other name as it is."""
+    return str(Path(name).expanduser().absolute()) if name.endswith(_PATHS) else name
+
+
+def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out so that a typing error is refused
+    host: Structure | Atoms | str | Path,
+    *,
+    supercell: Supercell | None = None,
+    defects: Sequence[str] | Choices | Recipe,
+    max_defects: int | None = None,
+    sampling: Sampling | None = None,
+    vacuum: float | None = None,
+    engine: str | Maker = "vasp",
+    control_fraction: float = 0.1,
+    batch_size: int = 100,
+    model: str = DEFAULT_MODEL,
+    relax_host: bool = True,
+    store: str | Path | None = None,
+    allow_unseen_host: bool = False,
+    symprec: float = SYMPREC,
+    dimensionality: int | None = None,
+) -> Flow:
+    """Return the flow that enumerates, pre-relaxes, relaxes and records the defects of a host.
+
+    Parameters
+    ----------
+    host
+        A Structure or ASE's Atoms (the unit cell), a path, or the name of a shipped host such as "MoS2".
+    supercell, defects, max_defects, sampling, vacuum, engine, control_fraction, batch_size, model, relax_host, store, \
+    allow_unseen_host, symprec, dimensionality
+        As in `DefectFlowMaker`.
+
+    Raises
+    ------
+    InputError
+        If anything is wrong with the host or the arguments; nothing was written then.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> flow = defect_flow("MoS2", supercell=(4, 4, 1), defects=("v_S",), engine="sevennet")  # doctest: +SKIP
+    >>> run_locally(flow, create_folders=True)  # doctest: +SKIP
+    """
+    maker = DefectFlowMaker(
+        supercell=supercell,
+        defects=defects,
+        max_defects=max_defects,
+        sampling=sampling,
+        vacuum=vacuum,
+        engine=engine,
+        control_fraction=control_fraction,
+        batch_size=batch_size,
+        model=model,
+        relax_host=relax_host,
+        store=None if store is None else fspath(store),
+        allow_unseen_host=allow_unseen_host,
+        symprec=symprec,
+        dimensionality=dimensionality,
+    )
+    return maker.make(host)

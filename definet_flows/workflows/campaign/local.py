@@ -1,0 +1,132 @@
+"""Run a flow on this machine, with a trajectory for every relaxation and word of every job."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import JobStore, run_locally
+
+from definet_flows.settings import load_settings
+from definet_flows.stores import SqliteStore
+from definet_flows.workflows.campaign.outputs import configured_store, job_store_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from jobflow import Flow
+
+_WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
+_FAILED = " failed with exception:"
+_RUNS = "runs"
+JOBS = "jobs.sqlite"
+"""File in a run's folder that holds jobflow's outputs."""
+
+DATA = "data.sqlite"
+"""File in a run's folder that holds trajectories."""
+
+JOURNALS = ("jobs.jsonl", "data.jsonl")
+"""What runs of earlier versions left in place of these."""
+
+
+def new_folder() -> Path:
+    """Return a folder for the jobs of a run, named by the time, in the data folder."""
+    return load_settings().data_dir / _RUNS / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict[str, Any] | None:
+    """Run a flow in this process, each job in a folder of its own.
+
+    Parameters
+    ----------
+    flow
+        A flow whose output is that of its totals.
+    folder
+        Takes the jobs' folders and, unless jobflow is configured otherwise, their outputs (`jobs.sqlite`) and
+        trajectories (`data.sqlite`).
+    tell
+        Called with "Starting" or "Finished" and a job's name, with "Failed" and a line that says which and why.
+
+    Returns
+    -------
+    dict or None
+        The output of the totals; None if they did not run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store = job_store(folder)
+    with _listening(tell), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "cd is deprecated", FutureWarning)  # jobflow's own use of monty's cd
+        warnings.filterwarnings("ignore", "Structure charge", UserWarning)  # beside neutral atoms: a charged defect
+        run_locally(flow, log=False, store=store, create_folders=True, root_dir=folder)
+    for empty in folder.glob("job_*"):  # bookkeeping leaves nothing in its folders
+        if not any(empty.iterdir()):
+            empty.rmdir()
+    uuid = flow.output.uuid
+    return store.get_output(uuid, load=False) if store.count({"uuid": uuid}) else None
+
+
+def job_store(folder: Path) -> JobStore:
+    """Return jobflow's own JobStore where the user has configured one that lasts, else files in `folder`."""
+    if fault := job_store_fault():
+        warnings.warn(f"{fault}: the outputs of jobs go to {folder / JOBS}", stacklevel=3)
+    store = configured_store() or folder_store(folder)
+    store.connect()
+    return store
+
+
+def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
+    """Return the JobStore in a run's folder, not connected yet."""
+    jobs, data = (str(folder / journal) for journal in JOURNALS)
+    docs = SqliteStore(str(folder / JOBS), key="uuid", read_only=read_only, journal=jobs)
+    arrays = SqliteStore(str(folder / DATA), key="blob_uuid", read_only=read_only, journal=data)
+    there = not read_only or any((folder / name).is_file() for name in (DATA, JOURNALS[1]))
+    return JobStore(docs, additional_stores={"data": arrays} if there else {})
+
+
+def holds_run(folder: Path) -> bool:
+    """Tell whether a folder holds the outputs of a run."""
+    return any((folder / name).is_file() for name in (JOBS, JOURNALS[0]))
+
+
+def run_folders() -> list[Path]:
+    """Return the folders of the runs in the data folder, oldest first."""
+    return sorted(filter(holds_run, (load_settings().data_dir / _RUNS).glob("*")))
+
+
+@contextmanager
+def _listening(tell: Callable[[str, str], None]) -> Iterator[None]:
+    """Hear jobflow's log of jobs that start and end."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            message = record.getMessage()
+            match = _WORD.match(message)
+            if match:
+                tell(match[1], match[2])
+            elif _FAILED in message:
+                name, _, trace = message.partition(_FAILED)
+                tell("Failed", f"{name}: {_reason(trace)}")
+
+    logger, ear = logging.getLogger("jobflow"), Ear()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(ear)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(ear)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _reason(trace: str) -> str:
+    """Return the last line of a traceback, without the module of an error's class."""
+    last = trace.strip().splitlines()[-1] if trace.strip() else "no reason given"
+    kind, colon, text = last.partition(": ")
+    return f"{kind.rpartition('.')[2]}{colon}{text}"

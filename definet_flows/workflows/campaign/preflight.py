@@ -1,0 +1,302 @@
+"""What would happen, and what would fail, before anything is submitted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import warnings
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import atomate2
+import jobflow
+import numpy as np
+from atomate2.vasp.jobs.base import BaseVaspMaker
+from monty.json import jsanitize
+from pymatgen.core import Element
+from pymatgen.io.vasp import PotcarSingle
+
+from definet_flows.errors import InputError
+from definet_flows.hosts import to_structure
+from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
+from definet_flows.schemas import dump
+from definet_flows.stores import open_store
+from definet_flows.stores.durability import require_lasting, volatile
+from definet_flows.workflows.campaign.models import checkpoint_of
+from definet_flows.workflows.campaign.outputs import job_store_fault
+from definet_flows.workflows.campaign.secrets import exposed
+from definet_flows.workflows.engines.base import Engine, resolve_engine
+from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
+from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
+from definet_flows.workflows.recording.cases import Case, Pristine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from ase import Atoms
+    from maggma.core import Store
+    from pymatgen.core import Structure
+
+    from definet_flows.schemas import Host
+    from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
+
+KSPACING = 0.3
+"""1/Å, with the factor 2 pi as VASP's own KSPACING; Γ alone is warned of where it is coarser."""
+
+_LAYER = 2
+_LARGE = 30_000  # bytes; what a record of 192 sites should stay below
+_LIMIT = 16_777_216  # bytes; MongoDB's largest document
+_RESULT = (
+    9_000,
+    1_800,
+)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
+_FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
+_HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, told in lines of their own
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the check: a subject, what was found, and whether it is as it should be."""
+
+    subject: str
+    text: str
+    level: Level = "ok"
+
+
+def preflight(
+    maker: DefectFlowMaker,
+    host: Structure | Atoms | str | Path,
+    placement: Placement = DEFAULT_PLACEMENT,
+    files: Iterable[Path] = (),
+) -> list[Line]:
+    """Return what a campaign would do on this machine, and what would fail; no job runs, no record is written.
+
+    Parameters
+    ----------
+    maker
+        The campaign's choices.
+    host
+        As in `DefectFlowMaker.make`.
+    placement
+        Which worker runs which kind of job where the campaign is launched into a queue.
+    files
+        Files of settings, such as that of the placement; those that are always read are looked at anyway.
+
+    Raises
+    ------
+    InputError
+        If host, defects or engine are refused as such: there is no campaign to look at then.
+    """
+    campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
+    lines = [*_host(campaign.host), *_configurations(campaign, engine)]
+    if isinstance(engine.maker, BaseVaspMaker):
+        lines += [*_settings(campaign.host, engine), *_potcars(campaign, engine), *_programs()]
+    lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
+    lines += [Line("password", text, "warn") for text in exposed(files)]
+    return lines
+
+
+def _host(host: Host) -> Iterator[Line]:
+    told = host.provenance
+    yield Line("host", f"{host.formula}, {host.n_sites} sites, {host.dimensionality}-dimensional")
+    source, functional = told.get("source"), told.get("functional")
+    text = f"{told.get('unit_cell', '?')}; source: {source or 'not told'}; functional: {functional or 'not told'}"
+    yield Line("lattice", text, "ok" if functional and "PBE" in functional else "warn")
+    higher = told.get("higher_symmetry")
+    symmetry = told.get("symmetry", "?")
+    yield Line("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
+    lengths = np.linalg.norm(np.array(host.lattice), axis=1)
+    yield Line("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
+    if host.dimensionality == _LAYER:
+        gap = host.vacuum or 0.0
+        yield Line("vacuum", f"{gap:.1f} Å", "ok" if gap >= VACUUM_WARNING - 1e-6 else "warn")
+
+
+def _configurations(campaign: Campaign, engine: Engine) -> Iterator[Line]:
+    count, controls = len(campaign.ids), len(campaign.controls)
+    text = f"{count} configurations, {controls} of them from the unrelaxed start too: {count + controls} relaxations"
+    yield Line("campaign", text, "ok" if controls else "warn")
+    yield from _documents(campaign, engine)
+
+
+def _documents(campaign: Campaign, engine: Engine) -> Iterator[Line]:
+    """Tell how large the documents of one relaxation become: record, job, and the engine's result."""
+    pristine = Pristine(host=campaign.host, base=campaign.host.cartesian, source="as given")
+    case = Case(pristine, campaign.configurations[0], engine, campaign.weights, None)
+    record = case.running("unrelaxed", "0" * 36)
+    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
+    table = record.sites.unrelaxed
+    whole = record.sites.model_copy(update={"predicted": table, "relaxed": table})
+    size = len(json.dumps(dump(record.model_copy(update={"sites": whole}))))
+    yield Line("record", f"about {_kilobytes(size)} each", "ok" if size < _LARGE else "warn")
+    job = len(json.dumps(jsanitize(engine.relaxation(case.structure("unrelaxed"), record.id), strict=True)))
+    text = f"{_kilobytes(job)} for each relaxation's job"
+    if not isinstance(engine.maker, BaseVaspMaker):
+        yield Line("documents", text)
+        return
+    fixed, per_atom = _RESULT
+    result = fixed + per_atom * record.sites.n_atoms
+    text += f", about {_kilobytes(result)} for its result in the job store"
+    if getattr(engine.maker, "store_trajectory", False):
+        text += f", and {_kilobytes(_FRAME * record.sites.n_atoms)} for each ionic step in its store 'data'"
+    yield Line("documents", text, "ok" if max(job, result) < _LIMIT / 2 else "warn")
+
+
+def _kilobytes(size: float) -> str:
+    return f"{size / 1000:.0f} kB"
+
+
+# ------------------------------------------------------------------ VASP
+
+
+def _settings(host: Host, engine: Engine) -> Iterator[Line]:
+    generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
+    tags: dict[str, Any] = {**generator.config_dict.get("INCAR", {}), **generator.user_incar_settings}
+    functional = {"PE": "PBE", "PS": "PBEsol"}.get(str(tags.get("GGA", "PE")).upper(), str(tags.get("GGA")))
+    yield Line("functional", f"{functional}, POTCARs {generator.config_dict.get('POTCAR_FUNCTIONAL')}")
+    yield Line("INCAR", " ".join(f"{name}={tags[name]}" for name in sorted(tags) if name not in _HIDDEN))
+    if isinstance(generator, VaspDefectSetGenerator):
+        rule = {
+            "parity": "1 μB on the defect and its first shell if the electrons are odd, else 0",
+            "paper": "magnetic ions high-spin, ferromagnetic",
+        }[generator.spin]
+        yield Line("MAGMOM", rule)
+        rattle = f"{generator.rattle:g} Å, seed {generator.rattle_seed}" if generator.rattle else "none"
+        yield Line("rattle", rattle)
+        yield _kpoints(host)
+    yield Line("settings", engine.settings_hash)
+
+
+def _kpoints(host: Host) -> Line:
+    """Judge Γ alone by the spacing it stands for along each periodic direction."""
+    structure = to_structure(host)
+    spacings = list(structure.lattice.reciprocal_lattice.abc)
+    mesh = [max(1, ceil(spacing / KSPACING)) for spacing in spacings]
+    if host.dimensionality == _LAYER:
+        axis = layer_gap(structure)[0]
+        spacings[axis], mesh[axis] = 0.0, 1
+    text = f"Γ alone: {max(spacings):.2f} 1/Å"
+    if max(mesh) == 1:
+        return Line("k-points", text)
+    proposal = " x ".join(map(str, mesh))
+    return Line("k-points", f"{text}, coarser than {KSPACING} 1/Å; {proposal} (vasp_std) would do", "warn")
+
+
+def _potcars(campaign: Campaign, engine: Engine) -> Iterator[Line]:
+    generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
+    functional = str(generator.config_dict.get("POTCAR_FUNCTIONAL"))
+    placed = {edit.new for one in campaign.configurations for edit in one.edits if edit.new is not None}
+    for number in sorted({*campaign.host.numbers, *placed}):
+        element = Element.from_Z(number).symbol
+        symbol = str(generator.config_dict["POTCAR"].get(element, element))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a POTCAR that pymatgen does not know is a line of ours
+                found = PotcarSingle.from_symbol_and_functional(symbol, functional)
+                known = found.is_valid
+        except (ValueError, OSError):
+            remedy = "set PMG_VASP_PSP_DIR in ~/.config/.pmgrc.yaml"
+            yield Line("POTCAR", f"{symbol} of {functional} is missing: {remedy}", "fail")
+            continue
+        text = f"{found.TITEL}, {found.nelectrons:g} electrons"
+        yield Line("POTCAR", text if known else f"{text}; not known to pymatgen", "ok" if known else "warn")
+
+
+def _programs() -> Iterator[Line]:
+    standard, gamma = shlex.split(atomate2.SETTINGS.VASP_CMD), shlex.split(atomate2.SETTINGS.VASP_GAMMA_CMD)
+    missing = [word for word in dict.fromkeys((standard[0], standard[-1])) if shutil.which(word) is None]
+    if missing:
+        text = f"{missing[0]} is not on PATH of this machine (ATOMATE2_VASP_CMD={' '.join(standard)})"
+        yield Line("program", text, "fail")
+        return
+    has_gamma = shutil.which(gamma[-1]) is not None
+    text = " ".join(gamma) if has_gamma else f"{' '.join(standard)}: {gamma[-1]} is not on PATH, Γ costs twice as much"
+    yield Line("program", text, "ok" if has_gamma else "warn")
+
+
+# ------------------------------------------------------------------ around it
+
+
+def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
+    try:
+        with open_store(maker.store) as records:  # for writing: permissions, a lock, and whether it keeps anything
+            count = sum(1 for _ in records.ledgers())
+            yield Line("records", f"{records.location}: {count} records, can be written")
+    except InputError as error:
+        yield Line("records", str(error), "fail")
+    except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
+        yield Line("records", f"{type(error).__name__} on writing: check the user's role in the database", "fail")
+    if fault := job_store_fault():
+        text = f"{fault}: a run on this machine keeps journals in its folder, a queue refuses"
+        yield Line("job store", text, "warn")
+    else:
+        yield _attempt("job store", lambda: _job_store(engine))
+
+
+def _job_store(engine: Engine) -> str:
+    store = jobflow.SETTINGS.JOB_STORE
+    if volatile(store.docs_store):
+        return "none is configured: a run on this machine keeps SQLite files in its folder"
+    extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
+    if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
+        msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"
+        raise InputError(msg)
+    docs = store.docs_store
+    store.connect()
+    try:
+        count = store.count()
+        require_lasting(docs, lambda: _unconnected(docs), "the job store", key="uuid")
+    finally:
+        store.close()  # type: ignore[no-untyped-call]
+    return f"{store.name}: {count} documents, can be written"
+
+
+def _unconnected(store: Store) -> Store:
+    """Return the same store with no connection yet; its password stays in memory."""
+    return cast("Store", type(store).from_dict(store.as_dict()))
+
+
+def _attempt(subject: str, look: Callable[[], str]) -> Line:
+    try:
+        return Line(subject, look())
+    except InputError as error:
+        return Line(subject, str(error), "fail")
+    except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
+        return Line(subject, f"{type(error).__name__} on connecting or writing: see jobflow's settings", "fail")
+
+
+def _workers(placement: Placement) -> Iterator[Line]:
+    yield Line("workers", "`definet run`: this machine; in a queue:")
+    for kind, what in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
+        place = getattr(placement, kind)
+        worker = f"; worker {place.worker} of jobflow-remote" if place.worker else ""
+        yield Line("", f"{what}: FireWorks category {place.category}{worker}")
+
+
+def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[Line]:
+    from definet_flows.model.inference.predict import RawPrediction  # noqa: PLC0415
+    from definet_flows.starts.gate import judge  # noqa: PLC0415 - torch takes seconds to import
+
+    checkpoint = checkpoint_of(campaign.model, maker.store)
+    yield Line("model", f"{campaign.model}, sha256 {checkpoint.sha256[:12]}…")
+    still = np.zeros((campaign.host.n_sites, 3))
+    raw = RawPrediction(displacements=still, seconds=0.0, device="none", uncertainty=None, error=None)
+    kinds = {one.name: one for one in campaign.configurations}
+    refused = {}
+    for name, one in kinds.items():
+        gate = judge(
+            checkpoint, campaign.host, one, campaign.host.cartesian, raw, allow_unseen_host=maker.allow_unseen_host
+        )
+        if not gate.in_domain:
+            refused[name] = gate.reason
+    if refused:
+        name, reason = next(iter(refused.items()))
+        text = f"{len(refused)} of {len(kinds)} kinds are outside, relaxed without prediction; {name}: {reason}"
+        yield Line("domain", text, "warn")
+    else:
+        yield Line("domain", f"all {len(kinds)} kinds of configurations are inside")

@@ -1,0 +1,1 @@
+"""Makers that relax the atoms of a fixed cell."""

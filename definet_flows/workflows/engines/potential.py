@@ -1,0 +1,190 @@
+"""Relaxation with a machine-learned potential, where there is no VASP: SevenNet-0 and CHGNet.
+
+Both potentials carry their weights inside their wheels and work offline. They are loaded once per process.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from atomate2.forcefields import MLFF
+from atomate2.forcefields.jobs import ForceFieldRelaxMaker
+from atomate2.forcefields.utils import ase_calculator
+from emmet.core.trajectory import AtomTrajectory
+from emmet.core.types.enums import StoreTrajectoryOption
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import repeats_last_frame
+from definet_flows.workflows.engines.identity import contents
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+    from atomate2.ase.schemas import AseResult
+    from pymatgen.core import Molecule, Structure
+
+FORCE_CRITERION = 0.01
+"""Largest force on any atom at the end of a relaxation, eV/Å (as in the paper's DFT)."""
+
+_RELAX_DEFAULTS = {"fmax": FORCE_CRITERION, "final_atoms_object_file": None, "use_emmet_models": True}
+_PACKAGES = {"SevenNet": "sevenn", "CHGNet": "chgnet"}
+_CALCULATORS = {"SevenNet": "sevenn.calculator", "CHGNet": "chgnet.model.dynamics"}
+_LOADING_NOISE = (
+    ("No tensor product accelerator is enabled", UserWarning),  # GPU kernels, of no use on a CPU
+    (r"`torch\.jit\.script` is deprecated", DeprecationWarning),  # e3nn, at import
+    (r"Please use sevenn\.calculator", DeprecationWarning),  # atomate2 imports it from the old place
+)
+
+
+@dataclass
+class PotentialRelaxMaker(ForceFieldRelaxMaker):
+    """
+    Relax the atoms of a fixed cell with a universal potential.
+
+    The optimiser is ASE's BFGS: on 4 x 4 MoS2 it needs 27 force evaluations for `v_S` and 15 for
+    `v_Mo` where FIRE needs 45 and 39, and unlike LBFGS it never steps uphill where the curvature is
+    negative. It evaluates forces exactly once per step, so the stored trajectory *is* the list of
+    force evaluations, start included; optimisers with a line search hide evaluations.
+
+    Parameters
+    ----------
+    name
+        The job name.
+    force_field_name
+        `SevenNet` (SevenNet-0, 11 July 2024) or `CHGNet` (0.3.0).
+    relax_cell
+        Kept False: defects are relaxed at fixed cell.
+    steps
+        Largest number of steps after the start.
+    relax_kwargs
+        `fmax` in eV/Å (0.01), and what else `atomate2.ase.utils.AseRelaxer.relax` takes.
+    optimizer_kwargs
+        What `atomate2.ase.utils.AseRelaxer` takes, such as `optimizer`.
+    ionic_step_data
+        None: the trajectory below holds every frame already.
+    store_trajectory
+        The trajectory (positions, energies, forces) goes to the additional store `data`.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> job = PotentialRelaxMaker().make(structure)  # doctest: +SKIP
+    >>> run_locally(job)  # doctest: +SKIP
+    """
+
+    name: str = "potential relax"
+    force_field_name: str = "SevenNet"
+    relax_cell: bool = False
+    steps: int = 500
+    relax_kwargs: dict[str, Any] = field(default_factory=dict)
+    optimizer_kwargs: dict[str, Any] = field(default_factory=lambda: {"optimizer": "BFGS"})
+    ionic_step_data: tuple[str, ...] | None = None
+    store_trajectory: StoreTrajectoryOption = StoreTrajectoryOption.PARTIAL
+
+    def __post_init__(self) -> None:
+        """Complete `relax_kwargs`; keep the deprecated field empty, which atomate2 fills and then warns of."""
+        self.relax_kwargs = {**_RELAX_DEFAULTS, **self.relax_kwargs}
+        super().__post_init__()
+        self.task_document_kwargs: dict[str, Any] = {}
+
+    def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
+        """Relax and keep one frame per force evaluation.
+
+        atomate2's observer writes the last frame a second time after the optimiser has stopped.
+        """
+        result = super().run_ase(mol_or_struct, prev_dir=prev_dir)
+        require_finite(result)
+        trajectory = result.trajectory
+        if isinstance(trajectory, AtomTrajectory) and repeats_last_frame(trajectory.energy, trajectory.forces):
+            result.trajectory = cast("AtomTrajectory", trajectory[:-1])
+        return result
+
+    def _get_calculator(self) -> Calculator:
+        """Return the potential, loaded once per process."""
+        arguments = json.dumps(self.calculator_kwargs, sort_keys=True, default=str)
+        calculator = load_potential(self.mlff.value, arguments, contents(self.calculator_kwargs))
+        calculator.reset()  # type: ignore[no-untyped-call]
+        return calculator
+
+
+def require_finite(result: AseResult) -> None:
+    """Refuse a relaxation whose forces were no numbers; for Makers of ASE relaxations, at the end of `run_ase`.
+
+    atomate2 would hand such positions to spglib, which ends the process: no error is left to tell why.
+
+    Raises
+    ------
+    InputError
+        If a position at the end is not finite.
+    """
+    structure = result.final_mol_or_struct
+    assert structure is not None  # noqa: S101 - what was relaxed has an end
+    if not np.isfinite(structure.cart_coords).all():
+        msg = "the potential's forces are no numbers: it does not know such a structure, use another engine"
+        raise InputError(msg)
+
+
+@cache
+def load_potential(name: str, arguments: str, version: str = "") -> Calculator:
+    """Return the ASE calculator of a potential; the same object on every call.
+
+    Parameters
+    ----------
+    name
+        Name of the potential in atomate2.
+    arguments
+        The calculator's keyword arguments as JSON.
+    version
+        What tells the content of files that they name: a file that was replaced is loaded again.
+
+    Raises
+    ------
+    InputError
+        If the package that holds the weights is missing.
+    """
+    del version
+    require_potential(name)
+    with warnings.catch_warnings():
+        for message, category in _LOADING_NOISE:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        if name in _CALCULATORS:  # a broken package must fail here: atomate2 would take another model instead
+            import_module(_CALCULATORS[name])
+        return cast("Calculator", ase_calculator(MLFF(name), **json.loads(arguments)))
+
+
+def require_potential(name: str) -> None:
+    """Refuse a potential whose package is missing.
+
+    Without the package `chgnet` atomate2 would silently load another model from a hub.
+
+    Raises
+    ------
+    InputError
+        If the package is missing; names the extra that brings it.
+    """
+    package = _PACKAGES.get(name)
+    if package is not None and find_spec(package) is None:
+        extra = f"definet-flows[{package}]" if package != "sevenn" else "definet-flows"
+        msg = f"the engine {package!r} needs the package {package}: pip install '{extra}'"
+        raise InputError(msg)
+
+
+def weights_file(name: str) -> Path | None:
+    """Return the file of the weights that a potential's wheel holds; None for any other potential."""
+    if name not in _PACKAGES:
+        return None
+    require_potential(name)
+    spec = find_spec(_PACKAGES[name])
+    root = Path(str(spec.origin if spec else "")).parent
+    pattern = {
+        "SevenNet": "pretrained_potentials/SevenNet_0__11Jul2024/*.pth",
+        "CHGNet": "pretrained/0.3.0/*.pth.tar",
+    }
+    return next(iter(sorted(root.glob(pattern[name]))), None)

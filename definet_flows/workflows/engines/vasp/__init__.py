@@ -1,0 +1,1 @@
+"""Relaxation of a defect cell with VASP."""

@@ -1,0 +1,1 @@
+"""Retraining, trials and active learning."""

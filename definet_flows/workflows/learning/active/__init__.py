@@ -1,0 +1,1 @@
+"""Active learning of a pool of configurations."""

@@ -1,0 +1,345 @@
+"""Active learning: relax what teaches the network most, retrain, and go on until it is good enough."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jobflow import Flow, Job, Maker, Response, job
+
+from definet_flows.errors import InputError
+from definet_flows.hosts import load_structure
+from definet_flows.schemas.learning import Round
+from definet_flows.schemas.models import ModelRef
+from definet_flows.stores import Filter, open_store
+from definet_flows.stores.learning.registry import champion
+from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
+from definet_flows.workflows.campaign.jobs import survive_parents
+from definet_flows.workflows.campaign.models import CHAMPION, checkpoint_of
+from definet_flows.workflows.engines.base import resolve_engine
+from definet_flows.workflows.learning.acquisition import acquisition
+from definet_flows.workflows.learning.active.pool import fit_steps, make_pool
+from definet_flows.workflows.learning.active.state import (
+    Limits,
+    Standing,
+    by_split,
+    held_out_error,
+    learning_id,
+    read_standing,
+)
+from definet_flows.workflows.learning.label_sets import pair_sets
+from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
+from definet_flows.workflows.learning.trial import LEAST_HELD_OUT
+from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.provenance import now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pymatgen.core import Structure
+
+    from definet_flows.model.inference.checkpoint import Checkpoint
+    from definet_flows.schemas import Configuration
+    from definet_flows.stores import Records
+    from definet_flows.stores.learning.splits import Split
+    from definet_flows.stores.learning.training_set import TrainingSet
+
+logger = logging.getLogger(f"jobflow.{__name__}")
+
+VALIDATION_SHARE = 0.5
+"""Configurations that choose the epoch of a training, for each one that is held out."""
+
+
+def validation(held_out: int) -> int:
+    """Return how many configurations choose the epochs by."""
+    return round(VALIDATION_SHARE * held_out)
+
+
+@dataclass
+class ActiveLearningMaker(Maker):
+    """
+    Relax a pool of configurations batch by batch, each batch chosen by what the network does not know yet.
+
+    A round: the champion is measured on held-out configurations, a strategy chooses a batch, the batch is relaxed from
+    the champion's predictions and recorded, a challenger is trained on everything recorded with these settings and
+    promoted if it is better. In the first round the held-out configurations are relaxed too. Where learning stands is
+    read from the record store each time: the same flow submitted again goes on where the last one was stopped.
+
+    Parameters
+    ----------
+    name
+        Name of the flow.
+    defects
+        What the pool is and how it is relaxed. Its `model` predicts until there is a champion for these settings.
+    strategy
+        One of `definet_flows.workflows.learning.acquisition.ACQUISITIONS`.
+    batch
+        Configurations a round.
+    held_out
+        Configurations that are relaxed and never learned from; at least eight.
+    budget
+        Configurations to relax at most, the held-out ones included.
+    target
+        Mean |component| error on the held-out configurations that is good enough, Å; None: none is.
+    patience
+        Rounds without a gain of 2 % after which learning stops.
+    seed
+        Of what is drawn by lot.
+    retraining
+        Recipe of the trainings.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> pool = DefectFlowMaker(supercell=(4, 4, 1), defects=("v_S", "W_Mo"), max_defects=3, engine="sevennet")
+    >>> flow = ActiveLearningMaker(defects=pool, budget=100).make("MoS2")  # doctest: +SKIP
+    >>> run_locally(flow, create_folders=True)  # doctest: +SKIP
+    """
+
+    name: str = "active learning"
+    defects: DefectFlowMaker = field(default_factory=DefectFlowMaker)
+    strategy: str = "diverse"
+    batch: int = 20
+    held_out: int = 12
+    budget: int = 200
+    target: float | None = None
+    patience: int = 3
+    seed: int = 0
+    retraining: RetrainConfig = field(default_factory=lambda: RetrainConfig(min_new=1))
+
+    def make(self, host: Structure | str | Path) -> Flow:
+        """Return the flow; it grows by one round at a time, and its output is that of the last one.
+
+        Parameters
+        ----------
+        host
+            A Structure (the unit cell), a path, or the name of a shipped host.
+
+        Raises
+        ------
+        InputError
+            If anything is wrong with the host or the fields.
+        """
+        return self.assemble(self.campaign(host), host)
+
+    def campaign(self, host: Structure | str | Path) -> Campaign:
+        """Return the pool, everything checked.
+
+        Raises
+        ------
+        InputError
+            If anything is wrong with the host or the fields.
+        """
+        acquisition(self.strategy)
+        for name, least in (("batch", 1), ("held_out", LEAST_HELD_OUT), ("budget", 1), ("patience", 1)):
+            if getattr(self, name) < least:
+                msg = f"{name}={getattr(self, name)}: {least} at least"
+                raise InputError(msg)
+        if self.target is not None and not self.target > 0:
+            msg = f"target={self.target}: an error in Å, such as 0.002"
+            raise InputError(msg)
+        pool = self.defects.campaign(host)
+        splits = by_split(pool)
+        if len(splits["test"]) < LEAST_HELD_OUT or not splits["val"] or not splits["train"]:
+            found = f"{len(splits['train'])} to learn from, {len(splits['test'])} to hold out"
+            msg = (
+                f"a pool of {len(pool.ids)} configurations is too small ({found}): allow more defects, or a larger cell"
+            )
+            raise InputError(msg)
+        first = self.held_out + validation(self.held_out)
+        if self.budget <= first:
+            msg = f"budget={self.budget}: {first} are relaxed before any that is learned from, give more"
+            raise InputError(msg)
+        self._check_uncertainty()
+        return pool
+
+    def _check_uncertainty(self) -> None:
+        """Refuse, before anything runs, a strategy that needs uncertainties if the first weights give none."""
+        if not acquisition(self.strategy).needs_uncertainty:
+            return
+        with open_store(self.defects.store) as records:
+            name = self.predictor(records)
+        if name == self.defects.model and checkpoint_of(name, self.defects.store).card.calibration is None:
+            msg = f"strategy {self.strategy!r} needs uncertainties, {name} gives none: take --strategy random"
+            raise InputError(msg)
+
+    def predictor(self, records: Records) -> str:
+        """Return the registry id of the champion; of the maker's own model where there is none.
+
+        Raises
+        ------
+        InputError
+            If the maker's own model is the champion, and there is none.
+        """
+        found = champion(records, self.settings_hash)
+        if found is None and self.defects.model == CHAMPION:
+            msg = f"record store {records.name!r} has no champion for these settings: name the model to begin with"
+            raise InputError(msg)
+        return self.defects.model if found is None else found.id
+
+    def assemble(self, pool: Campaign, host: Structure | str | Path) -> Flow:
+        """Return the flow of a pool that `campaign` has returned."""
+        maker = replace(self, defects=self.defects.portable())
+        first = learn_round(maker, load_structure(host), number=None)
+        return Flow([first], output=first.output, name=f"{self.name} {pool.host.formula} ({len(pool.ids)})")
+
+    @property
+    def limits(self) -> Limits:
+        """When to stop."""
+        return Limits(target=self.target, budget=self.budget, patience=self.patience)
+
+    @property
+    def settings_hash(self) -> str:
+        """Hash of what all relaxations share."""
+        return arms_hash(resolve_engine(self.defects.engine), relaxed_host=self.defects.relax_host)
+
+
+@job
+def learn_round(
+    maker: ActiveLearningMaker, host: Structure, *, number: int | None, after: object = None
+) -> Response[dict[str, Any]]:
+    """Measure, choose, and grow the flow by one round; or say why learning ends.
+
+    Parameters
+    ----------
+    number
+        The round; None: the one that the store says is under way, else the next.
+    after
+        Output of the retraining that this waits for.
+    """
+    del after
+    pool, settings = maker.campaign(host), maker.settings_hash
+    with open_store(maker.defects.store) as records:
+        one = next_round(maker, pool, records, settings, number)
+    if one.stop is not None:
+        logger.info("learning ends: %s", one.stop)
+        return Response(output=one.model_dump(mode="json"))
+    jobs = _round_jobs(maker, pool, host, one, settings)
+    return Response(replace=Flow(jobs, output=jobs[-1].output, name=f"round {one.number}"))
+
+
+def next_round(
+    maker: ActiveLearningMaker, pool: Campaign, records: Records, settings: str, number: int | None
+) -> Round:
+    """Return the round under way, or begin one; what is returned is in the store."""
+    standing = read_standing(records, pool, settings, learning_id(pool, settings, maker.strategy))
+    rounds = standing.rounds
+    if number is None:
+        number = rounds[-1].number if rounds else 0  # limits may have changed since it ended
+    begun = next((one for one in rounds if one.number == number and one.stop is None), None)
+    if begun is not None:  # by a run that was stopped, or by another process that learns from the same pool
+        return begun
+    one = begin(maker, pool, records, standing, number)
+    records.put(one)
+    return one
+
+
+def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, standing: Standing, number: int) -> Round:
+    """Measure the champion, and choose what it learns from next."""
+    settings = standing.training.settings_hash
+    name = maker.predictor(records)
+    checkpoint = checkpoint_of(name, maker.defects.store)
+    earlier = [one for one in standing.rounds if one.number < number]
+    error, count = held_out_error(checkpoint.network, standing.training, pool.ids)
+    left = _candidates(pool, standing)
+    stop = maker.limits.reached([*(one.error for one in earlier), error], len(standing.chosen), len(left))
+    chosen = () if stop else _choose(maker, pool, records, standing, checkpoint, left, number)
+    if not stop and not chosen:
+        stop = "nothing left that the network could learn"
+    learning = learning_id(pool, settings, maker.strategy)
+    return Round(
+        id=Round.identity(learning, number),
+        learning=learning,
+        number=number,
+        strategy=maker.strategy,
+        weights=ModelRef(name=name, sha256=checkpoint.sha256),
+        error=error,
+        held_out=count,
+        relaxed=len(standing.chosen),
+        ionic_steps=standing.ionic_steps,
+        core_hours=standing.core_hours,
+        chosen=chosen,
+        stop=stop,
+        at=now(),
+    )
+
+
+def _candidates(pool: Campaign, standing: Standing) -> list[tuple[str, Configuration]]:
+    """Return what could still be learned from."""
+    gone = standing.ended | standing.chosen
+    return [one for one in by_split(pool)["train"] if one[0] not in gone]
+
+
+def _choose(
+    maker: ActiveLearningMaker,
+    pool: Campaign,
+    records: Records,
+    standing: Standing,
+    checkpoint: Checkpoint,
+    left: Sequence[tuple[str, Configuration]],
+    number: int,
+) -> tuple[str, ...]:
+    """Return the batch, and before it what of the held-out and validation configurations is missing."""
+    from definet_flows.model.inference.predict import predict  # noqa: PLC0415 - torch
+
+    random = np.random.default_rng((maker.seed, number))
+    left_to_spend = maker.budget - len(standing.chosen)
+    missing = _missing(maker, pool, standing, random)[: max(left_to_spend, 0)]
+    count = min(maker.batch, left_to_spend - len(missing))
+    strategy = acquisition(maker.strategy)
+    asked = predict(calibrated(checkpoint, standing.training), pool.host, [configuration for _, configuration in left])
+    able = [(*one, raw) for one, raw in zip(left, asked, strict=True) if raw.displacements is not None]
+    configurations, predictions = [one[1] for one in able], [one[2] for one in able]
+    steps = fit_steps(records.records(Filter(settings_hash=standing.training.settings_hash)))
+    learned = standing.labelled("train")
+    known = [one for identity, one in zip(pool.ids, pool.configurations, strict=True) if identity in learned]
+    candidates = make_pool(pool.host, configurations, predictions, steps, known)
+    batch = strategy.select(candidates, max(count, 0), random)
+    return (*missing, *(able[k][0] for k in batch))
+
+
+def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
+    """Return a checkpoint that states uncertainties, if what was not learned from is enough to calibrate them."""
+    from definet_flows.model.training.evaluate import calibrate  # noqa: PLC0415 - torch
+    from definet_flows.model.training.finetune import framed  # noqa: PLC0415
+
+    if checkpoint.card.calibration is not None:
+        return checkpoint
+    unseen = []
+    for pairs in pair_sets(training):
+        splits = tuple("val" if split == "test" else split for split in pairs.splits)
+        unseen.append(framed(checkpoint, replace(pairs, splits=splits)))
+    found = calibrate(checkpoint.network, unseen)
+    return replace(checkpoint, card=checkpoint.card.model_copy(update={"calibration": found}))
+
+
+def _missing(maker: ActiveLearningMaker, pool: Campaign, standing: Standing, random: np.random.Generator) -> list[str]:
+    """Draw the held-out and the validation configurations that are still to be relaxed."""
+    splits = by_split(pool)
+    wanted: dict[Split, int] = {"test": maker.held_out, "val": validation(maker.held_out)}
+    drawn: list[str] = []
+    for split, count in wanted.items():
+        ids = [identity for identity, _ in splits[split]]
+        lacking = count - len(standing.labelled(split) & set(ids))
+        free = [identity for identity in ids if identity not in standing.ended | standing.chosen]
+        drawn += [free[k] for k in random.permutation(len(free))[: max(lacking, 0)]]
+    return drawn
+
+
+def _round_jobs(
+    maker: ActiveLearningMaker, pool: Campaign, host: Structure, one: Round, settings: str
+) -> list[Flow | Job]:
+    """Return what a round does: relax the batch, retrain, and the next round."""
+    chosen = dict(zip(pool.ids, pool.configurations, strict=True))
+    configurations = tuple(chosen[identity] for identity in one.chosen)
+    batch = replace(pool, configurations=configurations, weights=one.weights.sha256, model=one.weights.name)
+    relaxing = maker.defects.workflow(batch)
+    relaxing.name = f"round {one.number}: {len(batch.configurations)} relaxations"
+    retraining = RetrainMaker(settings=settings, config=maker.retraining, store=maker.defects.store)
+    retrained = survive_parents(retraining.make(after=relaxing.output))
+    following = survive_parents(learn_round(maker, host, number=one.number + 1, after=retrained.output))
+    following.name = f"round {one.number + 1}"
+    return [relaxing, retrained, following]

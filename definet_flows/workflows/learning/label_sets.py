@@ -1,0 +1,47 @@
+"""From records to what training takes: the gate judges each end, each supercell becomes a set of pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from definet_flows.stores.learning.training_set import TrainingSet, training_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from definet_flows.model.data.archive import PairSet
+    from definet_flows.schemas import Host
+    from definet_flows.stores import Records
+    from definet_flows.stores.learning.training_set import Entry
+
+
+def read_training_set(records: Records, settings_hash: str, hosts: Iterable[Host] = ()) -> TrainingSet:
+    """Return what the records of one settings hash teach, each end judged by the gate. As `training_set`."""
+    from definet_flows.starts.gate import judge_geometry  # noqa: PLC0415 - torch
+
+    return training_set(records, settings_hash, judge_geometry, hosts)
+
+
+def pair_sets(training: TrainingSet) -> list[PairSet]:
+    """Return one set of pairs for each supercell; `relaxed` holds the local displacements that `fine_tune` takes."""
+    return [_pair_set(entries) for _, entries in sorted(training.by_host().items())]
+
+
+def _pair_set(entries: list[Entry]) -> PairSet:
+    from definet_flows.model.data.archive import PairSet  # noqa: PLC0415 - torch
+
+    host = entries[0].host
+    moved = np.stack([entry.moved for entry in entries]).astype(np.float32)
+    return PairSet(
+        name=f"{host.formula} {host.n_sites} {host.hash[:8]}",
+        host=host,
+        ids=tuple(entry.configuration_id for entry in entries),
+        splits=tuple(entry.split for entry in entries),
+        numbers=np.stack([entry.numbers for entry in entries]).astype(np.uint8),
+        markers=np.stack([entry.markers for entry in entries]).astype(np.uint8),
+        unrelaxed=np.zeros_like(moved),
+        relaxed=moved,
+        malformed=(),
+    )

@@ -1,0 +1,393 @@
+"""Retraining: what was relaxed since makes a challenger, and a trial decides whether it becomes champion."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobflow import Job, Maker, job
+from pydantic import Field
+
+from definet_flows.errors import InputError
+from definet_flows.foreign import file_name
+from definet_flows.schemas import Frozen, Provenance, content_hash
+from definet_flows.schemas.models import Champion, Model, ModelRef, Trial
+from definet_flows.settings import load_settings
+from definet_flows.stores import open_store
+from definet_flows.stores.learning.registry import (
+    add_trial,
+    champion,
+    champion_document,
+    find_model,
+    models,
+    promote,
+    register,
+    state_of,
+)
+from definet_flows.stores.learning.training_set import Refusal, settings_in
+from definet_flows.stores.locking import HeldError, sole
+from definet_flows.stores.prefix import only
+from definet_flows.workflows.campaign.models import stored_checkpoint
+from definet_flows.workflows.learning.label_sets import pair_sets, read_training_set
+from definet_flows.workflows.learning.trial import LEAST_HELD_OUT, claimable, hold_trial, residual_steps
+from definet_flows.workflows.recording.provenance import now, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from definet_flows.model.inference.checkpoint import Checkpoint
+    from definet_flows.model.training.train import TrainConfig
+    from definet_flows.stores import Records
+    from definet_flows.stores.learning.training_set import TrainingSet
+
+logger = logging.getLogger(f"jobflow.{__name__}")
+
+MIN_NEW = 200
+"""Configurations since the last training below which there is none."""
+
+Outcome = Literal["promoted", "kept", "too little new", "busy"]
+
+
+class Retrained(Frozen):
+    """What became of retraining on one settings hash."""
+
+    settings_hash: str
+    engine: str
+    outcome: Outcome = Field(description="kept: trained, but it stays a challenger")
+    message: str = Field(description="one line")
+    model: str | None = Field(default=None, description="registry id of what was trained")
+    new: int = Field(default=0, description="configurations since the last training")
+    counts: tuple[str, ...] = Field(default=(), description="configurations by host, density and split, in words")
+    refused: tuple[Refusal, ...] = Field(default=(), description="records left out, with reasons")
+    other_settings: dict[str, int] = Field(default_factory=dict, description="records with other settings, not used")
+    trial: Trial | None = None
+
+
+class RetrainConfig(Frozen):
+    """How to retrain."""
+
+    min_new: int = Field(default=MIN_NEW, ge=1, description="configurations since the last training")
+    from_scratch: bool = Field(default=False, description="not from the champion's weights")
+    recipe: dict[str, Any] = Field(
+        default_factory=dict, description="fields of the TrainConfig that differ from the recipe of a fine-tuning"
+    )
+
+
+DEFAULT = RetrainConfig()
+
+
+@dataclass
+class RetrainMaker(Maker):
+    """
+    Fine-tune the champion on what was relaxed since, and promote the result if it is better.
+
+    The job may run anywhere where the record store can be reached; it wants a GPU where there is one. Nothing is done,
+    and the output says so, if too little is new or another retraining of the store runs.
+
+    Parameters
+    ----------
+    name
+        Name of the job.
+    settings
+        The settings hash whose records are learned from; None: each that the store has.
+    config
+        How much must be new, and the recipe.
+    store
+        Name of the record store in the settings of the machine that runs the job, or path of its file.
+
+    Examples
+    --------
+    >>> from jobflow import run_locally
+    >>> job = RetrainMaker(config=RetrainConfig(min_new=100)).make()
+    >>> run_locally(job)  # doctest: +SKIP
+    """
+
+    name: str = "retrain"
+    settings: str | None = None
+    config: RetrainConfig = field(default_factory=RetrainConfig)
+    store: str | None = None
+
+    def make(self, after: object = None) -> Job:
+        """Return the job; its output is a list of `Retrained` as dicts.
+
+        Parameters
+        ----------
+        after
+            Output of a job to wait for.
+        """
+        made = retrain_network(self.settings, config=self.config, store=self.store, after=after)
+        made.name = self.name
+        return made
+
+
+@job
+def retrain_network(
+    settings: str | None, *, config: RetrainConfig, store: str | None, after: object = None
+) -> list[dict[str, Any]]:
+    """Retrain on one settings hash of a store, or on each. As `retrain_all`."""
+    del after
+    found = retrain_all(store, config, settings)
+    for one in found:
+        logger.info(one.message)
+    return [one.model_dump(mode="json") for one in found]
+
+
+def retrain_all(
+    store: str | None,
+    config: RetrainConfig = DEFAULT,
+    settings: str | None = None,
+    tell: Callable[[str], None] = logger.info,
+) -> list[Retrained]:
+    """Retrain on one settings hash of a store, or on each that it has.
+
+    Parameters
+    ----------
+    settings
+        The settings hash or a beginning that no other has; None: each.
+    tell
+        Hears, before the training starts, what is learned.
+
+    Raises
+    ------
+    InputError
+        If the store has no records with such settings, several settings begin so, or it cannot be reached.
+    """
+    with open_store(store, read_only=True) as records:
+        every = settings_in(records)
+        where = f"finished records of record store {records.name!r}"
+    if settings is not None:
+        return [retrain(store, only(settings, every.items(), "settings", where)[0], config, tell)]
+    if not every:
+        msg = f"no finished records to learn from in {records.name!r}: the store has no records of any settings"
+        raise InputError(msg)
+    return [retrain(store, one, config, tell) for one in every]
+
+
+def retrain(
+    store: str | None, settings_hash: str, config: RetrainConfig = DEFAULT, tell: Callable[[str], None] = logger.info
+) -> Retrained:
+    """Train a challenger on the records of one settings hash, try it, and promote it if it is better.
+
+    Killed at any instant, it goes on when called again: the training from its last epoch, the rest from the store.
+
+    Raises
+    ------
+    InputError
+        If the store cannot be reached.
+    """
+    plan = _planned(store, settings_hash, config)
+    if plan.passed is not None:
+        return _completed(store, plan, plan.passed)
+    if plan.lacking:
+        return _said(plan, "too little new", plan.lacking)
+    try:
+        with sole(f"retraining {settings_hash}", store) as check:
+            plan = _planned(store, settings_hash, config)  # another one may have ended meanwhile
+            if plan.lacking:
+                return _said(plan, "too little new", plan.lacking)
+            return _retrained(store, plan, config, check, tell)
+    except HeldError as held:
+        return _said(plan, "busy", str(held))
+
+
+def _retrained(
+    store: str | None,
+    plan: _Plan,
+    config: RetrainConfig,
+    check: Callable[[Records], None],
+    tell: Callable[[str], None],
+) -> Retrained:
+    with open_store(store, read_only=True) as records:
+        incumbent = champion_checkpoint(records, plan.training.settings_hash)
+    parent = None if config.from_scratch else incumbent
+    tell(f"{plan.engine}: {plan.new} new configurations; learning from {len(plan.training.of_split('train'))}")
+    trained = _train(plan, parent, config)
+    with open_store(store) as records:
+        check(records)
+        model = _registered(records, plan, trained, parent)
+        trial = _trial(records, plan.training, model, stored_checkpoint(records, model), incumbent)
+        model = add_trial(records, model, trial)
+        if not trial.passed:
+            return _said(plan, "kept", f"{model.id} stays a challenger: {trial.reason}", model=model.id, trial=trial)
+        promote(records, model, trial)
+    return _said(plan, "promoted", f"{model.id} is champion: {trial.reason}", model=model.id, trial=trial)
+
+
+# ------------------------------------------------------------------ what there is to learn
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is to be learned, how much of it is new, and what hinders.
+
+    Attributes
+    ----------
+    lacking
+        Why nothing is to be done; empty if something is.
+    passed
+        A model that passed its trial and was not promoted, because the process was killed in between.
+    """
+
+    training: TrainingSet
+    new: int
+    claims: tuple[str, ...]
+    lacking: str
+    passed: Model | None
+
+    @property
+    def engine(self) -> str:
+        return self.training.engine
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        return tuple(f"{c.host}, {c.density} defective: {c.n} {c.split}" for c in self.training.counts())
+
+
+def _planned(store: str | None, settings_hash: str, config: RetrainConfig) -> _Plan:
+    with open_store(store, read_only=True) as records:
+        training = read_training_set(records, settings_hash)
+        tried = [model for model in models(records, settings_hash) if model.trials]
+        document = champion_document(records, settings_hash)
+    new = len(training.entries) - (tried[-1].configurations if tried else 0)
+    claims = claimable(training)
+    lacking = ""
+    if new < config.min_new:
+        lacking = f"{new} new configurations, {config.min_new} wanted: nothing done"
+    elif not claims or not training.of_split("val"):
+        held_out, val = (len(training.of_split(split)) for split in ("test", "val"))
+        lacking = f"{held_out} configurations held out and {val} to choose the epoch by"
+        lacking += f", {LEAST_HELD_OUT} of one host and 1 wanted: nothing done"
+    passed = tried[-1] if tried and _awaits_promotion(tried[-1], document) else None
+    return _Plan(training, new, claims, lacking, passed)
+
+
+def _awaits_promotion(model: Model, document: Champion | None) -> bool:
+    trial = model.trials[-1]
+    today = None if document is None else document.model
+    return trial.passed and state_of(model, document) == "challenger" and today in (None, trial.champion)
+
+
+def _completed(store: str | None, plan: _Plan, model: Model) -> Retrained:
+    with open_store(store) as records:
+        promote(records, model, model.trials[-1])
+    message = f"{model.id} is champion, as its trial had shown: {model.trials[-1].reason}"
+    return _said(plan, "promoted", message, model=model.id, trial=model.trials[-1])
+
+
+def _said(plan: _Plan, outcome: Outcome, message: str, **more: Any) -> Retrained:  # noqa: ANN401
+    training = plan.training
+    return Retrained(
+        settings_hash=training.settings_hash,
+        engine=training.engine,
+        outcome=outcome,
+        message=f"{training.engine} {training.settings_hash[:12]}: {message}",
+        new=plan.new,
+        counts=plan.counts,
+        refused=training.refused,
+        other_settings=training.other_settings,
+        **more,
+    )
+
+
+# ------------------------------------------------------------------ training
+
+
+def champion_checkpoint(records: Records, settings_hash: str) -> Checkpoint:
+    """Return the champion of one settings hash; the weights of the package where there is none."""
+    from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, load_checkpoint  # noqa: PLC0415 - torch
+
+    found = champion(records, settings_hash)
+    return load_checkpoint(DEFAULT_MODEL) if found is None else stored_checkpoint(records, found)
+
+
+def _train(plan: _Plan, parent: Checkpoint | None, config: RetrainConfig) -> Checkpoint:
+    """Return the challenger; a training that is finished is not done again, one that was killed goes on."""
+    from definet_flows.model.inference.checkpoint import load_checkpoint  # noqa: PLC0415 - torch
+    from definet_flows.model.training.finetune import fine_tune  # noqa: PLC0415
+
+    recipe = _recipe(plan.training, parent, config)
+    name = _registry_id(plan.training, parent, recipe)
+    folder = load_settings().data_dir / "retraining" / file_name(name)
+    finished = folder / "model.safetensors"
+    if finished.is_file():
+        return load_checkpoint(finished)
+    return fine_tune(parent, pair_sets(plan.training), recipe, folder, name=name, claims=plan.claims)
+
+
+def _registry_id(training: TrainingSet, parent: Checkpoint | None, recipe: TrainConfig) -> str:
+    """Return a name that the same training has again: engine, and hash of data, parent and recipe."""
+    sha256 = parent.sha256 if parent else None
+    digest = content_hash("model", training.data_hash, sha256, recipe.model_dump(mode="json"))
+    return f"{training.engine}-{digest[:8]}"
+
+
+def _recipe(training: TrainingSet, parent: Checkpoint | None, config: RetrainConfig) -> TrainConfig:
+    from definet_flows.model.training.finetune import fine_tuning, replayed_hosts  # noqa: PLC0415 - torch
+    from definet_flows.model.training.recipes import read_recipe  # noqa: PLC0415
+
+    if parent is None:
+        start = read_recipe("shipped")
+    else:
+        replayed = replayed_hosts(parent, (entries[0].host for entries in training.by_host().values()))
+        start = fine_tuning(len(training.of_split("train")), len(replayed))
+    return type(start).model_validate({**start.model_dump(), **config.recipe})
+
+
+def _registered(records: Records, plan: _Plan, challenger: Checkpoint, parent: Checkpoint | None) -> Model:
+    """Return the model as it is registered; one that has this name is the outcome of the same training."""
+    known = next((model for model in models(records) if model.id == challenger.name), None)
+    if known is not None:
+        return known
+    content = challenger.path.read_bytes()
+    card = challenger.card
+    model = Model(
+        id=challenger.name,
+        settings_hash=plan.training.settings_hash,
+        engine=plan.engine,
+        sha256=challenger.sha256,
+        size=len(content),
+        recipe={**card.recipe, "network": card.config.model_dump(mode="json")},
+        hosts=plan.claims,
+        data_hash=plan.training.data_hash,
+        configurations=len(plan.training.entries),
+        counts=plan.counts,
+        refused=len(plan.training.refused),
+        parent=None if parent is None else ModelRef(name=parent.name, sha256=parent.sha256),
+        provenance=Provenance(versions=versions(), finished=now(), directory=str(challenger.path.parent)),
+    )
+    return register(records, model, content)
+
+
+# ------------------------------------------------------------------ the trial
+
+
+def _trial(
+    records: Records, training: TrainingSet, model: Model, challenger: Checkpoint, incumbent: Checkpoint
+) -> Trial:
+    steps = residual_steps(records, training, challenger.sha256, incumbent.sha256, model.hosts)
+    return hold_trial(challenger, incumbent, training, model.hosts, steps)
+
+
+def try_again(store: str | None, ref: str) -> tuple[Model, Trial]:
+    """Try a registered model against today's champion, on today's held-out records; promote it if it passes.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or it is champion.
+    """
+    with open_store(store, read_only=True) as records:  # a store that is not there is not made
+        find_model(records, ref)
+    with open_store(store) as records:
+        model = find_model(records, ref)
+        if state_of(model, champion_document(records, model.settings_hash)) == "champion":
+            msg = f"model {model.id} is champion already"
+            raise InputError(msg)
+        incumbent = champion_checkpoint(records, model.settings_hash)
+        challenger = stored_checkpoint(records, model)
+        trial = _trial(records, read_training_set(records, model.settings_hash), model, challenger, incumbent)
+        model = add_trial(records, model, trial)
+        if trial.passed:
+            promote(records, model, trial)
+    return model, trial

@@ -1,0 +1,147 @@
+"""A challenger against the champion on what neither learned from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from definet_flows.schemas.models import HostTrial, ModelRef, StepTrial, Trial
+from definet_flows.stores import Filter
+from definet_flows.workflows.learning.label_sets import pair_sets
+from definet_flows.workflows.recording.provenance import now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from definet_flows.model.data.archive import PairSet
+    from definet_flows.model.inference.checkpoint import Checkpoint
+    from definet_flows.schemas import FloatArray
+    from definet_flows.stores import Records
+    from definet_flows.stores.learning.training_set import TrainingSet
+
+LEAST_HELD_OUT = 8
+"""Held-out configurations of a host below which nothing can be claimed of it."""
+
+SIGNIFICANCE = 0.05
+"""Largest p of the paired test, for each host."""
+
+
+def claimable(training: TrainingSet) -> tuple[str, ...]:
+    """Return the hosts, by formula, with entries to learn from and enough that are held out."""
+    learned = {entry.host.formula for entry in training.of_split("train")}
+    held_out = [entry.host.formula for entry in training.of_split("test")]
+    return tuple(sorted(host for host in learned if held_out.count(host) >= LEAST_HELD_OUT))
+
+
+def hold_trial(
+    challenger: Checkpoint, champion: Checkpoint, training: TrainingSet, claims: Sequence[str], steps: StepTrial | None
+) -> Trial:
+    """Compare two networks on the held-out configurations of the hosts that the challenger claims.
+
+    The challenger passes if on every such host its mean error is smaller, the one-sided Wilcoxon signed-rank test over
+    configurations says so with p < `SIGNIFICANCE`, and its error is smaller than that of no prediction; and if, where
+    held-out configurations were relaxed from the predictions of both, its relaxations took no more steps in sum. As all
+    hosts must pass, their tests need no correction for their number.
+
+    Parameters
+    ----------
+    training
+        The training set; its split `test` is held out.
+    claims
+        Hosts by formula.
+    steps
+        From `residual_steps`.
+    """
+    errors: dict[str, list[FloatArray]] = defaultdict(list)
+    for pairs in pair_sets(training):
+        if pairs.host.formula in claims and len(pairs.split("test")):
+            errors[pairs.host.formula].append(_errors(challenger, champion, pairs))
+    hosts = tuple(_host_trial(host, np.concatenate(parts, axis=1)) for host, parts in sorted(errors.items()))
+    problems = [problem for one in hosts for problem in _problems(one)]
+    if not hosts:
+        problems = [f"no host has {LEAST_HELD_OUT} held-out configurations"]
+    if steps is not None and steps.challenger > steps.champion:
+        problems.append(f"{steps.n} relaxations took {steps.challenger} steps from it, {steps.champion} from the other")
+    return Trial(
+        champion=ModelRef(name=champion.name, sha256=champion.sha256),
+        held_out=training.held_out_hash,
+        hosts=hosts,
+        steps=steps,
+        passed=not problems,
+        reason="; ".join(problems) or _praise(champion.name, hosts, steps),
+        at=now(),
+    )
+
+
+def _errors(challenger: Checkpoint, champion: Checkpoint, pairs: PairSet) -> FloatArray:
+    """Return the errors of champion, challenger and of no displacement, Å, [3, n]."""
+    from definet_flows.model.training.local_errors import local_errors  # noqa: PLC0415 - torch
+
+    return np.stack([local_errors(net, pairs, "test") for net in (champion.network, challenger.network, None)])
+
+
+def _host_trial(host: str, errors: FloatArray) -> HostTrial:
+    champion, challenger, nothing = errors
+    return HostTrial(
+        host=host,
+        n=errors.shape[1],
+        champion=float(champion.mean()),
+        challenger=float(challenger.mean()),
+        nothing=float(nothing.mean()),
+        p=paired_p(champion, challenger),
+    )
+
+
+def paired_p(champion: FloatArray, challenger: FloatArray) -> float:
+    """Return the one-sided p that the challenger's errors are smaller; 1 where the two do not differ."""
+    if np.array_equal(champion, challenger):
+        return 1.0
+    return float(wilcoxon(champion - challenger, alternative="greater").pvalue)
+
+
+def _problems(one: HostTrial) -> list[str]:
+    where = f"{one.host}: {1000 * one.challenger:.2f} mÅ"
+    if not one.challenger < one.champion:
+        return [f"{where}, not below the champion's {1000 * one.champion:.2f}"]
+    if not one.p < SIGNIFICANCE:
+        return [f"{where} after {1000 * one.champion:.2f} is no sure gain over {one.n} (p = {one.p:.2g})"]
+    if not one.challenger < one.nothing:
+        return [f"{where}, not below the {1000 * one.nothing:.2f} of no prediction"]
+    return []
+
+
+def _praise(name: str, hosts: Sequence[HostTrial], steps: StepTrial | None) -> str:
+    told = [
+        f"{one.host}: {1000 * one.challenger:.2f} mÅ after {1000 * one.champion:.2f} over {one.n} (p = {one.p:.2g})"
+        for one in hosts
+    ]
+    measured = "not measured" if steps is None else f"{steps.challenger} after {steps.champion} over {steps.n}"
+    return f"beats {name} on {'; '.join(told)}; residual steps: {measured}"
+
+
+def residual_steps(
+    records: Records, training: TrainingSet, challenger: str, champion: str, claims: Sequence[str]
+) -> StepTrial | None:
+    """Return the ionic steps of held-out configurations relaxed from the predictions of both; None if there are none.
+
+    Parameters
+    ----------
+    challenger, champion
+        sha256 of the weights.
+    claims
+        Hosts by formula.
+    """
+    held_out = tuple(e.configuration_id for e in training.of_split("test") if e.host.formula in claims)
+    took: dict[str, dict[str, int]] = {challenger: {}, champion: {}}
+    where = Filter(settings_hash=training.settings_hash, configuration_ids=held_out)
+    for row in records.ledgers(where):
+        if row.start == "predicted" and row.status == "done" and row.ledger is not None and row.ledger.converged:
+            took.get(row.weights or "", {})[row.configuration_id] = row.ledger.ionic_steps
+    both = took[challenger].keys() & took[champion].keys()
+    if not both:
+        return None
+    sums = {sha: sum(steps for identity, steps in found.items() if identity in both) for sha, found in took.items()}
+    return StepTrial(n=len(both), champion=sums[champion], challenger=sums[challenger])

@@ -1,0 +1,1 @@
+"""A campaign in a queue: what is missing, where it stands, what killed workers left."""

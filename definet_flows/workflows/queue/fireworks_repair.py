@@ -1,0 +1,236 @@
+"""What killed workers leave in a LaunchPad, put right: nothing waits for the dead, nothing finished is redone.
+
+Only Fireworks of this package are looked at, by query: a LaunchPad may be shared with other projects.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fireworks import FWAction
+from jobflow.managers.fireworks import flow_to_workflow
+from maggma.stores import MemoryStore, MongoStore
+from pymongo.errors import PyMongoError
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import content_hash
+from definet_flows.workflows.queue.kinds import KINDS
+from definet_flows.workflows.queue.ours import CARRIED, TASK, half_written, of_functions, our_fireworks, workflows_of
+from definet_flows.workflows.queue.plan import KEY
+from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement, place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fireworks import LaunchPad
+    from jobflow import Flow, JobStore
+
+DEAD_AFTER = 4 * 3600.0
+"""Seconds without a sign of life after which FireWorks takes a run for lost; its workers give one each hour."""
+
+LOST_AT_MOST = 3
+"""Runs of one job that may be lost before it counts as failed: whatever ends its worker would do so each time."""
+
+_PATIENCE = 30.0  # s; a living worker writes the end of a job, and locks its workflow, for less
+_ENDED = ("COMPLETED", "FIZZLED")
+_BOOKKEEPING = of_functions(function for function, kind in KINDS.items() if kind in ("light", "record"))
+
+
+@contextmanager
+def usable_launchpad() -> Iterator[None]:
+    """Turn errors of a LaunchPad's database into an InputError."""
+    try:
+        yield
+    except PyMongoError as error:
+        msg = f"the LaunchPad is not usable ({type(error).__name__}): check host, user and role in my_launchpad.yaml"
+        raise InputError(msg) from None
+
+
+@dataclass(frozen=True)
+class Mended:
+    """Numbers of Fireworks.
+
+    Attributes
+    ----------
+    rerun
+        Lost while they ran, or bookkeeping that failed: to run again.
+    kept
+        Lost after their output was stored: taken as ended.
+    dropped
+        Half-written children of a worker that was killed; its job makes them again.
+    given_up
+        Relaxations and predictions lost too often: taken as failed, and recorded so by what waits for them.
+    """
+
+    rerun: int
+    kept: int
+    dropped: int
+    given_up: int = 0
+
+
+def mend(
+    launchpad: LaunchPad, outputs: JobStore, dead_after: float = DEAD_AFTER, patience: float = _PATIENCE
+) -> Mended:
+    """Put right what killed workers left in a LaunchPad.
+
+    Parameters
+    ----------
+    launchpad
+        Of the campaign.
+    outputs
+        jobflow's JobStore, a shared one.
+    dead_after
+        Seconds without a sign of life after which a run counts as lost; 0 if it is known that no worker lives.
+    patience
+        Seconds after which what is still written by half counts as left so.
+
+    Raises
+    ------
+    InputError
+        If the LaunchPad's database cannot be used.
+    """
+    with usable_launchpad():
+        return _mend(launchpad, outputs, dead_after, patience)
+
+
+def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: float) -> Mended:
+    dropped = _mend_writes(launchpad, patience)
+    running = {"fw_id": {"$in": sorted(our_fireworks(launchpad, {"state": "RUNNING"}))}}
+    _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after, query=running)
+    kept = [one for one in lost if _finish(launchpad, outputs, one)]
+    for one in torn:
+        launchpad._refresh_wf(one)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
+    given_up = [one for one in lost if one not in kept and _give_up(launchpad, one)]
+    _drop_half_outputs(launchpad, outputs)
+    rerun = [one for one in lost if one not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
+    for one in rerun:
+        launchpad.rerun_fw(one)
+    return Mended(len(rerun), len(kept), dropped, len(given_up))
+
+
+def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT_PLACEMENT) -> int:
+    """Add the flow of `retry_flow` to a LaunchPad; return the smallest fw_id."""
+    flow.update_metadata({KEY: content_hash("retry", flow.uuid)})  # whatever its jobs make is known by it
+    place(flow, placement.fireworks)
+    workflow = flow_to_workflow(flow)
+    launchpad.bulk_add_wfs([workflow])
+    return min(map(int, workflow.id_fw))
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a worker leaves that dies while it writes the end of a job; for a moment, what a living one has there too.
+
+    Attributes
+    ----------
+    locked
+        (_id, updated_on) of locked workflows.
+    reserved
+        (_id, updated_on) of Fireworks that were about to be given to a worker, or a queue, which knows nothing of it.
+    loose
+        Fireworks that no workflow knows yet.
+    torn
+        (_id and updated_on of the workflow, Firework) where the Firework has ended and its workflow does not say so:
+        whatever waits for it would wait for ever.
+    """
+
+    locked: frozenset[tuple[Any, Any]]
+    reserved: frozenset[tuple[Any, Any]]
+    loose: frozenset[int]
+    torn: frozenset[tuple[Any, Any, int]]
+
+    def __and__(self, other: _Left) -> _Left:
+        reserved = self.reserved & other.reserved
+        return _Left(self.locked & other.locked, reserved, self.loose & other.loose, self.torn & other.torn)
+
+    def __bool__(self) -> bool:
+        return bool(self.locked or self.reserved or self.loose or self.torn)
+
+
+def _mend_writes(launchpad: LaunchPad, patience: float) -> int:
+    """Complete what dead workers wrote by half; return how many half-written jobs were dropped."""
+    left = _left(launchpad)
+    if not left:
+        return 0
+    time.sleep(patience)
+    left &= _left(launchpad)
+    for identity, updated in left.locked:
+        launchpad.workflows.update_one({"_id": identity, "updated_on": updated}, {"$unset": {"locked": True}})
+    for identity, updated in left.reserved:
+        query = {"_id": identity, "updated_on": updated, "state": "RESERVED"}
+        launchpad.fireworks.update_one(query, {"$set": {"state": "READY"}})
+    launchpad.fireworks.delete_many({"fw_id": {"$in": sorted(left.loose)}})
+    for _, _, fw_id in left.torn:  # so that its end is taken note of again, with the children that it brought
+        launchpad.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "RUNNING"}})
+        launchpad._refresh_wf(fw_id)  # noqa: SLF001 - as `lpad detect_lostruns --refresh`
+    return len(left.loose)
+
+
+def _left(launchpad: LaunchPad) -> _Left:
+    ours = our_fireworks(launchpad)
+    states = {int(raw["fw_id"]): raw["state"] for raw in launchpad.fireworks.find({}, {"fw_id": 1, "state": 1})}
+    locked, known, torn = set(), set(), set()
+    for raw in workflows_of(launchpad, ours, {"nodes": 1, "fw_states": 1, "updated_on": 1, "locked": 1}):
+        at = (raw["_id"], raw["updated_on"])
+        known.update(raw["nodes"])
+        if "locked" in raw:
+            locked.add(at)
+        told = {int(name): state for name, state in raw["fw_states"].items()}
+        ended = [one for one in raw["nodes"] if one in ours and states.get(one) in _ENDED]
+        torn |= {(*at, one) for one in ended if told.get(one) != states[one]}
+    # what is reserved properly has its launch written a moment later
+    taken = launchpad.fireworks.find({"state": "RESERVED", "launches": []}, {"fw_id": 1, "updated_on": 1})
+    reserved = frozenset((raw["_id"], raw["updated_on"]) for raw in taken if raw["fw_id"] in ours)
+    loose = half_written(launchpad, ours - known)
+    return _Left(frozenset(locked), reserved, frozenset(loose), frozenset(torn))
+
+
+def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:
+    """Take a relaxation as ended whose output was stored before its worker died; say whether it was."""
+    raw = launchpad.fireworks.find_one({"fw_id": fw_id}, {"spec._tasks": 1, "launches": 1})
+    job = raw["spec"]["_tasks"][0].get("job", {"metadata": {}})
+    if not set(CARRIED) & set(job["metadata"]) or not _has(outputs, job["uuid"], job["index"]):
+        return False
+    launchpad.complete_launch(raw["launches"][-1], FWAction(), "COMPLETED")
+    return True
+
+
+def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
+    """Take a relaxation or a prediction as failed that was lost too often; say whether it was."""
+    query = {"fw_id": fw_id, TASK: {"$exists": True}, "$nor": [_BOOKKEEPING]}
+    raw = launchpad.fireworks.find_one(query, {"launches": 1, "archived_launches": 1})
+    if raw is None or len(raw["launches"]) + len(raw.get("archived_launches", ())) < LOST_AT_MOST:
+        return False
+    reason = (
+        f"its process ended {LOST_AT_MOST} times without a word, killed or crashed: see the folders of its launches"
+    )
+    launchpad.complete_launch(raw["launches"][-1], FWAction(stored_data={"_exception": reason}), "FIZZLED")
+    return True
+
+
+def _drop_half_outputs(launchpad: LaunchPad, outputs: JobStore) -> None:
+    """Drop the half that a failed relaxation stored of its output: whoever records the failure could not read it."""
+    ours = [{f"{TASK}.metadata.{key}": {"$exists": True}} for key in CARRIED]
+    query = {"state": "FIZZLED", "$or": ours}
+    for raw in launchpad.fireworks.find(query, {"spec._tasks.job.uuid": 1, "spec._tasks.job.index": 1}):
+        job = raw["spec"]["_tasks"][0]["job"]
+        if not _has(outputs, job["uuid"], job["index"]):
+            outputs.docs_store.remove_docs({"uuid": job["uuid"], "index": job["index"]})
+
+
+def _has(outputs: JobStore, uuid: str, index: int) -> bool:
+    """Tell whether a job's output is stored whole: jobflow writes the document first, then what it refers to."""
+    if isinstance(outputs.docs_store, MongoStore) and not isinstance(outputs.docs_store, MemoryStore):
+        outputs.connect()
+    try:
+        return outputs.query_one({"uuid": uuid, "index": index}, load=True) is not None
+    except KeyError:
+        return False
+
+
+def _failed_bookkeeping(launchpad: LaunchPad) -> list[int]:
+    """Return the failed Fireworks that only write down; a failed prediction was answered for by its children."""
+    return sorted(our_fireworks(launchpad, {"state": "FIZZLED", **_BOOKKEEPING}))

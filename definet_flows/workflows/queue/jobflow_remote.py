@@ -1,0 +1,101 @@
+"""A campaign into the queue of jobflow-remote: what is missing, as many small flows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobflow import Flow
+from pymongo.errors import PyMongoError
+
+from definet_flows.errors import InputError
+from definet_flows.stores.locking import sole_launch
+from definet_flows.workflows.queue.plan import KEY, Launched, Plan, enlist, missing_flows, summary
+from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement, place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobflow_remote.jobs.jobcontroller import JobController
+
+    from definet_flows.workflows.campaign.flow import Campaign
+
+_ENDED = ("COMPLETED", "FAILED", "STOPPED", "USER_STOPPED")
+
+
+def _quiet(_: int) -> None:
+    """Tell nobody."""
+
+
+def launch_remote(
+    plan: Plan,
+    project: str | None = None,
+    placement: Placement = DEFAULT_PLACEMENT,
+    tell: Callable[[int], None] = _quiet,
+) -> Launched:
+    """Add what is missing of a campaign to a project of jobflow-remote, in flows of at most 100 configurations.
+
+    A host that is to be relaxed first is a flow of its own; the configurations are added by the launch that finds it
+    relaxed.
+
+    Parameters
+    ----------
+    plan
+        From `make_plan`.
+    project
+        Name of the project; None: jobflow-remote's current one.
+    placement
+        Workers, exec_configs and resources per kind of job; whatever names no worker goes to the project's first.
+    tell
+        Called with the number of configurations of each flow that was added.
+
+    Raises
+    ------
+    InputError
+        If jobflow-remote is not installed, its project is not set up, or its database cannot be used.
+    """
+    try:
+        from jobflow_remote import submit_flow  # noqa: PLC0415 - optional
+        from jobflow_remote.config.base import ConfigError  # noqa: PLC0415
+        from jobflow_remote.jobs.jobcontroller import JobController  # noqa: PLC0415
+    except ImportError:
+        msg = "jobflow-remote is not installed: pip install 'definet-flows[remote]'"
+        raise InputError(msg) from None
+    try:
+        jobs = JobController.from_project_name(project)
+        with sole_launch(plan.maker.store) as still_alone:
+            standing, waiting = enlist(plan, "jobflow-remote"), _waiting(jobs, plan)
+            deferred = not standing.has_host
+            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, standing.progress.begun | waiting)
+            added = []
+            for part, flow in flows:
+                place(flow, placement.remote)
+                still_alone()
+                added.append(str(submit_flow(flow, project=project)[0]))
+                tell(0 if deferred else len(part.ids))
+    except (ConfigError, ValueError) as error:
+        msg = f"jobflow-remote: {' '.join(str(error).split())}"
+        raise InputError(msg) from None
+    except PyMongoError as error:
+        msg = f"jobflow-remote's queue is not usable ({type(error).__name__}): see `jf project check`"
+        raise InputError(msg) from None
+    return summary(plan, standing.progress, waiting, added, deferred=deferred)
+
+
+def _alive(jobs: JobController) -> set[str]:
+    """Return the keys of all work that is yet to end."""
+    query = {f"job.metadata.{KEY}": {"$exists": True}, "state": {"$nin": list(_ENDED)}}
+    return {raw["job"]["metadata"][KEY] for raw in jobs.get_jobs(query, {f"job.metadata.{KEY}": 1})}
+
+
+def _waiting(jobs: JobController, plan: Plan) -> frozenset[str]:
+    alive = _alive(jobs)
+    return frozenset(identity for identity, key in plan.keys.items() if key in alive)
+
+
+def _host_flows(jobs: JobController, plan: Plan) -> list[tuple[Campaign, Flow]]:
+    """Return the flow that relaxes the host, unless it is under way."""
+    if plan.host_key in _alive(jobs):
+        return []
+    prepared = plan.maker.prepared(plan.campaign)
+    prepared.update_metadata({KEY: plan.host_key})
+    return [(plan.campaign, Flow([prepared], name=prepared.name))]

@@ -1,0 +1,205 @@
+"""A campaign and what of it is yet to be put into a queue, whichever queue that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from definet_flows.hosts.source import load_structure
+from definet_flows.schemas import RelaxedHost, content_hash
+from definet_flows.schemas.campaign import LaunchedCampaign
+from definet_flows.stores import Records, open_store
+from definet_flows.workflows.campaign.flow import CONFIGURATION
+from definet_flows.workflows.engines.base import Engine, resolve_engine
+from definet_flows.workflows.queue.progress import Progress, progress_of
+from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.provenance import now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from ase import Atoms
+    from jobflow import Flow
+    from pymatgen.core import Structure
+
+    from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
+
+WORKFLOW_SIZE = 100
+"""Most configurations in one workflow: each end of a job locks and reads its whole workflow."""
+
+KEY = "definet"
+"""Entry in the metadata of a job (and the spec of its Firework) that names the work it belongs to."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A campaign and how to run it.
+
+    Attributes
+    ----------
+    maker
+        Engine, control fraction, weights, store; `batch_size` is the number of configurations that one prediction
+        job serves, hundreds on a cluster.
+    campaign
+        What `maker.campaign` returned.
+    unit_cell
+        The host, from which the same campaign can be made again on another machine.
+    """
+
+    maker: DefectFlowMaker
+    campaign: Campaign
+    unit_cell: Structure
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine."""
+        return resolve_engine(self.maker.engine)
+
+    @cached_property
+    def settings_hash(self) -> str:
+        """Hash of what all relaxations of the plan share."""
+        return arms_hash(self.engine, relaxed_host=self.maker.relax_host)
+
+    @cached_property
+    def id(self) -> str:
+        """Identity of the campaign, however often it is launched."""
+        controls = tuple(self.campaign.controls)
+        return LaunchedCampaign.identity(self.campaign.ids, controls, self.settings_hash, self.campaign.weights)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Of each configuration_id, what tells its work from any other in a queue."""
+        shared = (self.settings_hash, self.campaign.weights, self.maker.store)
+        controls = self.campaign.controls
+        return {one: content_hash("launch", one, one in controls, *shared) for one in self.campaign.ids}
+
+    @cached_property
+    def host_key(self) -> str:
+        """What tells the relaxation of the host from any other work in a queue."""
+        return content_hash("launch host", self.campaign.host.hash, self.engine.settings_hash, self.maker.store)
+
+
+def make_plan(maker: DefectFlowMaker, host: Structure | Atoms | str | Path) -> Plan:
+    """Return the plan of a campaign; raises as `DefectFlowMaker.make`."""
+    return Plan(maker.portable(), maker.campaign(host), load_structure(host))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the record store says of a plan.
+
+    Attributes
+    ----------
+    progress
+        Where each configuration stands.
+    has_host
+        Whether the base is known: the host as given is to be used, or its relaxation is recorded.
+    """
+
+    progress: Progress
+    has_host: bool
+
+
+def look_up(plan: Plan, records: Records) -> Standing:
+    """Return where a plan stands."""
+    campaign = plan.campaign
+    progress = progress_of(records, campaign.ids, campaign.controls, plan.settings_hash, campaign.weights)
+    identity = RelaxedHost.identity(campaign.host.hash, plan.engine.settings_hash)
+    return Standing(progress, not plan.maker.relax_host or records.host(identity) is not None)
+
+
+def enlist(plan: Plan, queue: str) -> Standing:
+    """Write down that a campaign is launched, for `definet status`; return where it stands.
+
+    Raises
+    ------
+    InputError
+        If the record store cannot be written.
+    """
+    with open_store(plan.maker.store) as records:
+        if next(records.find(LaunchedCampaign, {"id": plan.id}), None) is None:
+            records.put(_document(plan, queue))
+        return look_up(plan, records)
+
+
+def _document(plan: Plan, queue: str) -> LaunchedCampaign:
+    campaign = plan.campaign
+    return LaunchedCampaign(
+        id=plan.id,
+        name=f"{campaign.host.formula}, {campaign.host.n_sites} sites, {len(campaign.ids)} configurations",
+        engine=plan.engine.name,
+        settings_hash=plan.settings_hash,
+        weights=campaign.weights,
+        configuration_ids=campaign.ids,
+        controls=tuple(sorted(campaign.controls)),
+        launched=now(),
+        queue=queue,
+    )
+
+
+def missing_flows(plan: Plan, begun: Collection[str]) -> Iterator[tuple[Campaign, Flow]]:
+    """Yield the parts of a campaign that nothing has begun, and their flows, one made at a time.
+
+    Each prediction job may predict for all parts of its group, of `batch_size` configurations: the first to run does.
+    """
+    campaign = plan.campaign
+    left = [one for one, identity in zip(campaign.configurations, campaign.ids, strict=True) if identity not in begun]
+    for group in replace(campaign, configurations=tuple(left)).parts(plan.maker.batch_size):
+        for part in group.parts(WORKFLOW_SIZE):
+            own = set(part.ids)
+            ahead = [one for one, name in zip(group.configurations, group.ids, strict=True) if name not in own]
+            flow = plan.maker.workflow(part, ahead)
+            _name_work(flow, plan)
+            yield part, flow
+
+
+def _name_work(flow: Flow, plan: Plan) -> None:
+    """Put the key of its configuration on each relaxation and on whatever that will make."""
+    for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]
+        if CONFIGURATION in job.metadata:
+            job.update_metadata({KEY: plan.keys[job.metadata[CONFIGURATION]]})
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch did; each configuration counts once.
+
+    Attributes
+    ----------
+    workflows
+        Of each workflow that was added, an id to look it up by: its smallest fw_id, or a job's db_id in jobflow-remote.
+    added
+        Number of configurations in them.
+    waiting
+        Number that the queue had already, waiting or running.
+    done
+        Number whose relaxations are recorded.
+    failed
+        Number with a relaxation that failed; left to `definet retry`.
+    elsewhere
+        Number being relaxed according to the record store, but not from this queue: by another campaign, or lost.
+    deferred
+        Number that will be added when the relaxation of the host, which is what was added, has ended.
+    """
+
+    workflows: tuple[str, ...]
+    added: int
+    waiting: int
+    done: int
+    failed: int
+    elsewhere: int
+    deferred: int = 0
+
+
+def summary(
+    plan: Plan, progress: Progress, waiting: Collection[str], added: Collection[str], *, deferred: bool = False
+) -> Launched:
+    """Return the counts of a launch that added these workflows."""
+    there = set(waiting)
+    rest: tuple[Any, ...] = (progress.recorded, progress.failed, progress.relaxing)
+    done, failed, elsewhere = (len(set(some) - there) for some in rest)
+    new = len(plan.campaign.ids) - len(there) - done - failed - elsewhere
+    counts = (0, new) if deferred else (new, 0)
+    return Launched(tuple(added), counts[0], len(there), done, failed, elsewhere, counts[1])

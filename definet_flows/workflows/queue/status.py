@@ -1,0 +1,55 @@
+"""How far launched campaigns are, by the record store alone: it knows whatever queue they are in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from definet_flows.schemas import Frozen
+from definet_flows.schemas.campaign import LaunchedCampaign
+from definet_flows.workflows.queue.progress import progress_of
+
+if TYPE_CHECKING:
+    from definet_flows.stores import Records
+
+
+class Status(Frozen):
+    """Configurations of one campaign; one whose relaxation has begun is relaxing, recorded or failed, never two."""
+
+    campaign: str = Field(description="id")
+    name: str
+    queue: str
+    launched: str = Field(description="UTC, ISO 8601")
+    enumerated: int
+    predicted: int = Field(description="have a prediction of these weights, fit or not")
+    relaxing: int = Field(description="a relaxation is running, or was when it was lost")
+    recorded: int = Field(description="every relaxation that the campaign wants is done")
+    failed: int = Field(description="a relaxation failed, none is running: `definet retry`")
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self.recorded + self.failed == self.enumerated
+
+
+def statuses(records: Records) -> list[Status]:
+    """Return the status of every campaign that was launched into a store, the latest last."""
+    found = sorted(records.find(LaunchedCampaign), key=lambda one: one.launched)
+    return [_status(records, one) for one in found]
+
+
+def _status(records: Records, campaign: LaunchedCampaign) -> Status:
+    ids, controls = campaign.configuration_ids, frozenset(campaign.controls)
+    progress = progress_of(records, ids, controls, campaign.settings_hash, campaign.weights)
+    return Status(
+        campaign=campaign.id,
+        name=campaign.name,
+        queue=campaign.queue,
+        launched=campaign.launched,
+        enumerated=len(ids),
+        predicted=len(records.predicted(campaign.weights) & set(ids)),
+        relaxing=len(progress.relaxing),
+        recorded=len(progress.recorded),
+        failed=len(progress.failed),
+    )

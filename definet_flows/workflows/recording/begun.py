@@ -1,0 +1,106 @@
+"""What an engine's job carries in its metadata, so that its document alone is enough to make the record from."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobflow import CURRENT_JOB
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import read_document
+from definet_flows.schemas import SCHEMA_VERSION, DefectRecord, Frozen, Host, HostNote, Provenance, RelaxedHost, dump
+from definet_flows.stores.locking import session
+from definet_flows.stores.versions import parse
+from definet_flows.workflows.campaign.local import holds_run
+from definet_flows.workflows.recording.ends import place_rows
+from definet_flows.workflows.recording.provenance import local_folder, location, now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+RECORD_METADATA = "definet_record"
+"""Key under which the job of a relaxation carries its record, as it was before it ran: see `carry`."""
+
+HOST_METADATA = "definet_host"
+"""Key under which the job that relaxes a pristine host carries a BegunHost."""
+
+_REMOTE = "jfremote_in.json"
+"""What jobflow-remote leaves in the folder of each job."""
+
+
+def owner() -> str:
+    """Return the uuid of the job at work: the same if a queue runs it again."""
+    return CURRENT_JOB.job.uuid if CURRENT_JOB.job is not None else str(uuid.uuid4())
+
+
+def queued() -> bool:
+    """Tell whether a queue runs the jobs of this flow, each in a process of its own."""
+    return (CURRENT_JOB.job is not None and "fw_id" in CURRENT_JOB.job.metadata) or Path(_REMOTE).exists()
+
+
+def owned(record: DefectRecord, by: str, store: str | None) -> DefectRecord:
+    """Return a record that says who relaxes; where one process runs the whole flow, also under which lease."""
+    place: dict[str, Any] = {"owner": by, "hostname": socket.gethostname(), "pid": None, "session": None}
+    if not queued():
+        here = Path.cwd()
+        folder = next((str(path) for path in (here, here.parent) if holds_run(path)), str(here))
+        place |= {"pid": os.getpid(), "session": session(store, by, folder)}
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update=place)})
+
+
+def carry(record: DefectRecord) -> dict[str, str]:
+    """Return what the metadata of a relaxation's job hold of its record.
+
+    The record itself is text: FireWorks and its database walk through every number of a document dozens of times.
+    """
+    return {"id": record.id, "start": record.start, "document": json.dumps(dump(record), separators=(",", ":"))}
+
+
+def carried(metadata: Mapping[str, Any]) -> DefectRecord:
+    """Return the record that the metadata of a relaxation's job hold."""
+    return parse(json.loads(metadata[RECORD_METADATA]["document"]), DefectRecord)
+
+
+class BegunHost(Frozen):
+    """A pristine host whose relaxation has begun."""
+
+    schema_version: int = SCHEMA_VERSION
+    host: Host
+    settings_hash: str
+    order: tuple[int, ...]
+    """Engine row k holds host site order[k]."""
+    provenance: Provenance
+
+    @property
+    def id(self) -> str:
+        """Identity of the relaxed host."""
+        return RelaxedHost.identity(self.host.hash, self.settings_hash)
+
+    def finished(self, document: Mapping[str, Any] | BaseModel) -> RelaxedHost:
+        """Return the relaxed host with what the engine returned.
+
+        Raises
+        ------
+        InputError
+            If the relaxation failed.
+        """
+        outcome = read_document(document, local_folder(document))
+        if outcome.error or outcome.ledger is None or outcome.structure is None:
+            msg = f"the relaxation of host {self.host.formula} failed: {outcome.error}"
+            raise InputError(msg)
+        where = {**self.provenance.model_dump(), **location(document), "finished": now()}
+        return RelaxedHost(
+            id=self.id,
+            host=HostNote.of(self.host),
+            settings_hash=self.settings_hash,
+            relaxed=place_rows(self.host.cartesian, self.order, outcome.structure, self.host.lattice),
+            ledger=outcome.ledger,
+            provenance=Provenance(**where),
+        )

@@ -1,0 +1,1 @@
+"""Relaxations that stopped or were made elsewhere: continued, rebuilt, ingested."""

@@ -1,0 +1,155 @@
+"""Which folders and files of a tree hold a relaxation by VASP, and why others do not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import Execution, Outcome
+from definet_flows.ledger.vasp.charge import Charge, charge_of
+from definet_flows.ledger.vasp.output.archives import archives, read_log
+from definet_flows.ledger.vasp.output.names import OutputFile, is_backup, looks_like_output, output_file, output_files
+from definet_flows.ledger.vasp.purpose import no_relaxation
+from definet_flows.ledger.vasp.relaxation import TRIALS, read_with_executions
+from definet_flows.ledger.vasp.restarts import Run, broken_label
+from definet_flows.workflows.engines.vasp.run import folder_name
+
+_OUTPUTS = ("vasprun.xml", "OUTCAR")
+
+
+@dataclass
+class Places:
+    """What a tree holds.
+
+    Attributes
+    ----------
+    found
+        Folders of runs, and files that are one of several in theirs.
+    left_out
+        What looks like output and is not read, with the reason.
+    """
+
+    found: list[Path] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def find_places(tree: Path) -> Places:
+    """Return the places of a tree in which VASP ran; linked folders are followed, each folder is read once."""
+    places, seen, links = Places(), set[Path](), [tree]
+    while links:
+        top = links.pop(0)
+        if top.resolve() in seen:
+            places.left_out[str(top)] = f"a link to {top.resolve()}, which is read there"
+            continue
+        for folder in _folders(top, seen, links, places):
+            _look(folder, places)
+    places.found = [place for place in sorted(places.found) if not _is_trial(place, places.found)]
+    return places
+
+
+def _folders(top: Path, seen: set[Path], links: list[Path], places: Places) -> list[Path]:
+    """Return a folder and those below it that were not seen; linked ones wait until all others are known."""
+
+    def unreadable(error: OSError) -> None:
+        places.left_out[str(error.filename)] = f"cannot be read: {error.strerror}"
+
+    found = []
+    for name, below, _ in os.walk(top, onerror=unreadable):
+        folder = Path(name)
+        linked = sorted(path for path in map(folder.joinpath, below) if path.is_symlink())
+        links += linked
+        below[:] = sorted(set(below) - {path.name for path in linked})
+        if folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            found.append(folder)
+    return found
+
+
+def _look(folder: Path, places: Places) -> None:
+    """Take in what one folder holds."""
+    files = sorted(folder.iterdir())
+    outputs = [one for path in files if (one := output_file(path)) is not None and one.kind in _OUTPUTS]
+    if any(not one.name for one in outputs) or any(archives(folder, read_log(folder)).values()):
+        places.found.append(folder)
+    named: dict[tuple[str, str], OutputFile] = {}
+    for one in sorted(outputs, key=lambda one: (_OUTPUTS.index(one.kind), len(one.path.name))):
+        if one.name:  # of NAME.vasprun.xml and NAME.OUTCAR the former tells more
+            named.setdefault((one.name.rstrip("._-"), one.label), one)
+    places.found += [one.path for one in named.values()]
+    for path in files:
+        if path.is_symlink() and not path.exists() and output_file_name(path):
+            places.left_out[str(path)] = f"a link to {path.readlink()}, which is not there"
+        elif output_file(path) is None and looks_like_output(path) and not (outputs and is_backup(path)):
+            places.left_out[str(path)] = "not the name of an output: vasprun.xml, OUTCAR, NAME.OUTCAR, OUTCAR.relax1"
+
+
+def output_file_name(path: Path) -> bool:
+    """Say whether a path has an output's name, whatever it is."""
+    return any(kind in path.name for kind in _OUTPUTS)
+
+
+def _is_trial(place: Path, found: list[Path]) -> bool:
+    """Say whether starting moments were tried in a folder: its steps are counted in the folder above."""
+    return place.match(TRIALS) and place.parent in found
+
+
+# ------------------------------------------------------------------ what a place holds
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A relaxation in one place.
+
+    Attributes
+    ----------
+    place
+        Folder or file.
+    run
+        What of it decides which other it continues.
+    outcome
+        Where it ended and what it cost.
+    charge
+        Its charge, and what there is to say of it.
+    """
+
+    place: Path
+    run: Run
+    outcome: Outcome
+    charge: Charge
+
+    @property
+    def first(self) -> Execution:
+        """The first execution that tells where it began."""
+        return next(one for one in self.run.executions if one.run.initial is not None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ended by itself, converged."""
+        last = self.run.executions[-1].run
+        return last.finished is not False and last.converged
+
+
+def read_run(place: Path, root: Path) -> FoundRun:
+    """Read what a place holds.
+
+    Raises
+    ------
+    InputError
+        If that is no relaxation of ions in a fixed cell, not one but several, or has no known charge state.
+    """
+    where = folder_name(place)
+    outcome, executions = read_with_executions(place, where=where)
+    if reason := no_relaxation(executions[-1]):
+        raise InputError(reason)
+    named = list(dict.fromkeys(one.label for one in output_files(place) if one.label)) if place.is_dir() else []
+    if broken := broken_label(executions, named):
+        msg = f"{place} holds {broken[1:] if broken else 'a run'}, which does not begin where the run before it ended"
+        raise InputError(f"{msg}: give each run a folder of its own")
+    if all(one.run.initial is None for one in executions):
+        msg = f"{place}: the output breaks off before the first structure"
+        raise InputError(msg)
+    first = next(one for one in executions if one.run.initial is not None)
+    charge = charge_of(first, place, root)
+    return FoundRun(place, Run(executions, charge.value, where), outcome, charge)

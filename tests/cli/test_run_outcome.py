@@ -1,0 +1,46 @@
+"""What `definet run` says of a flow that did not finish, and of relaxations that others have in hand."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from flow_helpers import CU
+
+from definet_flows.cli.campaign import run as campaign_cli
+from definet_flows.stores import ArmsRow
+from definet_flows.workflows.campaign.local import run_here
+
+pytest_plugins = ["flow_fixtures"]
+
+
+def outcome(folder, **given):
+    row = ArmsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
+    totals = {"saving": None, "message": "relaxations: 0 run", "relaxations_run": 0, "relaxations_reused": 1}
+    return campaign_cli._Outcome("m", [row], **{"totals": totals, "store": "s", "folder": folder, **given})
+
+
+def test_what_others_relax_is_said_and_is_no_success(tmp_path, capsys):
+    held = outcome(tmp_path, unfinished=["1 relaxations are in the hands of process 7 on [node], which lives: wait"])
+    campaign_cli._print(held)
+    said = capsys.readouterr()
+    assert "not finished: 1 relaxations are in the hands of process 7 on [node], which lives: wait\n" in said.err
+    assert "everything was in the store already" not in said.out
+    with pytest.raises(typer.Exit) as left:
+        campaign_cli._end(held, None)
+    assert left.value.exit_code == 1
+    campaign_cli._print(outcome(tmp_path))
+    assert "everything was in the store already" in capsys.readouterr().out
+    campaign_cli._end(outcome(tmp_path), None)
+
+
+def test_a_flow_that_did_not_finish_says_why_in_one_line(maker, workplace, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(workplace))
+    flow, heard = maker.make(CU), []
+    (workplace / "records.sqlite").write_bytes(b"something else, and no database")
+    assert run_here(flow, workplace / "run", lambda event, name: heard.append((event, name))) is None
+    reasons = [name for event, name in heard if event == "Failed"]
+    assert reasons[0].startswith("host Cu: InputError: ")
+    assert reasons[0].endswith("records.sqlite is no database: name another file")
+    campaign_cli._print(outcome(workplace, totals=None, reasons=reasons))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the flow did not finish: host Cu: InputError: ")

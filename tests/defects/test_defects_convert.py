@@ -1,5 +1,5 @@
 import pytest
-from bulk_hosts import CASES
+from bulk_hosts import CASES, CDTE, Y2TI2S2O5
 from pymatgen.analysis.defects.core import Adsorbate, DefectComplex, Interstitial, Substitution, Vacancy
 from pymatgen.analysis.defects.generators import AntiSiteGenerator, VacancyGenerator, VoronoiInterstitialGenerator
 from pymatgen.core import PeriodicSite, Structure

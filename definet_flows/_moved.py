@@ -34,6 +34,11 @@ MOVED = {
 """Former module: module of today."""
 
 
+def former(module: str) -> str:
+    """Return the name that documents and settings hashes know a module by: its former one, if it has moved."""
+    return next((name for name, today in MOVED.items() if today == module), module)
+
+
 class _FormerPlaces(MetaPathFinder, Loader):
     """Finds the modules of `MOVED` by their former names."""
 

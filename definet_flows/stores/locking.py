@@ -184,11 +184,12 @@ class _Holder:
 
     def renew(self, records: Records, *, release: bool = False) -> bool:
         """Give a sign of life, or give the lease back; say whether it is still ours."""
-        held = _stored(records, self.what)
-        if held is None or held.holder != self.token:
-            return False
-        update = {"holder": None} if release else {"renewed": time.time()}
-        return swap(records, held.model_copy(update=update), held.revision)
+        while (held := _stored(records, self.what)) is not None and held.holder == self.token:
+            update = {"holder": None} if release else {"renewed": time.time()}
+            if swap(records, held.model_copy(update=update), held.revision):
+                return True
+            # The thread that keeps the lease has renewed it between reading and writing.
+        return False
 
     def _keep(self) -> None:
         while not self._ended.wait(BEAT):

@@ -132,7 +132,7 @@ def test_settings_that_jobflow_cannot_read_are_one_line(text, workplace):
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
-    assert f"JOBFLOW_CONFIG_FILE={path}, cannot be used" in done.stderr
+    assert str(path) in done.stderr
     assert "s3cret" not in done.stderr
 
 

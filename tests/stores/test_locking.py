@@ -279,3 +279,19 @@ def test_a_run_killed_in_its_second_arm_keeps_the_first(workplace):
     assert figures == {"relaxations_run": 1, "relaxations_reused": 1}
     assert [one.status for one in stored()[0]] == ["done", "done"]
     assert len(stored()[1]) == 1
+
+
+def test_a_renewal_of_its_own_thread_at_the_same_moment_is_no_loss(tmp_path, monkeypatch):
+    """The thread that keeps a lease may renew it between reading and writing of the check."""
+    store, write, refused = str(tmp_path / "records.sqlite"), locking.swap, []
+
+    def disturbed(records, lease, revision):
+        if not refused:
+            refused.append(write(records, lease, revision))
+            return False
+        return write(records, lease, revision)
+
+    with locking.sole("launching", store) as check, open_store(store) as records:
+        monkeypatch.setattr(locking, "swap", disturbed)
+        check(records)
+    assert refused == [True]

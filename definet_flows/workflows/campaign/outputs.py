@@ -14,7 +14,7 @@ from definet_flows.stores.durability import require_whole, volatile
 if TYPE_CHECKING:
     from jobflow import JobStore
 
-_VARIABLE, _DEFAULT = "JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml"
+_VARIABLE = "JOBFLOW_CONFIG_FILE"
 
 
 def configured_store() -> JobStore | None:
@@ -27,7 +27,7 @@ def job_store_fault() -> str | None:
     if not _is_configured():
         return None
     path = Path(jobflow.SETTINGS.CONFIG_FILE)
-    if _is_named(path) and not path.is_file():
+    if _is_named() and not path.is_file():
         return f"JOBFLOW_CONFIG_FILE names {path}, and there is no such file"
     store = jobflow.SETTINGS.JOB_STORE
     reason = volatile(store)
@@ -46,9 +46,9 @@ def _is_configured() -> bool:
     """Tell whether there is a file of jobflow's settings, one is named, or the store stands in the environment."""
     path = Path(jobflow.SETTINGS.CONFIG_FILE)
     in_environment = any(name.upper() == "JOBFLOW_JOB_STORE" for name in os.environ)
-    return in_environment or path.is_file() or _is_named(path)
+    return in_environment or path.is_file() or _is_named()
 
 
-def _is_named(path: Path) -> bool:
-    """Tell whether the file was named, by JOBFLOW_CONFIG_FILE, rather than left at its default."""
-    return path != Path(_DEFAULT).expanduser() or any(name.upper() == _VARIABLE for name in os.environ)
+def _is_named() -> bool:
+    """Tell whether JOBFLOW_CONFIG_FILE names a file."""
+    return any(name.upper() == _VARIABLE for name in os.environ)

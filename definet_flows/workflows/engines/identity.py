@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker
 
+from definet_flows._moved import former
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
 
@@ -88,6 +89,9 @@ def _settings(maker: object, fields: Mapping[str, Any], place: tuple[str, ...]) 
     for key, value in fields.items():
         if key == "@version" or key in _LABELS:
             continue
+        if key == "@module":
+            found[key] = former(value)
+            continue
         inner = getattr(maker, key, None)
         if isinstance(inner, Maker) and isinstance(value, dict):
             found[key] = _settings(inner, value, (*place, key))
@@ -101,7 +105,10 @@ def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSO
     if isinstance(value, dict):
         dropped = _WRITTEN.get(place[-1], frozenset()) | {"@version"}
         dropped |= _MACHINE if "run_vasp_kwargs" in place else frozenset()
-        return {key: _plain(part, (*place, str(key))) for key, part in value.items() if key not in dropped}
+        kept = {key: part for key, part in value.items() if key not in dropped}
+        return {
+            key: former(part) if key == "@module" else _plain(part, (*place, str(key))) for key, part in kept.items()
+        }
     if isinstance(value, list | tuple):
         return [_plain(part, place) for part in value]
     value = getattr(value, "value", value)  # an enum's value

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow.core.job import store_inputs
 
+from definet_flows._moved import former
 from definet_flows.workflows.queue.kinds import KINDS, plain
 from definet_flows.workflows.queue.plan import KEY
 from definet_flows.workflows.recording.begun import HOST_METADATA, RECORD_METADATA
@@ -29,8 +30,12 @@ _AT_ONCE = 10_000  # ids in one query
 
 def of_functions(functions: Iterable[Any]) -> dict[str, Any]:
     """Return the query for the jobs of some functions."""
-    originals = [plain(function) for function in functions]
-    pairs = [{f"{TASK}.function.@module": f.__module__, f"{TASK}.function.@callable": f.__name__} for f in originals]
+    names = {
+        (module, function.__name__)
+        for function in map(plain, functions)
+        for module in (function.__module__, former(function.__module__))
+    }
+    pairs = [{f"{TASK}.function.@module": module, f"{TASK}.function.@callable": name} for module, name in sorted(names)]
     return {"$or": pairs}
 
 

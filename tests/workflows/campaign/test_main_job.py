@@ -83,7 +83,8 @@ def test_unrelaxed_arms_serve_other_weights_too(campaign: Path) -> None:
 
 
 def test_two_campaigns_make_one_document(tmp_path: Path) -> None:
-    row = ArmsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
+    names = {"configuration_id": "c", "settings_hash": "s", "engine": "sevennet", "weights": "w", "name": "v_S"}
+    row = ArmsRow(**names, steps_unrelaxed=20, steps_predicted=5, converged=True)
     row = row.model_copy(update={"verdict": "same minimum"})
     outcomes = [campaign_cli._Outcome(name, [row], {"saving": 0.75}, "r.jsonl", tmp_path) for name in ("a", "b")]
     campaign_cli._end(outcomes[0], tmp_path / "out.json", outcomes[1])

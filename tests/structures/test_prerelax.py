@@ -19,6 +19,7 @@ from definet_flows import InputError, Prerelaxed, make_host, prerelax
 from definet_flows.cli import app
 from definet_flows.hosts import to_structure
 
+pytestmark = pytest.mark.filterwarnings("ignore:Structure charge:UserWarning")  # pymatgen's, of every charged structure
 LATTICE = np.array(HOST.lattice)
 
 

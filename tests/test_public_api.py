@@ -19,7 +19,7 @@ PLAIN = {
     "ACQUISITIONS",
     "InputError",
     "LeftOutWarning",
-}  # a dict, and exceptions: nothing to describe but what they are
+}  # a dict and exceptions: they take no parameters
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.*"))]
 DEEPER: dict[str, str] = {}
 """Deeper modules that a page may import from, each with the reason."""

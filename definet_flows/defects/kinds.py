@@ -144,7 +144,8 @@ class Choices(Wish):
     max_distance: float | None = Field(default=None, gt=0, description="between any two defects, Å, minimum image")
     charges: tuple[int, ...] | dict[str, tuple[int, ...]] | Literal["guess"] = Field(
         default=(0,),
-        description="net charges of every configuration, elementary charges; or per kind, summed over its defects; or guessed per kind",
+        description="net charges of every configuration, elementary charges; or per kind, summed over its defects; "
+        "or guessed per kind",
     )
 
     @model_validator(mode="before")

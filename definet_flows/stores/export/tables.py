@@ -44,6 +44,8 @@ _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm.
 
+    Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV.
+
     Parameters
     ----------
     records

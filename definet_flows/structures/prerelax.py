@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -146,7 +147,11 @@ def _structure(item: Structure | Atoms, k: int) -> Structure:
     atoms = item.copy()  # type: ignore[no-untyped-call]
     atoms.set_constraint([one for one in atoms.constraints if isinstance(one, FixAtoms | FixCartesian)])
     drop_labels(atoms)
-    return AseAtomsAdaptor.get_structure(atoms)
+    start = AseAtomsAdaptor.get_structure(atoms)
+    with suppress(InputError):  # a charge that is none is the reason of a rejection, later
+        if net := charge_of(item.info):
+            start.set_charge(net)
+    return start
 
 
 def _crystal(item: Structure | Atoms, charge: float | None) -> Crystal | str:

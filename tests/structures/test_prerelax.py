@@ -124,6 +124,10 @@ def test_atoms_of_ase(checkpoint):
     atoms.info["charge"] = 1
     (charged,) = prerelax([atoms], model=checkpoint)
     assert "charge +1" in charged.reason
+    assert charged.structure.charge == 1
+    atoms.info["charge"] = 0.5
+    (fraction,) = prerelax([atoms], model=checkpoint)
+    assert "charge=0.5 is no net charge" in fraction.reason
 
 
 def test_a_single_structure_counts_as_a_list_of_it(checkpoint):

@@ -38,6 +38,13 @@ def enumerate_configurations(host: Host, choices: Choices) -> Iterator[Configura
     Ordered by number of defects, then composition, then placement. Memory does not grow with the number of
     configurations.
 
+    Parameters
+    ----------
+    host
+        The bulk supercell, as `make_host` returns it.
+    choices
+        Which configurations are wanted.
+
     Raises
     ------
     InputError
@@ -65,6 +72,13 @@ def count_by_class(host: Host, choices: Choices) -> tuple[ClassCount, ...]:
     """Return the numbers of configurations and of placements for each combination of defects.
 
     Charge states are counted apart. Raises as `enumerate_configurations`.
+
+    Parameters
+    ----------
+    host
+        The bulk supercell, as `make_host` returns it.
+    choices
+        Which configurations are wanted.
     """
     places = find_places(host, choices)
     rows = []

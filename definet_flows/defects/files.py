@@ -160,6 +160,11 @@ def _structures_beside(
 def read_configurations(path: str | Path) -> tuple[Host, Iterator[Configuration]]:
     """Return the host and the configurations of a ``.jsonl`` file, the latter read as they are asked for.
 
+    Parameters
+    ----------
+    path
+        A file that `definet enumerate -o FILE.jsonl` has written.
+
     Raises
     ------
     InputError

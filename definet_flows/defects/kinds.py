@@ -130,7 +130,7 @@ class Choices(Wish):
     """
 
     defects: tuple[str, ...] = Field(min_length=1, description="kinds by name (v_S) or by site (v_S@12)")
-    min_defects: int = Field(default=1, ge=0)
+    min_defects: int = Field(default=1, ge=0, description="least number of defects in a configuration")
     max_defects: int | None = Field(
         default=None, ge=1, description="None: as many as max_on or max_per_kind allow; 1 where nothing is limited"
     )
@@ -144,7 +144,8 @@ class Choices(Wish):
     max_distance: float | None = Field(default=None, gt=0, description="between any two defects, Å, minimum image")
     charges: tuple[int, ...] | dict[str, tuple[int, ...]] | Literal["guess"] = Field(
         default=(0,),
-        description="net charges of every configuration; or per kind, summed over its defects; or guessed per kind",
+        description="net charges of every configuration, elementary charges; or per kind, summed over its defects; "
+        "or guessed per kind",
     )
 
     @model_validator(mode="before")

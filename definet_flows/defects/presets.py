@@ -35,7 +35,7 @@ class Recipe(Wish):
     supercell: tuple[int, int, int] | float = Field(
         description="repetitions along a, b, c; or the minimum image distance, Å"
     )
-    choices: Choices
+    choices: Choices = Field(description="kinds, limits and charges")
     sampling: Sampling | None = Field(default=None, description="None: all placements")
 
     def configurations(self, host: Host) -> Iterator[Configuration]:

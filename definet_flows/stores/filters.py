@@ -33,11 +33,11 @@ class Filter(Frozen):
     name: str | None = Field(default=None, description="defect names, such as v_S+W_Mo")
     host: str | None = Field(default=None, description="reduced formula, such as MoS2")
     engine: str | None = Field(default=None, description="engine name, such as vasp")
-    settings_hash: str | None = None
+    settings_hash: str | None = Field(default=None, description="hash of the engine's settings")
     weights: str | None = Field(default=None, description="sha256 of the weights")
-    n_defects: int | None = None
-    n_sites: int | None = None
-    configuration_ids: tuple[str, ...] | None = None
+    n_defects: int | None = Field(default=None, description="number of defects in a configuration")
+    n_sites: int | None = Field(default=None, description="number of sites of the bulk supercell")
+    configuration_ids: tuple[str, ...] | None = Field(default=None, description="ids of configurations")
 
     @classmethod
     def parse(cls, given: Mapping[str, str | None]) -> Filter:

@@ -1,1 +1,1 @@
-"""Structures in files: read, matched to a host, predicted, written."""
+"""Structures in files and in memory: read, matched to a host, predicted, written."""

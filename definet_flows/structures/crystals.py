@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import io
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ase.constraints import FixAtoms, FixCartesian
 from pymatgen.core import Element, Lattice, Structure
 
 from definet_flows.errors import InputError
-from definet_flows.hosts.atoms import check_distances, decode, numbers_of, plain, structure_of
+from definet_flows.hosts.atoms import atomic_number, check_distances, decode, numbers_of, plain, structure_of
 from definet_flows.hosts.cif import read_cif
 from definet_flows.hosts.poscar import moved_text, read_poscar
 from definet_flows.hosts.sane import check_cell
@@ -182,6 +183,8 @@ def _reader(path: Path) -> Callable[[str], CrystalFile]:
 def _check(crystal: Crystal) -> None:
     if len(crystal.numbers) == 0:
         raise InputError("holds no atoms")
+    if not crystal.numbers.all():
+        atomic_number("X")
     check_cell(crystal.lattice, crystal.frac)
     if not abs(crystal.charge) <= MOST_CHARGED:
         raise InputError(f"states a charge of {crystal.charge:g} e: at most {MOST_CHARGED} are taken")
@@ -275,12 +278,12 @@ class ExtxyzFile(CrystalFile):
         return extxyz_text(self.frames(moved, notes))
 
 
-def _from_atoms(atoms: Atoms) -> Crystal:
+def _from_atoms(atoms: Atoms, charge: float | None = None) -> Crystal:
     return Crystal(
         np.array(atoms.cell),
         np.array(atoms.numbers, dtype=np.int64),
         atoms.cell.scaled_positions(atoms.positions) if atoms.cell.rank == 3 else atoms.positions,  # noqa: PLR2004
-        charge_of(atoms.info),
+        charge_of(atoms.info) if charge is None else charge,
         *_constraints(atoms),
     )
 
@@ -348,19 +351,52 @@ class JsonFile(CrystalFile):
 
 
 def _from_dict(item: dict[str, Any]) -> Crystal:
-    """Return a Structure's dict as a crystal.
+    return _from_structure(
+        Structure.from_dict({**item, "charge": None}), item.get("charge"), item.get("properties") or {}
+    )
+
+
+def _from_structure(structure: Structure, stated: object, properties: Mapping[str, Any]) -> Crystal:
+    """Return a Structure without a charge of its own as a crystal, with the charge that its document states.
 
     pymatgen writes the sum of oxidation states as the charge where none was set; such a sum is no charge.
     """
-    structure = Structure.from_dict({**item, "charge": None})
     numbers = numbers_of(structure)
     assumed = float(structure.charge)
-    told, properties = charge_of({"charge": item.get("charge")}), item.get("properties") or {}
-    stated = item.get("charge") is not None and abs(told - assumed) > _WHOLE
-    charge = charge_of({"charge of the structure": told, **properties} if stated else properties)
-    note = (
-        "" if stated or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
-    )
+    told = charge_of({"charge": stated})
+    own = stated is not None and abs(told - assumed) > _WHOLE
+    charge = charge_of({"charge of the structure": told, **properties} if own else properties)
+    note = "" if own or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
     flags = structure.site_properties.get("selective_dynamics")
     held = None if flags is None else _held(np.array([~np.array(one or (True,) * 3, dtype=bool) for one in flags]))
     return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, charge, held, note)
+
+
+# ------------------------------------------------------------------ in memory
+
+
+def crystal_of(item: Structure | Atoms, charge: float | None = None) -> Crystal:
+    """Return a structure in memory as a crystal, by the rules for files of pymatgen's JSON and extended XYZ.
+
+    Parameters
+    ----------
+    charge
+        Net charge, elementary charges; None: what the structure tells.
+
+    Raises
+    ------
+    InputError
+        As `read_crystals`.
+    """
+    crystal = _from_atoms(item, charge) if isinstance(item, Atoms) else _in_memory(item, charge)
+    _check(crystal)
+    return crystal
+
+
+def _in_memory(structure: Structure, charge: float | None) -> Crystal:
+    bare = Structure.from_sites(structure.sites)
+    if charge is not None:
+        return replace(_from_structure(bare, None, {}), charge=charge, note="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pymatgen says where the charge is not the sum of oxidation states
+        return _from_structure(bare, structure.charge, structure.properties)

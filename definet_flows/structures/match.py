@@ -6,6 +6,8 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ from definet_flows.hosts.layer import cell_height, is_layer, layer_axis, layer_f
 from definet_flows.model.inference.checkpoint import Card
 from definet_flows.schemas import FloatArray, Host, content_hash
 from definet_flows.structures.crystals import Crystal
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 IntArray = npt.NDArray[np.int64]
 
@@ -132,11 +137,13 @@ class HostFinder:
             raise InputError(reason)
         if not fits:
             known = ", ".join(dict.fromkeys(unit.formula for unit in self._units)) or "none known to the model"
-            msg = f"its host cannot be inferred (trained on: {known}): name it with --host and --supercell"
+            msg = f"its host cannot be inferred (trained on: {known}): name host and supercell (--host, --supercell)"
             raise InputError(msg)
         formulas = sorted({host.formula for _, _, host, _ in fits})
         if len(formulas) > 1:
-            raise InputError(f"its host is ambiguous ({', '.join(formulas)}): name it with --host and --supercell")
+            raise InputError(
+                f"its host is ambiguous ({', '.join(formulas)}): name host and supercell (--host, --supercell)"
+            )
         _, _, host, recovered = min(fits, key=lambda fit: (round(fit[0], 6), fit[1]))
         return host, recovered
 
@@ -174,9 +181,12 @@ class HostFinder:
 
 
 def finder_for(
-    card: Card, host: str | None, supercell: tuple[int, int, int] | None, dimensionality: int | None = None
+    card: Card,
+    host: Structure | Atoms | str | Path | None,
+    supercell: tuple[int, int, int] | None,
+    dimensionality: int | None = None,
 ) -> HostFinder:
-    """Return the finder for a host that the user named (file or shipped host), else for those trained on.
+    """Return the finder for a host that the user named (as in `load_structure`), else for those trained on.
 
     Raises
     ------
@@ -188,7 +198,7 @@ def finder_for(
     if dimensionality is not None:
         raise InputError(f"--dimensionality {dimensionality} is of a host: name it with --host")
     if not card.hosts:
-        raise InputError(f"model {card.name} does not tell which hosts it was trained on: name the host with --host")
+        raise InputError(f"model {card.name} does not tell which hosts it was trained on: name the host (--host)")
     return HostFinder(
         [Structure(u.lattice, np.array(u.numbers).tolist(), np.array(u.frac_coords)) for u in card.hosts], supercell
     )

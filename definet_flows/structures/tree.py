@@ -27,7 +27,7 @@ _CHUNK = 128  # files between two writings
 _UNDISTORTED = "Unperturbed"  # ShakeNBreak's folder beside those of its trial distortions
 
 
-class Prerelaxed(Frozen):
+class TreeEntry(Frozen):
     """What became of one POSCAR."""
 
     path: str
@@ -42,7 +42,7 @@ class Prerelaxed(Frozen):
     uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
 
 
-def prerelax(
+def prerelax_tree(
     checkpoint: Checkpoint,
     root: Path,
     finder: HostFinder,
@@ -50,7 +50,7 @@ def prerelax(
     allow_unseen_host: bool = False,
     write_rejected: bool = False,
     tell: Tell | None = None,
-) -> list[Prerelaxed]:
+) -> list[TreeEntry]:
     """Pre-relax every POSCAR below a folder, the original kept beside it as `POSCAR.unrelaxed`.
 
     Atoms keep their order, everything but the coordinates stays as it is. Trial distortions of ShakeNBreak are kept:
@@ -72,13 +72,13 @@ def prerelax(
     paths = sorted(path for path in root.rglob("POSCAR") if path.is_file())
     if not paths:
         raise InputError(f"{root}: no file named POSCAR in there")
-    report: dict[Path, Prerelaxed] = {}
+    report: dict[Path, TreeEntry] = {}
     for start in range(0, len(paths), _CHUNK):
         tasks = []
         for path in paths[start : start + _CHUNK]:
             task = _task(path, root)
             if isinstance(task, str):
-                report[path] = Prerelaxed(path=str(path), action="left", reason=task)
+                report[path] = TreeEntry(path=str(path), action="left", reason=task)
             else:
                 tasks.append(task)
         for task, one in zip(tasks, _predictions(checkpoint, finder, tasks, allow_unseen_host), strict=True):
@@ -138,9 +138,9 @@ def _undistorted(path: Path, crystal: Crystal) -> Crystal | None:
     return None
 
 
-def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> Prerelaxed:
+def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> TreeEntry:
     """Write a POSCAR that may be moved, and tell what was done."""
-    entry = Prerelaxed(
+    entry = TreeEntry(
         path=str(task.path),
         action="left",
         reason=one.reason,

@@ -17,7 +17,7 @@ from definet_flows.errors import InputError
 from definet_flows.structures.crystals import read_crystals
 from definet_flows.structures.files import predict_files
 from definet_flows.structures.labels import is_result
-from definet_flows.structures.tree import prerelax
+from definet_flows.structures.tree import prerelax_tree
 
 pytest_plugins = ["file_fixtures"]
 
@@ -114,7 +114,7 @@ def test_selective_dynamics_holds_fractional_coordinates(checkpoint, finder, tmp
     text = poscar_text(LATTICE, NUMBERS, FRAC, selective=True)  # F F F and T F T by turns
     (folder / "POSCAR").write_text(text)
     if tree:
-        (entry,) = prerelax(checkpoint, tmp_path / "in", finder)
+        (entry,) = prerelax_tree(checkpoint, tmp_path / "in", finder)
         result = folder / "POSCAR"
     else:
         (entry,) = predict_files(checkpoint, [tmp_path / "in"], tmp_path / "out", finder)
@@ -130,7 +130,7 @@ def test_a_comment_that_is_no_utf_8_is_kept_byte_by_byte(checkpoint, finder, tmp
     text = poscar_text(LATTICE, NUMBERS, FRAC).encode().replace(b"my comment, kept", b"M\xfcller \xc5")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "POSCAR").write_bytes(text)
-    (entry,) = prerelax(checkpoint, tmp_path / "in", finder)
+    (entry,) = prerelax_tree(checkpoint, tmp_path / "in", finder)
     assert entry.action == "moved"
     assert (tmp_path / "in" / "POSCAR.unrelaxed").read_bytes() == text
     assert (tmp_path / "in" / "POSCAR").read_bytes().startswith(b"M\xfcller \xc5\n")

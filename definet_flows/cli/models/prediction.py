@@ -111,13 +111,13 @@ def prerelax(
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)
     from definet_flows.structures.match import finder_for
-    from definet_flows.structures.tree import prerelax as run
+    from definet_flows.structures.tree import prerelax_tree
     from definet_flows.workflows.campaign.models import checkpoint_of
 
     checkpoint = checkpoint_of(model, store)
     finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("POSCARs") as tell:
-        report = run(
+        report = prerelax_tree(
             checkpoint, folder, finder, allow_unseen_host=allow_unseen_host, write_rejected=write_rejected, tell=tell
         )
     _hosts((one.host, one.inferred) for one in report)

@@ -52,6 +52,18 @@ def to_pymatgen(host: Host, configuration: Configuration) -> Defect:
 
     Their structure is the pristine supercell. These objects have no charge of their own: that of a single defect
     becomes its only `user_charges`.
+
+    Parameters
+    ----------
+    host
+        The bulk supercell.
+    configuration
+        Of this host; its charge is in elementary charges.
+
+    Raises
+    ------
+    InputError
+        Without pymatgen-analysis-defects, or without a defect.
     """
     core = _core()
     structure = to_structure(host)
@@ -149,6 +161,13 @@ def doped_name(host: Host, configuration: Configuration) -> str:
     What tells inequivalent sites apart is added as far as needed, for an inserted atom always the first: the point
     group of the pristine site (Schoenflies), then element and distance (Å) of the nearest shells.
 
+    Parameters
+    ----------
+    host
+        The bulk supercell.
+    configuration
+        A single defect of this host; its charge, in elementary charges, ends the name.
+
     Raises
     ------
     InputError
@@ -169,6 +188,13 @@ def doped_name(host: Host, configuration: Configuration) -> str:
 
 def from_doped_name(host: Host, name: str) -> Configuration:
     """Return the canonical configuration that a doped-style name means in a host; without a charge, 0.
+
+    Parameters
+    ----------
+    host
+        The bulk supercell.
+    name
+        Such as `v_Cd_-1`, the charge in elementary charges.
 
     Raises
     ------

@@ -119,7 +119,20 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
 
 
 def gather(records: Records, where: Filter) -> Evidence:
-    """Read what a saving is computed from; no structure is read."""
+    """Read what a saving is computed from; no structure is read.
+
+    Parameters
+    ----------
+    records
+        An open record store.
+    where
+        Which records and pairs count.
+
+    Returns
+    -------
+    Evidence
+        `total()` and `by(field)` give the savings: ionic and electronic steps, core-hours (h).
+    """
     rows, gates = joined_arms(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
     return Evidence(records.ends(where), rows, hosts, gates)

@@ -42,13 +42,31 @@ _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 
 def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm."""
+    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm.
+
+    Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV.
+
+    Parameters
+    ----------
+    records
+        An open record store.
+    where
+        Which records count.
+    """
     frame = pd.DataFrame(joined_arms(records, where)[0], columns=list(Arm._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
 
 
 def ends_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per pair, by host, defects and configuration; columns are the fields of an Ends."""
+    """Return one row per pair, by host, defects and configuration; columns are the fields of an Ends.
+
+    Parameters
+    ----------
+    records
+        An open record store.
+    where
+        Which pairs count.
+    """
     frame = pd.DataFrame(records.ends(where), columns=list(Ends._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
 

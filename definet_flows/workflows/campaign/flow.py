@@ -115,7 +115,7 @@ class DefectFlowMaker(Maker):
     max_defects
         Largest number of defects in one configuration; None: 1, or what the Choices say.
     sampling
-        Random configurations by concentration (`definet_flows.defects.Sampling`); None: every placement.
+        Random configurations by concentration (`definet_flows.Sampling`); None: every placement.
     vacuum
         Layers: set the gap to the periodic image to this many Å; None: as in the host.
     engine
@@ -136,7 +136,7 @@ class DefectFlowMaker(Maker):
     allow_unseen_host
         Accept predictions for a host that the weights have not been trained on.
     symprec, dimensionality
-        As in `definet_flows.hosts.make_host`.
+        As in `definet_flows.make_host`.
 
     Examples
     --------

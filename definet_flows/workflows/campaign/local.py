@@ -71,7 +71,13 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
 
 
 def job_store(folder: Path) -> JobStore:
-    """Return jobflow's own JobStore where the user has configured one that lasts, else files in `folder`."""
+    """Return jobflow's own JobStore where the user has configured one that lasts, else files in `folder`; connected.
+
+    Parameters
+    ----------
+    folder
+        Folder of a run: the parent of its jobs' folders.
+    """
     if fault := job_store_fault():
         warnings.warn(f"{fault}: the outputs of jobs go to {folder / JOBS}", stacklevel=3)
     store = configured_store() or folder_store(folder)

@@ -27,7 +27,7 @@ CHAMPION = "champion"
 _FILE = ".safetensors"
 
 
-def checkpoint_of(ref: str, store: str | None, sha256: str | None = None) -> Checkpoint:
+def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None) -> Checkpoint:
     """Return the checkpoint that a person has named, in whichever command.
 
     What comes from a store is kept in the cache folder and used from there, its sha256 checked each time.
@@ -38,7 +38,7 @@ def checkpoint_of(ref: str, store: str | None, sha256: str | None = None) -> Che
         A `.safetensors` file; a registry id of the package or of the record store; the beginning of a sha256 of either;
         or `champion`: the champion of the record store, if it has one for one settings hash only.
     store
-        Name of the record store.
+        Name of the record store; None: that of the settings.
     sha256
         Of the weights, if known: with them in the cache, the store is not asked.
 

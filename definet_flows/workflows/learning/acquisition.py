@@ -101,7 +101,15 @@ class Pool:
 
 
 class Acquisition(ABC):
-    """A strategy; the same pool, count and random state give the same choice."""
+    """A strategy; the same pool, count and random state give the same choice.
+
+    Attributes
+    ----------
+    name
+        What `--strategy` and `ActiveLearningMaker.strategy` call it.
+    needs_uncertainty
+        Whether it needs weights that state uncertainties, Å.
+    """
 
     name: ClassVar[str]
     needs_uncertainty: ClassVar[bool] = True

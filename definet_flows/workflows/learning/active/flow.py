@@ -75,7 +75,7 @@ class ActiveLearningMaker(Maker):
     defects
         What the pool is and how it is relaxed. Its `model` predicts until there is a champion for these settings.
     strategy
-        One of `definet_flows.workflows.learning.acquisition.ACQUISITIONS`.
+        One of `definet_flows.ACQUISITIONS`.
     batch
         Configurations a round.
     held_out

@@ -1,0 +1,204 @@
+"""Pre-relaxation of structures in memory: pymatgen's Structures and ASE's Atoms."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms, FixCartesian
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from definet_flows.errors import InputError
+from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
+from definet_flows.schemas import FloatArray
+from definet_flows.structures.crystals import Crystal, crystal_of
+from definet_flows.structures.in_host import Predicted, predict_crystals
+from definet_flows.structures.labels import charge_of, drop_labels, drop_results
+from definet_flows.structures.match import finder_for
+
+_REPETITIONS = 3  # along a, b, c
+
+
+@dataclass(frozen=True, eq=False)
+class Prerelaxed:
+    """What pre-relaxation makes of one structure.
+
+    Attributes
+    ----------
+    structure
+        The same atoms in the same order, with lattice, charge, labels and site properties of the input. The positions
+        are the predicted ones; after the verdict "rejected" they are those of the input.
+    verdict
+        Of the gate: "accepted", "flagged" (moved all the same) or "rejected". Without a prediction it is "rejected".
+    reason
+        Why the gate flags or rejects; why there is no prediction.
+    uncertainty
+        Expected mean |component| error of the prediction, Å; None where the weights state none.
+    largest_displacement
+        Largest displacement of an atom that the network predicts, Å; None without a prediction.
+    host
+        What the host was found to be, such as "MoS2 8 x 8 x 1"; None where none fits.
+    defects
+        What the structure was read as, such as "v_S+W_Mo"; empty for the pristine supercell.
+    note
+        What a reader must know: atoms that are fixed, atoms that start far from the host's sites.
+    """
+
+    structure: Structure
+    verdict: Literal["accepted", "flagged", "rejected"]
+    reason: str
+    uncertainty: float | None
+    largest_displacement: float | None
+    host: str | None = None
+    defects: str = ""
+    note: str = ""
+
+
+def prerelax(
+    structures: Structure | Atoms | Iterable[Structure | Atoms],
+    host: Structure | Atoms | str | Path | None = None,
+    *,
+    model: Checkpoint | str | Path = DEFAULT_MODEL,
+    supercell: Sequence[int] | None = None,
+    charge: int | None = None,
+    allow_unseen_host: bool = False,
+) -> list[Prerelaxed]:
+    """Move the atoms of defect structures to where DefiNet expects them after a relaxation.
+
+    The rules are those of `definet predict`. The inputs stay as they are. What was computed for the old positions
+    (energies, forces) is left out of a structure that moves. A structure that cannot be predicted is a result with
+    the verdict "rejected" and a reason, so that it costs the others nothing.
+
+    Parameters
+    ----------
+    structures
+        Defect structures in supercells of a host, atoms on the host's sites in any order, image, frame or origin.
+        A single Structure or Atoms counts as a list of length 1.
+    host
+        Unit cell or bulk supercell of the host: a Structure, ASE's Atoms, a file, or the name of a shipped host.
+        None: the host that fits, of those that the weights were trained on.
+    model
+        Name of weights in the package, path of a `.safetensors` file, or a Checkpoint (`checkpoint_of` gives that of
+        a model in a record store).
+    supercell
+        Repetitions of the host's cell along a, b, c. None: from the lattice.
+    charge
+        Net charge of every structure, elementary charges. None: what each structure tells (the `charge` of a
+        Structure, `info["charge"]` of Atoms); oxidation states are no charge.
+    allow_unseen_host
+        Let the gate accept a host that the weights were not trained on.
+
+    Returns
+    -------
+    list of Prerelaxed
+        In the order of the input.
+
+    Raises
+    ------
+    InputError
+        No such model or host, an impossible supercell or charge, or an item that is no Structure and no Atoms with
+        a cell.
+
+    Examples
+    --------
+    >>> from definet_flows import prerelax
+    >>> results = prerelax([structure], "MoS2")  # doctest: +SKIP
+    >>> start = results[0].structure  # doctest: +SKIP
+    """
+    given = [structures] if isinstance(structures, Structure | Atoms) else _listed(structures)
+    starts = [_structure(item, k) for k, item in enumerate(given)]
+    net = None if charge is None else charge_of({"charge": charge})
+    checkpoint = _checkpoint(model)
+    finder = finder_for(checkpoint.card, host, _repetitions(supercell))
+    read = [_crystal(item, net) for item in given]
+    crystals = [one for one in read if isinstance(one, Crystal)]
+    predicted = iter(predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host))
+    return [
+        _result(start, Predicted(None, one) if isinstance(one, str) else next(predicted))
+        for start, one in zip(starts, read, strict=True)
+    ]
+
+
+def _listed(structures: Iterable[Structure | Atoms]) -> list[Structure | Atoms]:
+    if isinstance(structures, str | Path) or not isinstance(structures, Iterable):
+        msg = f"structures={structures!r}: give Structures or ASE's Atoms; `definet predict` takes files"
+        raise InputError(msg)
+    return list(structures)
+
+
+def _structure(item: Structure | Atoms, k: int) -> Structure:
+    """Return a Structure of its own for the result."""
+    if isinstance(item, Structure):
+        start = item.copy()
+        start.properties = copy.deepcopy(item.properties)
+        return start
+    if not isinstance(item, Atoms):
+        msg = f"structure {k} is a {type(item).__name__}: give a pymatgen Structure or ASE's Atoms"
+        raise InputError(msg)
+    if item.cell.rank < _REPETITIONS:
+        raise InputError(f"structure {k}: its Atoms have no cell, three lattice vectors are needed")
+    atoms = item.copy()  # type: ignore[no-untyped-call]
+    atoms.set_constraint([one for one in atoms.constraints if isinstance(one, FixAtoms | FixCartesian)])
+    drop_labels(atoms)
+    start = AseAtomsAdaptor.get_structure(atoms)
+    with suppress(InputError):  # a charge that is none is the reason of a rejection, later
+        if net := charge_of(item.info):
+            start.set_charge(net)
+    return start
+
+
+def _crystal(item: Structure | Atoms, charge: float | None) -> Crystal | str:
+    """Return what is to be predicted, or why it cannot be."""
+    try:
+        return crystal_of(item, charge)
+    except InputError as error:
+        return str(error)
+
+
+def _checkpoint(model: Checkpoint | str | Path) -> Checkpoint:
+    if isinstance(model, Checkpoint):
+        return model
+    if isinstance(model, str | Path):
+        return load_checkpoint(model)
+    raise InputError(f"model={model!r}: give a name, the path of a .safetensors file, or a Checkpoint")
+
+
+def _repetitions(supercell: Sequence[int] | None) -> tuple[int, int, int] | None:
+    if supercell is None:
+        return None
+    numbers = np.asarray(supercell)
+    if numbers.shape != (_REPETITIONS,) or numbers.dtype.kind not in "iu" or numbers.min() < 1:
+        raise InputError(f"supercell={supercell!r}: give three whole numbers above zero, such as (8, 8, 1)")
+    a, b, c = numbers.tolist()
+    return a, b, c
+
+
+def _result(start: Structure, one: Predicted) -> Prerelaxed:
+    """Return a structure's result; the atoms of an accepted or flagged prediction are moved."""
+    verdict = "rejected" if one.gate is None or one.frac is None else one.gate.verdict
+    if one.frac is not None and verdict != "rejected":
+        _move(start, one.frac)
+    return Prerelaxed(
+        structure=start,
+        verdict=verdict,
+        reason=one.reason,
+        uncertainty=one.uncertainty,
+        largest_displacement=one.largest,
+        host=one.found.label if one.found else None,
+        defects=one.defects,
+        note=one.note,
+    )
+
+
+def _move(structure: Structure, frac: FloatArray) -> None:
+    drop_results(structure.properties)
+    for site, coordinates in zip(structure, frac, strict=True):
+        site.frac_coords = coordinates
+        drop_results(site.properties)

@@ -3,7 +3,7 @@
     python benchmarks/startup.py                     # five runs of each command
     python benchmarks/startup.py --runs 9 --path ..  # of the package in another folder
 
-Prints a table: each command on a record store of eight records, one campaign and one structure file, beside an empty
+Prints a table: each command on a record store of sixty records, one campaign and one structure file, beside an empty
 Python and the imports that no command can do without.
 """
 
@@ -43,7 +43,7 @@ def prepare(folder: Path) -> None:
     host = make_host("MoS2", (4, 4, 1))
     site = host.numbers.index(16)
     build_structure(host, place(host, [f"v_S@{site}"])).to(str(folder / "POSCAR"), fmt="poscar")
-    found = [parse(raw, Pair if raw["kind"] == "pair" else DefectRecord) for raw in documents(8, 4)]
+    found = [parse(raw, Pair if raw["kind"] == "pair" else DefectRecord) for raw in documents(60, 4)]
     records = [one for one in found if isinstance(one, DefectRecord)]
     ids = tuple({one.configuration_id: None for one in records})
     campaign = LaunchedCampaign(

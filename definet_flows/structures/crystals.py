@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
-from ase.constraints import FixAtoms, FixCartesian
 from pymatgen.core import Element, Lattice, Structure
 
 from definet_flows.errors import InputError
@@ -287,6 +285,8 @@ def _from_atoms(atoms: Atoms) -> Crystal:
 
 def _constraints(atoms: Atoms) -> tuple[Held | None, str]:
     """Return what ASE's constraints hold, and a note on those that are not followed."""
+    from ase.constraints import FixAtoms, FixCartesian  # noqa: PLC0415 - half a second to import
+
     mask = np.zeros((len(atoms), 3), dtype=bool)
     others = []
     for constraint in atoms.constraints:
@@ -302,6 +302,8 @@ def _constraints(atoms: Atoms) -> tuple[Held | None, str]:
 
 def extxyz_text(frames: Sequence[Atoms]) -> str:
     """Return frames as extended XYZ."""
+    import ase.io  # noqa: PLC0415 - half a second to import
+
     buffer = io.StringIO()
     ase.io.write(buffer, list(frames), format="extxyz", write_results=False)
     return buffer.getvalue()

@@ -6,9 +6,9 @@ package imports neither torch nor a workflow engine.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from definet_flows._lazy import names_of
 from definet_flows._moved import keep_former_names
 
 if TYPE_CHECKING:
@@ -126,14 +126,4 @@ _HOMES = {
 
 keep_former_names()
 
-
-def __getattr__(name: str) -> object:
-    """Load a public name from its room."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = names_of(__name__, _HOMES)

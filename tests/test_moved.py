@@ -39,4 +39,4 @@ def test_a_maker_in_an_old_queue_is_read(maker, former):
 def test_the_package_is_imported_without_its_rooms():
     code = "import sys, definet_flows; print(sorted(name for name in sys.modules if name.startswith('definet_flows')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['definet_flows', 'definet_flows._moved']"
+    assert done.stdout.strip() == "['definet_flows', 'definet_flows._lazy', 'definet_flows._moved']"

@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
-from ase.io.extxyz import write_extxyz
 from pydantic import ValidationError
-from pymatgen.io.cif import CifWriter
-from pymatgen.io.vasp import Poscar
 
 from definet_flows.atomic import plain_file
 from definet_flows.defects.build import build_structure, nodes
@@ -133,6 +129,9 @@ def _line(file: TextIO, host: Host, identity: str, configuration: Configuration)
 
 
 def _frame(file: TextIO, host: Host, identity: str, configuration: Configuration) -> None:
+    from ase import Atoms  # noqa: PLC0415 - of this format only
+    from ase.io.extxyz import write_extxyz  # noqa: PLC0415
+
     numbers, markers = nodes(host, configuration)
     inserted = [edit.position for edit in configuration.edits if edit.marker == INSERTED]
     frac = np.concatenate([np.array(host.frac_coords), np.array(inserted).reshape(-1, 3)])
@@ -145,6 +144,9 @@ def _frame(file: TextIO, host: Host, identity: str, configuration: Configuration
 def _structures_beside(
     folder: Path, host: Host, configurations: Iterable[Configuration], structure_format: str
 ) -> Iterator[Configuration]:
+    from pymatgen.io.cif import CifWriter  # noqa: PLC0415 - half a second to import
+    from pymatgen.io.vasp import Poscar  # noqa: PLC0415
+
     host_hash = host.hash
     for configuration in configurations:
         structure = build_structure(host, configuration)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from pymatgen.core import Lattice, Structure
-from scipy.linalg import polar
 
 from definet_flows.errors import InputError
 
@@ -51,6 +50,8 @@ class Frame:
     @cached_property
     def turned(self) -> FloatArray:
         """Rows of the cell along those of the reference, turned to them, lengths and angles as they are, Å, [3, 3]."""
+        from scipy.linalg import polar  # noqa: PLC0415 - a third of a second to import
+
         rows = self.axes @ self.cell
         rotation, _ = polar(np.linalg.solve(rows, self.reference))
         return np.asarray(rows @ rotation)

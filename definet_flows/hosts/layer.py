@@ -6,12 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.analysis.dimensionality import get_dimensionality_larsen
-from pymatgen.analysis.graphs import StructureGraph
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Lattice, Structure
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from definet_flows.errors import InputError
 
@@ -40,17 +35,39 @@ def bonded_dimensionality(structure: Structure) -> int:
     Bonds are pairs within 1.3 times the sum of covalent radii (Cordero); the network is analysed as in Larsen et
     al., doi:10.1103/PhysRevMaterials.3.034003.
     """
-    centers, points, images = _bonds(structure)
-    edges = {
-        (int(i), int(j), (0, 0, 0), tuple(int(x) for x in image)): None
-        for i, j, image in zip(centers, points, images, strict=True)
-        if (i, 0, 0, 0) < (j, *image)
-    }
-    return int(get_dimensionality_larsen(StructureGraph.from_edges(structure, edges)))  # type: ignore[no-untyped-call]
+    return max(int(np.linalg.matrix_rank(closed)) for closed in _networks(structure))
+
+
+def _networks(structure: Structure) -> list[IntArray]:
+    """Return, of each bonded network, the lattice translations that lead from an atom along bonds to its image, [n, 3].
+
+    As pymatgen's dimensionality module has them, whose import takes two seconds.
+    """
+    bonds: list[list[tuple[int, IntArray]]] = [[] for _ in structure]
+    for center, point, image in zip(*_bonds(structure), strict=True):
+        bonds[center].append((int(point), image))
+    cell: dict[int, IntArray] = {}  # of each atom that was reached, its image in the network of the first
+    networks = []
+    for first in range(len(structure)):
+        if first in cell:
+            continue
+        cell[first], reached = np.zeros(3, dtype=np.int64), [first]
+        closed = [cell[first]]
+        for atom in reached:
+            for point, image in bonds[atom]:
+                there = cell[atom] + image
+                if point not in cell:
+                    cell[point] = there
+                    reached.append(point)
+                closed.append(there - cell[point])
+        networks.append(np.unique(closed, axis=0))
+    return networks
 
 
 def _bonds(structure: Structure) -> tuple[IntArray, IntArray, IntArray]:
     """Return the bonded pairs, each both ways: atom, atom, image of the latter."""
+    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # noqa: PLC0415 - loads scipy.spatial
+
     radii = np.array([CovalentRadius.radius[site.specie.symbol] for site in structure])
     centers, points, images, lengths = structure.get_neighbor_list(float(2 * _BOND * radii.max()))
     bonded = lengths < _BOND * (radii[centers] + radii[points])
@@ -66,9 +83,7 @@ def is_stacked(structure: Structure) -> bool:
     axis, gap, _ = layer_gap(structure)
     if gap < _STACKED:
         return True
-    centers, points, _ = _bonds(structure)
-    size = len(structure)
-    count = int(connected_components(coo_array((np.ones(len(centers)), (centers, points)), shape=(size, size)))[0])
+    count = len(_networks(structure))
     if count == 1:
         return gap < _SINGLE
     levels = np.sort(structure.frac_coords[:, axis] % 1.0)

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import spglib
 from pymatgen.core import Lattice, Structure
-from scipy.linalg import sqrtm
-from scipy.spatial import cKDTree
 
 from definet_flows.errors import InputError
 
@@ -108,6 +106,8 @@ def symmetrize(structure: Structure, symprec: float) -> tuple[Structure, str]:
 
 def _average_metric(lattice: FloatArray, rotations: npt.NDArray[np.int32]) -> FloatArray:
     """Rows L -> L F with F symmetric, so that L F F L^T is the mean of W^T (L L^T) W."""
+    from scipy.linalg import sqrtm  # noqa: PLC0415 - a third of a second to import
+
     metric = lattice @ lattice.T
     mean = np.mean([w.T @ metric @ w for w in rotations], axis=0)
     inverse = np.linalg.inv(lattice)
@@ -127,6 +127,8 @@ def _average_positions(structure: Structure, rotations: npt.NDArray[np.int32], t
 def _mean_image(
     structure: Structure, frac: FloatArray, rotations: npt.NDArray[np.int32], translations: FloatArray
 ) -> FloatArray:
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - a third of a second to import
+
     numbers = np.array(structure.atomic_numbers)
     groups = [np.flatnonzero(numbers == z) for z in np.unique(numbers)]
     trees = [cKDTree(frac[group] % 1.0 % 1.0, boxsize=np.ones(3)) for group in groups]

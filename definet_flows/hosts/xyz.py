@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import ase.io
-
 from definet_flows.hosts.atoms import atomic_number
 
 if TYPE_CHECKING:
@@ -23,6 +21,8 @@ def read_frames(text: str) -> list[Atoms]:
     InputError
         If an atom is an isotope or a dummy.
     """
+    import ase.io  # noqa: PLC0415 - loads most of scipy, half a second
+
     try:
         read = ase.io.read(io.StringIO(text.removeprefix("\ufeff")), index=":", format="extxyz")
     except KeyError as error:  # ASE's complaint about a symbol it does not know is the symbol

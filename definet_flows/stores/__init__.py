@@ -1,16 +1,24 @@
 """Records in any maggma Store: access, pairs, savings."""
 
-from definet_flows.stores.analysis.by_configuration import ArmsRow, arms_rows
-from definet_flows.stores.analysis.counts import Counts, counts, counts_by, explain_nothing
-from definet_flows.stores.analysis.figures import Quantity, Savings, Spending
-from definet_flows.stores.analysis.ledgers import LedgerRow
-from definet_flows.stores.analysis.pairs import judge, update_pairs
-from definet_flows.stores.analysis.rows import Arm, Ends
-from definet_flows.stores.analysis.savings import gather, savings, savings_by
-from definet_flows.stores.backends.journal_store import JournalStore
-from definet_flows.stores.backends.sqlite import SqliteStore
-from definet_flows.stores.filters import Filter
-from definet_flows.stores.records import Records, open_store, portable
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from definet_flows._lazy import names_of
+
+if TYPE_CHECKING:
+    from definet_flows.stores.analysis.by_configuration import ArmsRow, arms_rows
+    from definet_flows.stores.analysis.counts import Counts, counts, counts_by, explain_nothing
+    from definet_flows.stores.analysis.figures import Quantity, Savings, Spending
+    from definet_flows.stores.analysis.ledgers import LedgerRow
+    from definet_flows.stores.analysis.pairs import judge, update_pairs
+    from definet_flows.stores.analysis.rows import Arm, Ends
+    from definet_flows.stores.analysis.savings import gather, savings, savings_by
+    from definet_flows.stores.backends.journal_store import JournalStore
+    from definet_flows.stores.backends.sqlite import SqliteStore
+    from definet_flows.stores.filters import Filter
+    from definet_flows.stores.opening import open_store, portable
+    from definet_flows.stores.records import Records
 
 __all__ = [
     "Arm",
@@ -37,3 +45,31 @@ __all__ = [
     "savings_by",
     "update_pairs",
 ]
+
+_HOMES = {
+    "Arm": "definet_flows.stores.analysis.rows",
+    "ArmsRow": "definet_flows.stores.analysis.by_configuration",
+    "Counts": "definet_flows.stores.analysis.counts",
+    "Ends": "definet_flows.stores.analysis.rows",
+    "Filter": "definet_flows.stores.filters",
+    "JournalStore": "definet_flows.stores.backends.journal_store",
+    "LedgerRow": "definet_flows.stores.analysis.ledgers",
+    "Quantity": "definet_flows.stores.analysis.figures",
+    "Records": "definet_flows.stores.records",
+    "Savings": "definet_flows.stores.analysis.figures",
+    "Spending": "definet_flows.stores.analysis.figures",
+    "SqliteStore": "definet_flows.stores.backends.sqlite",
+    "arms_rows": "definet_flows.stores.analysis.by_configuration",
+    "counts": "definet_flows.stores.analysis.counts",
+    "counts_by": "definet_flows.stores.analysis.counts",
+    "explain_nothing": "definet_flows.stores.analysis.counts",
+    "gather": "definet_flows.stores.analysis.savings",
+    "judge": "definet_flows.stores.analysis.pairs",
+    "open_store": "definet_flows.stores.opening",
+    "portable": "definet_flows.stores.opening",
+    "savings": "definet_flows.stores.analysis.savings",
+    "savings_by": "definet_flows.stores.analysis.savings",
+    "update_pairs": "definet_flows.stores.analysis.pairs",
+}
+
+__getattr__, __dir__ = names_of(__name__, _HOMES)

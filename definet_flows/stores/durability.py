@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from maggma.core import Store
-from maggma.stores import JSONStore, MemoryStore, MongoStore
 from pymongo.errors import PyMongoError
 
 from definet_flows.errors import InputError
+from definet_flows.stores.backends.maggma_kinds import is_bare_memory, is_json, is_memory, is_mongo
 from definet_flows.stores.backends.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from maggma.stores import JSONStore
 
 _REMEDY = "name a MongoStore, or leave it out for a SQLite file on this machine"
 _KIND = "trial of writing"
@@ -92,7 +94,7 @@ def prepare(store: Store, what: str, *, read_only: bool) -> None:
         msg = f"{what} {reason}"
         raise InputError(msg)
     for leaf in _leaves(store):
-        if isinstance(leaf, JSONStore):
+        if is_json(leaf):
             leaf.read_only = leaf.read_only or read_only
     require_whole(store, what)
 
@@ -108,7 +110,7 @@ def require_whole(store: Store, what: str) -> None:
         If a file is not a list of documents, or is not there and would not be made.
     """
     for leaf in _leaves(store):
-        if isinstance(leaf, JSONStore):
+        if is_json(leaf):
             for path in map(Path, leaf.paths):
                 _require_documents(leaf, path, what)
 
@@ -142,11 +144,11 @@ def _leaves(store: Store) -> Iterator[Store]:
 def _forgets(store: Store) -> str | None:
     if isinstance(store, SqliteStore):
         return None
-    if isinstance(store, JSONStore):
+    if is_json(store):
         return "is a JSONStore that writes nothing to its file: give it `read_only: false`" if store.read_only else None
-    in_memory = type(store) is MemoryStore or getattr(store, "database_path", "") == ":memory:"
+    in_memory = is_bare_memory(store) or getattr(store, "database_path", "") == ":memory:"
     # A store that extends MemoryStore may well write files: what it keeps is seen when it is read back.
-    collection = None if isinstance(store, MemoryStore) else getattr(store, "_coll", None)
+    collection = None if is_memory(store) else getattr(store, "_coll", None)
     if in_memory or type(collection).__module__.startswith("mongomock"):
         return f"keeps documents in memory only ({type(store).__name__}), nothing would be on disk: {_REMEDY}"
     return None
@@ -155,11 +157,11 @@ def _forgets(store: Store) -> str | None:
 def _reads_back(store: Store, key: str, token: str) -> bool:
     """Tell whether a second connection finds a document."""
     store.key = key
-    if isinstance(store, MongoStore) and not isinstance(store, MemoryStore):
+    if is_mongo(store):
         store.safe_update = False
     store.connect()
     try:
-        end = time.monotonic() + (0 if isinstance(store, MemoryStore) else _SECONDS)
+        end = time.monotonic() + (0 if is_memory(store) else _SECONDS)
         while not (found := store.query_one({key: token}, [key]) is not None) and time.monotonic() < end:
             time.sleep(0.1)
         return found

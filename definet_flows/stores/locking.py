@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from definet_flows.errors import InputError
 from definet_flows.schemas.models import Lease, Revised
+from definet_flows.stores.opening import open_store
 from definet_flows.stores.process import Process, runs, this_process
-from definet_flows.stores.records import Records, open_store
+from definet_flows.stores.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

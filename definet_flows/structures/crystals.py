@@ -16,11 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
-from ase.constraints import FixAtoms, FixCartesian
 from pymatgen.core import Element, Lattice, Structure
 
 from definet_flows.errors import InputError
@@ -290,6 +288,8 @@ def _from_atoms(atoms: Atoms, charge: float | None = None) -> Crystal:
 
 def _constraints(atoms: Atoms) -> tuple[Held | None, str]:
     """Return what ASE's constraints hold, and a note on those that are not followed."""
+    from ase.constraints import FixAtoms, FixCartesian  # noqa: PLC0415 - half a second to import
+
     mask = np.zeros((len(atoms), 3), dtype=bool)
     others = []
     for constraint in atoms.constraints:
@@ -305,6 +305,8 @@ def _constraints(atoms: Atoms) -> tuple[Held | None, str]:
 
 def extxyz_text(frames: Sequence[Atoms]) -> str:
     """Return frames as extended XYZ."""
+    import ase.io  # noqa: PLC0415 - half a second to import
+
     buffer = io.StringIO()
     ase.io.write(buffer, list(frames), format="extxyz", write_results=False)
     return buffer.getvalue()

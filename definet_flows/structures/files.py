@@ -8,10 +8,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import ase.io
-from ase import Atoms
 from pydantic import Field, ValidationError
 
 from definet_flows.atomic import write_whole
@@ -21,6 +19,9 @@ from definet_flows.schemas import Frozen, content_hash
 from definet_flows.structures.crystals import Crystal, CrystalFile, extxyz_text, is_known, read_crystals
 from definet_flows.structures.in_host import Predicted, predict_crystals
 from definet_flows.structures.match import HostFinder
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 REPORT = "predictions.json"
 """Name of the report in a folder of predictions."""
@@ -283,6 +284,8 @@ class _OneFile(_Folder):
 
     def known(self) -> dict[str, list[Entry]]:
         """Return what an earlier report says of the frames that are there."""
+        import ase.io  # noqa: PLC0415 - half a second to import
+
         entries = [entry for entry in _load(self.report) if entry.key]  # those that could be read have a frame
         try:
             frames = ase.io.read(self.out, index=":", format="extxyz")

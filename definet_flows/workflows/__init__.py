@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
-from definet_flows.errors import InputError
+from definet_flows._lazy import names_of
 
-try:
-    import jobflow  # noqa: F401 - it reads its settings when it is imported
-except ImportError:
-    raise
-except Exception as _error:  # noqa: BLE001 - YAML's, pydantic's, the file system's; they may quote a password
-    _named = next((value for name, value in os.environ.items() if name.upper() == "JOBFLOW_CONFIG_FILE"), None)
-    _file = "~/.jobflow.yaml" if _named is None else f"JOBFLOW_CONFIG_FILE={_named}"
-    _msg = f"jobflow's settings, {_file}, cannot be used ({type(_error).__name__}): mend the file or name another"
-    raise InputError(_msg) from None
-
-from definet_flows.workflows.campaign.flow import DEFAULT_SUPERCELL, Campaign, DefectFlowMaker, defect_flow
-from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
-from definet_flows.workflows.engines.potential import PotentialRelaxMaker
-from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
-from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
+if TYPE_CHECKING:
+    from definet_flows.workflows.campaign.flow import DEFAULT_SUPERCELL, Campaign, DefectFlowMaker, defect_flow
+    from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
+    from definet_flows.workflows.engines.potential import PotentialRelaxMaker
+    from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
+    from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
 
 __all__ = [
     "DEFAULT_SUPERCELL",
@@ -36,3 +27,20 @@ __all__ = [
     "defect_flow",
     "resolve_engine",
 ]
+
+_HOMES = {
+    "Campaign": "definet_flows.workflows.campaign.flow",
+    "DEFAULT_SUPERCELL": "definet_flows.workflows.campaign.flow",
+    "DefectFlowMaker": "definet_flows.workflows.campaign.flow",
+    "ENGINES": "definet_flows.workflows.engines.base",
+    "Engine": "definet_flows.workflows.engines.base",
+    "PotentialRelaxMaker": "definet_flows.workflows.engines.potential",
+    "RetrainConfig": "definet_flows.workflows.learning.retrain",
+    "RetrainMaker": "definet_flows.workflows.learning.retrain",
+    "VaspDefectRelaxMaker": "definet_flows.workflows.engines.vasp.maker",
+    "VaspDefectSetGenerator": "definet_flows.workflows.engines.vasp.maker",
+    "defect_flow": "definet_flows.workflows.campaign.flow",
+    "resolve_engine": "definet_flows.workflows.engines.base",
+}
+
+__getattr__, __dir__ = names_of(__name__, _HOMES)

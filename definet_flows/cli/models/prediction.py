@@ -66,10 +66,12 @@ def predict(
     structure, for every format in OUT/predictions.json. Exit code 1 if some structures could not be predicted.
     """
     cell = options.parse_supercell(supercell) if supercell else None
+    from definet_flows.model.network.kernels import keep_freed_memory
     from definet_flows.structures.files import predict_files
     from definet_flows.structures.match import finder_for
     from definet_flows.workflows.campaign.models import checkpoint_of
 
+    keep_freed_memory()
     checkpoint = checkpoint_of(model, store)
     finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("files") as tell:
@@ -110,10 +112,12 @@ def prerelax(
     """
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)
+    from definet_flows.model.network.kernels import keep_freed_memory
     from definet_flows.structures.match import finder_for
     from definet_flows.structures.tree import prerelax_tree
     from definet_flows.workflows.campaign.models import checkpoint_of
 
+    keep_freed_memory()
     checkpoint = checkpoint_of(model, store)
     finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("POSCARs") as tell:

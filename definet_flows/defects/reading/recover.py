@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from pymatgen.core import Element, Lattice, Structure
 from pymatgen.util.coord import pbc_shortest_vectors
-from scipy.optimize import linear_sum_assignment
 
 from definet_flows.defects.build import nodes
 from definet_flows.defects.kinds import DefectKind, check_kinds
@@ -190,6 +189,8 @@ def _allowed(host: Host, structure: Structure, kinds: Sequence[str] | None) -> B
 
 def _assign(cost: FloatArray) -> IntArray:
     """Return the site of each atom, -1 for an atom without one, [n_atoms]."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a second to import
+
     alone = np.full((len(cost), len(cost)), _FORBIDDEN)
     np.fill_diagonal(alone, _INSERTED)
     _, columns = linear_sum_assignment(np.hstack([cost, alone]))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Element, Lattice
 
 from definet_flows.defects.build import edit_of
@@ -120,6 +119,8 @@ def _compatible(host: Host, choices: Choices, frac: FloatArray, inserted: IntArr
     lattice = Lattice(host.lattice)
     lower = -1.0 if choices.min_distance is None else choices.min_distance - _SLACK
     upper = np.inf if choices.max_distance is None else choices.max_distance + _SLACK
+    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # noqa: PLC0415 - loads scipy.spatial
+
     radii = np.array([CovalentRadius.radius[Element.from_Z(z).symbol] if z else 0.0 for z in inserted.tolist()])
     compatible = np.empty((len(frac), len(frac)), dtype=bool)
     for rows in np.array_split(np.arange(len(frac)), 1 + len(frac) ** 2 // _BLOCK):

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Lattice, Structure
-from scipy.spatial import Voronoi
 
 from definet_flows.defects.sites.symmetry import point_keys, primitive_cell, site_operations
 from definet_flows.errors import InputError
@@ -170,6 +168,8 @@ def _over(atoms: FloatArray, cell: FloatArray) -> FloatArray:
 
     A ridge without length is no bridge: its atoms face each other across a hollow with more than three corners.
     """
+    from scipy.spatial import Voronoi  # noqa: PLC0415 - a third of a second to import
+
     shifts = np.stack(np.meshgrid(*[np.arange(-_IMAGES, _IMAGES + 1)] * 2), axis=-1).reshape(-1, 2) @ cell
     points = (atoms[None] + shifts[:, None]).reshape(-1, 2)
     diagram = Voronoi(points)
@@ -183,6 +183,8 @@ def _over(atoms: FloatArray, cell: FloatArray) -> FloatArray:
 
 def _lifted(point: FloatArray, face: Structure, element: str) -> FloatArray:
     """Return the point above which `element` touches the nearest atom below: sum of covalent radii."""
+    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # noqa: PLC0415 - loads scipy.spatial
+
     top = float(face.cart_coords[:, 2].max())
     heights = [top + _ABOVE]
     for atom in face.get_sites_in_sphere(np.array([point[0], point[1], top]), _REACH):

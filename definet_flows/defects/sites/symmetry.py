@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from pymatgen.core import Structure
 from pymatgen.util.coord import lattice_points_in_supercell
-from scipy.spatial import cKDTree
 
 from definet_flows.errors import InputError
 from definet_flows.hosts.symmetrize import space_group
@@ -18,6 +17,8 @@ from definet_flows.schemas import INSERTED, Configuration, Edit, FloatArray, Hos
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from scipy.spatial import cKDTree
 
 IntArray = npt.NDArray[np.int64]
 
@@ -142,6 +143,8 @@ def _first_copies(inside: FloatArray, unit: FloatArray, numbers: IntArray) -> In
 
 def periodic_tree(frac: FloatArray) -> cKDTree[Any, Any]:
     """Return a tree of points of the cell; queries, too, are fractional coordinates in [0, 1)."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - a third of a second to import
+
     return cKDTree(frac % 1.0 % 1.0, boxsize=np.ones(3))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch_geometric.data import Batch, Data
 from vesin import NeighborList
 
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.edges import ListEdges, TableEdges
 from definet_flows.schemas import FloatArray
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch, Data
 
 _SHELL = 1e-3
 """Å: distances closer than this belong to one shell."""
@@ -119,6 +122,8 @@ def crystal(found: Neighbours, lattice: FloatArray, positions: FloatArray, dtype
 
     Fields: `edge_index` (j, i), int64 [2, E]; `shift` Å, [E, 3]; `pos` Å, [n, 3].
     """
+    from torch_geometric.data import Data  # noqa: PLC0415 - two seconds to import, of batches of several hosts only
+
     kept = found.kept
     return Data(
         edge_index=torch.as_tensor(np.stack([found.neighbours[kept], found.centres[kept]])),

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
@@ -95,6 +94,8 @@ def mixed_displacements(network: Network, crystals: Sequence[tuple[Host, IntArra
 
 
 def _together(network: Network, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
+    from torch_geometric.data import Batch  # noqa: PLC0415 - two seconds to import
+
     parameter = next(network.parameters())
     data = []
     for host, _, _ in crystals:

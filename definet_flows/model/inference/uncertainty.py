@@ -14,7 +14,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from definet_flows.schemas import VACANCY, FloatArray, Frozen
 
@@ -96,6 +95,8 @@ def rank_correlation(estimates: FloatArray, errors: FloatArray) -> float:
     """Return Spearman's correlation; NaN where there is nothing to rank."""
     if len(errors) < 3 or np.ptp(estimates) == 0 or np.ptp(errors) == 0:  # noqa: PLR2004 - two always rank perfectly
         return np.nan
+    from scipy.stats import spearmanr  # noqa: PLC0415 - a second to import
+
     return float(spearmanr(estimates, errors).statistic)
 
 

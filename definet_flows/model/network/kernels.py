@@ -26,7 +26,15 @@ from torch import Tensor
 from definet_flows.settings import load_settings
 
 _SOURCES = Path(__file__).with_name("native")
-_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
+_FLAGS = ("-O3", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
+_X86 = ("-march=native", "-mprefer-vector-width=512")
+_FLAGS_OF = {"x86_64": _X86, "AMD64": _X86, "aarch64": ("-mcpu=native",), "arm64": ("-mcpu=native",)}
+"""Of each kind of machine, as platform.machine() has it, the flags that make code for its own processor."""
+
+_VECTOR_MATH = ("-lmvec",)
+"""Of glibc on x86, on ARM in its newer versions only."""
+
+_CPU = ("flags", "Features", "CPU implementer", "CPU part")  # of /proc/cpuinfo, on x86 and on ARM
 _VECTOR = 64  # bytes that arrays of features are a multiple of
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT = -1, -3, 2**30  # of glibc's malloc.h; bytes
 _SUFFIX = {torch.float32: "float32", torch.float64: "float64"}
@@ -54,7 +62,7 @@ class TableGraph(ctypes.Structure):
 def library() -> ctypes.CDLL | None:
     """Return the compiled kernels, or None (with one warning) where g++ cannot make them."""
     sources = b"".join(path.read_bytes() for path in sorted(_SOURCES.iterdir()))
-    key = hashlib.sha256(sources + " ".join(_FLAGS).encode() + _cpu()).hexdigest()[:16]
+    key = hashlib.sha256(sources + " ".join(_flags()).encode() + _cpu()).hexdigest()[:16]
     target = load_settings().cache_dir / f"kernels-{key}.so"
     try:
         if not target.exists():
@@ -63,23 +71,34 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         warnings.warn(f"g++ could not build the fused kernels ({error}): the slower plain form runs", stacklevel=2)
         return None
-    _keep_freed_memory()
     return loaded
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep what large arrays free: given back and taken anew at each layer, it costs up to half the time."""
+def keep_freed_memory() -> bool:
+    """Have glibc keep what large arrays free: given back and taken anew at each layer, it costs up to half the time.
+
+    This changes the whole process for good, so it is asked for: by the commands and by a training, by nothing else.
+
+    Returns
+    -------
+    bool
+        False where glibc refuses one of the two, or another library allocates.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            mallopt(option, _KEPT)
+    # The second first: with the trimming alone glibc adapts it no more, and each large array is mapped anew.
+    return mallopt is not None and all(mallopt(option, _KEPT) == 1 for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+
+
+def _flags() -> tuple[str, ...]:
+    """Return the compiler's flags on this machine; without any for its processor where its kind is unknown."""
+    return *_FLAGS, *_FLAGS_OF.get(platform.machine(), ())
 
 
 def _cpu() -> bytes:
-    """Return what -march=native depends on: a home directory may be shared by unlike machines."""
+    """Return what code for this processor depends on: a home directory may be shared by unlike machines."""
     info = Path("/proc/cpuinfo")
     if info.exists():
-        return "".join(line for line in info.read_text().splitlines() if line.startswith("flags"))[:4096].encode()
+        return "".join(line for line in info.read_text().splitlines() if line.startswith(_CPU))[:4096].encode()
     return platform.processor().encode()
 
 
@@ -93,9 +112,13 @@ def _build(target: Path) -> None:
         run = functools.partial(subprocess.run, check=True, capture_output=True)
         for source in sorted(_SOURCES.glob("*.cpp")):
             compiled.append(str(Path(folder) / f"{source.stem}.o"))
-            run([compiler, *_FLAGS, "-c", str(source), "-o", compiled[-1]])
+            run([compiler, *_flags(), "-c", str(source), "-o", compiled[-1]])
         # Linked without libgomp: the symbols resolve to the one torch has loaded, hence one thread pool.
-        run([compiler, "-shared", *compiled, "-o", str(built), "-lmvec", "-lm"])
+        link = [compiler, "-shared", *compiled, "-o", str(built)]
+        try:
+            run([*link, *_VECTOR_MATH, "-lm"])
+        except subprocess.CalledProcessError:
+            run([*link, "-lm"])
         built.replace(target)
 
 

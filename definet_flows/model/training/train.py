@@ -27,6 +27,7 @@ from definet_flows.model.data.batches import Batch, HostSampler, Lattice, PairBa
 from definet_flows.model.inference.checkpoint import DATA_HASH, Card
 from definet_flows.model.inference.domain import unit_cell
 from definet_flows.model.network.config import NetworkConfig
+from definet_flows.model.network.kernels import keep_freed_memory
 from definet_flows.model.network.layers import CoordinateUpdate
 from definet_flows.model.network.network import DefiNet, restart
 from definet_flows.model.training.parity import checked
@@ -299,6 +300,7 @@ def train(
     if strange:
         msg = f"drawn: {min(strange)} is no set that is learned here: take a copy of the recipe without it"
         raise InputError(msg)
+    keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its hints for other products
     lightning.seed_everything(config.seed, verbose=False)
     module = Training(config, sets, network)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +76,8 @@ def _per_configuration(costs: FloatArray, configurations: Sequence[str]) -> Floa
 
 def _reach(shares: FloatArray) -> tuple[float, float]:
     """Return how far the logarithm of the ratio reaches down and up; shares of both sums, [k, 2]."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - a quarter of a second to import
+
     count = len(shares)
     left_out = np.log1p(-shares[:, 1]) - np.log1p(-shares[:, 0])
     jackknife = np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum())

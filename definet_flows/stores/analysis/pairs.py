@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from definet_flows.defects.sites.symmetry import SiteOperations, stabilizer
 from definet_flows.errors import InputError
-from definet_flows.ledger import surface_changes
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Verdict
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.learning.pristine import pristine_of
@@ -17,6 +15,7 @@ from definet_flows.stores.learning.pristine import pristine_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from definet_flows.defects.sites.symmetry import SiteOperations
     from definet_flows.stores.records import Records
 
 SAME_DISTANCE = 0.05
@@ -36,11 +35,13 @@ One line search of VASP's conjugate gradient is the start, a trial and a correct
 
 _FLOOR = 2  # any other optimiser: the start and one step
 
-Images = SiteOperations | None
+Images: TypeAlias = "SiteOperations | None"
 
 
 def images_of(record: DefectRecord) -> Images:
     """Return the operations that leave the record's unrelaxed configuration as it is; None if unknown."""
+    from definet_flows.defects.sites.symmetry import stabilizer  # noqa: PLC0415 - loads spglib and pymatgen's io
+
     try:
         return stabilizer(pristine_of(record), record.configuration)
     except InputError:
@@ -196,6 +197,8 @@ def _notes(arm: str, ledger: Ledger) -> tuple[str, ...]:
 def _judged(
     first: Ledger, second: Ledger, distance: float, energy_difference: float | None, moments: float | None
 ) -> Verdict:
+    from definet_flows.ledger import surface_changes  # noqa: PLC0415 - loads pymatgen's readers of VASP
+
     if _same_inputs(first, second) is False or surface_changes(first.attempts) != surface_changes(second.attempts):
         return "not comparable"
     if not (first.converged and second.converged):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
@@ -111,6 +110,8 @@ def _exchanged(sites: SiteMap, moved: FloatArray, lattice: npt.ArrayLike) -> tup
     for number in np.unique(numbers[atoms & (np.linalg.norm(moved, axis=1) > _LONG_WAY)]):
         rows = np.flatnonzero(atoms & (numbers == number))
         between = np.linalg.norm(nearest_image(end[rows][:, None] - start[rows][None], lattice), axis=-1)
+        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a second to import
+
         _, partners = linear_sum_assignment(between)
         own, best = np.diagonal(between), between[np.arange(len(rows)), partners]
         farthest = max(farthest, float(best.max()))

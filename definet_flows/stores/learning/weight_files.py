@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maggma.stores import MemoryStore, MongoStore
-
 from definet_flows.errors import InputError
+from definet_flows.stores.backends.maggma_kinds import is_mongo
 from definet_flows.stores.backends.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -80,7 +79,9 @@ def _beside(records: Records) -> Iterator[Store]:
                 yield beside
             finally:
                 beside.close()
-        elif isinstance(store, MongoStore) and not isinstance(store, MemoryStore):
+        elif is_mongo(store):
+            from maggma.stores import MongoStore  # noqa: PLC0415 - loaded already, for this store
+
             collection = store._collection  # noqa: SLF001 - maggma names no sibling
             sibling = collection.database[f"{collection.name}_{_SUFFIX}"]
             yield MongoStore.from_collection(sibling)  # type: ignore[no-untyped-call]

@@ -9,12 +9,14 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 from jobflow import Flow, Job, Maker
 
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
 from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
-from definet_flows.stores.records import PATHS
+from definet_flows.stores.opening import PATHS
 from definet_flows.workflows.campaign.jobs import (
     predict_batch,
     prepare_host,

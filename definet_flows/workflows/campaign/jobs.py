@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 from jobflow import CURRENT_JOB, Flow, Job, JobOrder, OnMissing, Response, job
 
 from definet_flows.errors import InputError

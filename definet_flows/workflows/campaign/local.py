@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 from jobflow import JobStore, run_locally
 
 from definet_flows.settings import load_settings

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 import jobflow
 from fireworks.fw_config import LAUNCHPAD_LOC
 

@@ -7,6 +7,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
 from jobflow import SETTINGS, Flow
 from jobflow.managers.fireworks import flow_to_workflow

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 from fireworks import FWAction
 from jobflow.managers.fireworks import flow_to_workflow
 from maggma.stores import MemoryStore, MongoStore

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
+
 from jobflow import Flow
 from pymongo.errors import PyMongoError
 

@@ -1,0 +1,256 @@
+"""What is read from a record store: single documents, documents by a filter, and the flat rows that analyses use."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+from pymongo.errors import PyMongoError
+
+from definet_flows.errors import BadDocumentError, InputError, LeftOutWarning
+from definet_flows.schemas import (
+    SCHEMA_VERSION,
+    DefectRecord,
+    Document,
+    Frozen,
+    Ledger,
+    Pair,
+    Prediction,
+    Probe,
+    RelaxedHost,
+)
+from definet_flows.stores.analysis import pages
+from definet_flows.stores.analysis.ledgers import LEDGER_FIELDS, LedgerRow
+from definet_flows.stores.analysis.rows import (
+    ARM_NEEDED,
+    ARM_PATHS,
+    ENDS_NEEDED,
+    ENDS_PATHS,
+    JUDGED_PATHS,
+    Arm,
+    Ends,
+    Judged,
+    arm_of,
+    ends_of,
+    judged_of,
+)
+from definet_flows.stores.backends.maggma_kinds import is_mongo
+from definet_flows.stores.backends.projection import Projection, keeps, kept
+from definet_flows.stores.backends.sqlite import SqliteStore
+from definet_flows.stores.faults import reason
+from definet_flows.stores.filters import Filter
+from definet_flows.stores.garbage import uncollected
+from definet_flows.stores.versions import REMEDY, parse, parse_as
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from maggma.core import Store
+
+_EVERYTHING = Filter()
+_ANY: dict[str, Any] = {}
+_SHOWN = 3  # documents left out that a warning names
+ALWAYS = ("id", "kind", "schema_version")
+
+_D = TypeVar("_D", bound=Document)
+_M = TypeVar("_M", bound=BaseModel)
+_T = TypeVar("_T")
+
+
+class Reader:
+    """The questions that a record store answers; `Records` opens the store and writes.
+
+    Parameters
+    ----------
+    store
+        Any maggma Store.
+    name
+        What messages call it.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.name = name
+        self._left_out: set[str] = set()
+
+    @property
+    def _paged(self) -> bool:
+        return is_mongo(self.store)
+
+    @property
+    def complete(self) -> bool:
+        """Whether queries can do without reading every record; False in a MongoDB whose pages have to be made."""
+        return all(self._complete(of) for of in pages.PATHS)
+
+    def _complete(self, of: pages.Of) -> bool:
+        if isinstance(self.store, SqliteStore):
+            return keeps(self.store.database, PROJECTIONS[of])
+        return not self._paged or next(self._query({"id": pages.mark(of)["id"]}, ["id"]), None) is not None
+
+    def record(self, record_id: str) -> DefectRecord | None:
+        """Return one record by id, None if there is none."""
+        return self._one(record_id, "record", DefectRecord)
+
+    def prediction(self, prediction_id: str) -> Prediction | None:
+        """Return one prediction by id, None if there is none."""
+        return self._one(prediction_id, "prediction", Prediction)
+
+    def host(self, host_id: str) -> RelaxedHost | None:
+        """Return one relaxed host by id, None if there is none."""
+        return self._one(host_id, "host", RelaxedHost)
+
+    def has_done(self, record_id: str) -> bool:
+        """Tell whether this relaxation is finished and need not be run again."""
+        criteria = {"id": record_id, "kind": "record", "status": "done"}
+        with self._errors():
+            return self.store.query_one(criteria, ["id"]) is not None
+
+    def records(self, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
+        """Yield whole records, structures included; `ledgers` is many times lighter."""
+        return self._each(map(parse_as(DefectRecord), self._query(where.criteria("record"))))
+
+    def ledgers(self, where: Filter = _EVERYTHING) -> Iterator[LedgerRow]:
+        """Yield records without their structures."""
+        return self._each(map(parse_as(LedgerRow), self._query(where.criteria("record"), LEDGER_FIELDS)))
+
+    def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
+        """Yield pairs."""
+        return self._each(map(parse_as(Pair), self._query(where.criteria("pair"))))
+
+    def probes(self) -> Iterator[Probe]:
+        """Yield probes of ends."""
+        return self._each(map(parse_as(Probe), self._query({"kind": "probe"})))
+
+    def find(
+        self, model: type[_M], criteria: dict[str, Any] = _ANY, fields: list[str] | None = None, *, limit: int = 0
+    ) -> Iterator[_M]:
+        """Yield documents of one model's kind that match a MongoDB filter; only these fields, a server a few only."""
+        kind = model.model_fields["kind"].default
+        raws = self._query({**criteria, "kind": kind}, fields, limit=limit)
+        return self._each(map(parse_as(model), raws))
+
+    def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
+        """Return the flat row of every record that matches; no structure is read."""
+        if (paged := self._pages("record", where)) is not None:
+            with uncollected():
+                return list(filter(where.matcher(), self._each(pages.arms(paged))))
+        return list(self._each(map(arm_of, self._query(where.criteria("record"), [*ALWAYS, *ARM_PATHS]))))
+
+    def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
+        """Return the flat row of every pair that matches."""
+        if (paged := self._pages("pair", where)) is not None:
+            with uncollected():
+                return list(filter(where.matcher(), self._each(pages.ends(paged))))
+        return list(self._each(map(ends_of, self._query(where.criteria("pair"), [*ALWAYS, *ENDS_PATHS]))))
+
+    def judged(self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None) -> list[Judged]:
+        """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
+        where = Filter(weights=weights, configuration_ids=configuration_ids)
+        if (paged := self._pages("prediction", where)) is not None:
+            with uncollected():
+                return list(filter(where.matcher(), self._each(pages.judged(paged))))
+        raws = self._query(where.criteria("prediction"), [*ALWAYS, *JUDGED_PATHS])
+        return list(self._each(map(judged_of, raws)))
+
+    def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
+        """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
+        if isinstance(self.store, SqliteStore):
+            return self._rows(self.store, of, where) if self._complete(of) else None
+        if not (self._paged and self._complete(of)):
+            return None
+        return self._query(pages.criteria(of, where), ["id", "rows"])
+
+    def _rows(self, store: SqliteStore, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]]:
+        """Yield what a SQLite file keeps of records or pairs, in the form of pages."""
+        ids = where.configuration_ids
+        field = None if ids is None else "configuration_id"
+        for batch in kept(store.database, PROJECTIONS[of], field, ids or ()):
+            yield {"rows": {str(number): row for number, row in batch if row is not None}}
+            lacking = [store.document(number) for number, row in batch if row is None]
+            found = [raw for raw in lacking if raw is not None]
+            yield {"rows": {row.id: pages.encode(row) for row in self._each(map(ROW_OF[of], found))}}
+
+    def predicted(self, weights: str) -> set[str]:
+        """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
+        criteria = {"kind": "prediction", "weights": weights, "displacements": {"$ne": None}}
+        found = (raw.get("configuration_id") for raw in self._query(criteria, ["configuration_id"]))
+        return {identity for identity in found if isinstance(identity, str)}
+
+    def host_ledgers(self, settings_hashes: set[str], host_hashes: set[str]) -> list[Ledger]:
+        """Return what relaxing these pristine hosts with these settings took."""
+        criteria = {
+            "kind": "host",
+            "settings_hash": {"$in": sorted(settings_hashes)},
+            "host.hash": {"$in": sorted(host_hashes)},
+        }
+        raws = self._query(criteria, ["id", "schema_version", "ledger"])
+        return [told.ledger for told in self._each(map(parse_as(_HostLedger), raws))]
+
+    def _each(self, found: Iterator[_T]) -> Iterator[_T]:
+        """Yield what can be read; say once, in a line, what cannot. `found` goes on after an error, as `map` does."""
+        left_out = []
+        while True:
+            try:
+                document = next(found)
+            except StopIteration:
+                break
+            except BadDocumentError as error:
+                left_out.append(str(error).removesuffix(f"; {REMEDY}"))
+                continue
+            yield document
+        new = [problem for problem in dict.fromkeys(left_out) if problem not in self._left_out]
+        if new:
+            self._left_out.update(new)
+            more = f"; and {len(new) - _SHOWN} more" if len(new) > _SHOWN else ""
+            told = f"record store {self.name!r}: {len(new)} left out: {'; '.join(new[:_SHOWN])}{more}; {REMEDY}"
+            warnings.warn(told, LeftOutWarning, stacklevel=3)
+
+    def _one(self, identity: str, kind: str, model: type[_D]) -> _D | None:
+        raw = next(self._query({"id": identity, "kind": kind}), None)
+        return None if raw is None else parse(raw, model)
+
+    def _query(
+        self, criteria: dict[str, Any], fields: list[str] | None = None, *, limit: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield documents; a `limit` keeps a server from sending more than are wanted."""
+        with self._errors():
+            yield from self.store.query(criteria, fields, limit=limit)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn a database's errors into one line; theirs may quote a connection string."""
+        try:
+            yield
+        except (PyMongoError, OSError) as error:
+            msg = f"record store {self.name!r} {reason(error)}"
+            raise InputError(msg) from None
+
+
+ROW_OF: dict[str, Callable[[Mapping[str, Any]], Arm | Ends | Judged]] = {
+    "record": arm_of,
+    "pair": ends_of,
+    "prediction": judged_of,
+}
+
+
+def _projection(of: pages.Of, needed: int) -> Projection:
+    """Return what a SQLite file keeps of a kind of documents: rows as in the pages of a MongoDB."""
+    name = f"{of} {pages.FORMAT} {SCHEMA_VERSION}"
+    return Projection(name, kind=of, version=SCHEMA_VERSION, first=pages.FORMAT, paths=pages.PATHS[of], needed=needed)
+
+
+PROJECTIONS: dict[pages.Of, Projection] = {
+    "record": _projection("record", ARM_NEEDED),
+    "pair": _projection("pair", ENDS_NEEDED),
+    "prediction": _projection("prediction", len(JUDGED_PATHS)),
+}
+
+
+class _HostLedger(Frozen):
+    """What a query reads of a relaxed host."""
+
+    id: str
+    schema_version: int
+    ledger: Ledger

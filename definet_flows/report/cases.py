@@ -21,7 +21,7 @@ _SHOWN = 5  # candidates named in an error
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class CaseRecords:
     """Both arms of one configuration under one set of settings and weights; one of them may be missing."""
 
     unrelaxed: DefectRecord | None
@@ -45,7 +45,7 @@ class Case:
         return next((one.prediction for one in self.records[::-1] if one.prediction is not None), None)
 
 
-def find_cases(records: Records, identity: str) -> list[Case]:
+def find_cases(records: Records, identity: str) -> list[CaseRecords]:
     """Return the cases that an id means: all of a configuration, or the one that a record belongs to.
 
     Parameters
@@ -72,14 +72,14 @@ def _order(one: Starts) -> tuple[str, str]:
     return one.rows[0].settings_hash, one.rows[0].id
 
 
-def _case(records: Records, whole: Mapping[str, DefectRecord], one: Starts, pair: Pair | None) -> Case:
+def _case(records: Records, whole: Mapping[str, DefectRecord], one: Starts, pair: Pair | None) -> CaseRecords:
     predicted = None if one.predicted is None else whole[one.predicted.id]
     if one.unrelaxed is None:
-        return Case(None, predicted, pair)
+        return CaseRecords(None, predicted, pair)
     unrelaxed = whole[one.unrelaxed.id]
     if one.weights is not None and one.gate is not None:
         unrelaxed = _as_seen_by(records, unrelaxed, one.weights)
-    return Case(unrelaxed, predicted, pair)
+    return CaseRecords(unrelaxed, predicted, pair)
 
 
 def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectRecord:
@@ -107,7 +107,7 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
         if record is not None:
             return record.configuration_id, record.id
     found: dict[str, tuple[str, set[str]]] = {}
-    for row in records.arms():
+    for row in records.record_rows():
         by_record = row.id.startswith(given)
         if given and (by_record or row.configuration_id.startswith(given)):
             _, ids = found.setdefault(row.configuration_id, (row.name, set()))

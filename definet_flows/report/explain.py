@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from pydantic import Field
 
 from definet_flows.report.bonds import Bond, bonds
-from definet_flows.report.cases import Case
+from definet_flows.report.cases import CaseRecords
 from definet_flows.report.figures.deviations import nearest_image
 from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.summary import SAME_MEANING
@@ -33,7 +33,7 @@ _MEANINGS = {
 }
 
 
-class Arm(Frozen):
+class ExplainedStart(Frozen):
     """One relaxation in a line; None where the engine does not tell."""
 
     start: str
@@ -57,15 +57,15 @@ class Explanation:
     paragraphs: tuple[tuple[str, str], ...]
     """Heading and text"""
     bonds: tuple[Bond, ...]
-    arms: tuple[Arm, ...]
+    starts: tuple[ExplainedStart, ...]
     drawing: Overlay | None
     """None without structures"""
 
 
-def explain(case: Case) -> Explanation:
+def explain(case: CaseRecords) -> Explanation:
     """Return everything that is known of one case."""
     record = case.shown
-    arms = tuple(_arm(one) for one in case.records)
+    starts = tuple(_start(one) for one in case.records)
     paragraphs = [
         ("edited", _edits(record)),
         ("network", _network(case)),
@@ -80,7 +80,7 @@ def explain(case: Case) -> Explanation:
         title=_title(record),
         paragraphs=tuple(paragraphs),
         bonds=bonds(record),
-        arms=arms,
+        starts=starts,
         drawing=drawing,
     )
 
@@ -123,7 +123,7 @@ def _edit(edit: Edit, record: DefectRecord, row: int) -> str:
     return f"{words} at ({x:.2f}, {y:.2f}, {z:.2f}) Å"
 
 
-def _network(case: Case) -> str:
+def _network(case: CaseRecords) -> str:
     note, sites = case.note, case.shown.sites
     if note is None:
         return "was not asked"
@@ -154,7 +154,7 @@ def _lengths(sites: SiteMap, vectors: FloatArray, record: DefectRecord) -> tuple
     return atoms, np.asarray(np.linalg.norm(moved, axis=1))
 
 
-def _gate(case: Case) -> str:
+def _gate(case: CaseRecords) -> str:
     if case.note is None:
         return "no prediction to judge"
     gate = case.note.gate
@@ -162,7 +162,7 @@ def _gate(case: Case) -> str:
     return f"{gate.verdict}{': ' + gate.reason if gate.reason else ''}{domain}"
 
 
-def _against_end(case: Case) -> str:
+def _against_end(case: CaseRecords) -> str:
     record = case.shown
     sites = record.sites
     if sites is None or sites.relaxed is None:
@@ -179,7 +179,7 @@ def _against_end(case: Case) -> str:
     )
 
 
-def _verdict(case: Case) -> str:
+def _verdict(case: CaseRecords) -> str:
     if case.pair is None:
         return f"no pair: {_why_no_pair(case)}"
     pair = case.pair
@@ -202,7 +202,7 @@ def _saved(pair: Pair) -> str:
     return f"{abs(fewer)} step{'s' * (abs(fewer) != 1)} {'fewer' if fewer > 0 else 'more'} from the prediction{floor}"
 
 
-def _why_no_pair(case: Case) -> str:
+def _why_no_pair(case: CaseRecords) -> str:
     broken = [
         f"the {one.start} arm {'failed' if one.status == 'failed' else 'is still running'}"
         for one in case.records
@@ -217,7 +217,7 @@ def _why_no_pair(case: Case) -> str:
     return "the two ends have not been compared"
 
 
-def _arm(record: DefectRecord) -> Arm:
+def _start(record: DefectRecord) -> ExplainedStart:
     ledger = record.ledger
     groups = (ledger.point_group_start, ledger.point_group_end) if ledger else (None, None)
     notes = [*(ledger.notes if ledger else ()), *([record.error] if record.error else ())]
@@ -225,7 +225,7 @@ def _arm(record: DefectRecord) -> Arm:
         notes.insert(
             0, f"{len(ledger.attempts)} attempts of {', '.join(str(a.ionic_steps) for a in ledger.attempts)} steps"
         )
-    return Arm(
+    return ExplainedStart(
         start=record.start,
         status=record.status,
         steps=ledger.ionic_steps if ledger else None,

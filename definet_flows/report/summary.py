@@ -17,7 +17,7 @@ POTENTIALS = {"sevennet", "chgnet"}
 SAME_MEANING = f"ends within {SAME_DISTANCE:g} Å, {1000 * SAME_ENERGY:g} meV per cell and {SAME_MOMENT:g} μB"
 
 
-class Line(NamedTuple):
+class SummaryLine(NamedTuple):
     """One number of the summary."""
 
     label: str
@@ -38,11 +38,11 @@ def interval(quantity: Quantity) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def costs(total: Savings) -> list[Line]:
+def costs(total: Savings) -> list[SummaryLine]:
     """Return the other costs and the bounds of the headline."""
     return [
         *(
-            Line(
+            SummaryLine(
                 f"{label} saved",
                 percent(one.saving),
                 f"95 % interval {interval(one)}; {one.pairs} pairs in the same minimum know it; "
@@ -52,20 +52,22 @@ def costs(total: Savings) -> list[Line]:
             )
             for label, one in (("electronic steps", total.electronic), ("core-hours", total.core_hours))
         ),
-        Line(
+        SummaryLine(
             "median pair",
             percent(total.ionic.median_saving),
             f"{_number(total.ionic.median_unrelaxed)} ionic steps from the unrelaxed start, "
             f"{_number(total.ionic.median_predicted)} from the prediction (medians)",
         ),
-        Line(
+        SummaryLine(
             "the most that could be saved",
             percent(total.ceiling),
             "the optimiser's floor in every predicted arm: one line search of conjugate gradient is three evaluations, "
             "any other optimiser needs two",
         ),
-        Line("campaign", percent(total.campaign), "ionic saving with every gated-out configuration counted as none"),
-        Line(
+        SummaryLine(
+            "campaign", percent(total.campaign), "ionic saving with every gated-out configuration counted as none"
+        ),
+        SummaryLine(
             "net",
             percent(total.spending.net),
             "of all ionic steps: controls, host relaxations and failures are paid for too; below zero where most "
@@ -74,17 +76,17 @@ def costs(total: Savings) -> list[Line]:
     ]
 
 
-def counts(total: Savings) -> list[Line]:
+def counts(total: Savings) -> list[SummaryLine]:
     """Return how many of each there are; nothing is dropped in silence."""
     return [
-        Line("same minimum", str(total.same_minimum), f"counted in the headline: {SAME_MEANING}"),
-        Line("better minimum", str(total.better_minimum), "the predicted end is lower; not in the headline"),
-        Line("other minimum", str(total.other_minimum), "the ends differ and the predicted one is not lower"),
-        Line("unconverged", str(total.unconverged), "an arm stopped above its force criterion"),
-        Line("not comparable", str(total.not_comparable), "the arms were given more than different positions"),
-        Line("gated out", str(total.gated), "prediction rejected, relaxed from the unrelaxed start only"),
-        Line("failed", str(total.failed), "relaxations that ended in an error"),
-        Line("not finished", str(total.running), "relaxations still running"),
+        SummaryLine("same minimum", str(total.same_minimum), f"counted in the headline: {SAME_MEANING}"),
+        SummaryLine("better minimum", str(total.better_minimum), "the predicted end is lower; not in the headline"),
+        SummaryLine("other minimum", str(total.other_minimum), "the ends differ and the predicted one is not lower"),
+        SummaryLine("unconverged", str(total.unconverged), "an arm stopped above its force criterion"),
+        SummaryLine("not comparable", str(total.not_comparable), "the arms were given more than different positions"),
+        SummaryLine("gated out", str(total.gated), "prediction rejected, relaxed from the unrelaxed start only"),
+        SummaryLine("failed", str(total.failed), "relaxations that ended in an error"),
+        SummaryLine("not finished", str(total.running), "relaxations still running"),
     ]
 
 

@@ -11,7 +11,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 
 if TYPE_CHECKING:
-    from definet_flows.stores.analysis.rows import Arm, Ends, Judged
+    from definet_flows.stores.analysis.rows import PairRow, PredictionRow, RecordRow
 
 # The same thing sits deeper in a record than in a pair.
 _FIELDS = {
@@ -59,7 +59,7 @@ class Filter(Frozen):
             msg = f"{first['loc'][0]}={first['input']}: {first['msg'].split(',')[0].lower()}"
             raise InputError(msg) from None
 
-    def matcher(self) -> Callable[[Arm | Ends | Judged], bool] | None:
+    def matcher(self) -> Callable[[RecordRow | PairRow | PredictionRow], bool] | None:
         """Return what tells whether a flat row is one of those asked for, as `filter` takes it; None: they all are."""
         given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
         ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
@@ -67,7 +67,7 @@ class Filter(Frozen):
         if ids is None and not given:
             return None
 
-        def matches(row: Arm | Ends | Judged) -> bool:
+        def matches(row: RecordRow | PairRow | PredictionRow) -> bool:
             if ids is not None and row.configuration_id not in ids:
                 return False
             return all(getattr(row, field) == value for field, value in given)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from definet_flows.cli import app
 from definet_flows.errors import InputError
 from definet_flows.report.bonds import bonds
-from definet_flows.report.cases import Case, find_cases
+from definet_flows.report.cases import CaseRecords, find_cases
 from definet_flows.report.explain import Explanation, explain
 from definet_flows.schemas import DefectRecord
 from definet_flows.stores import Records, SqliteStore, judge
@@ -142,10 +142,10 @@ def _length(record: DefectRecord, neighbour: str) -> float:
 
 def test_a_record_without_structures_is_told_without_them() -> None:
     bare = make.record(status="failed").model_copy(update={"sites": None, "ledger": None, "error": "no space left"})
-    explanation = explain(Case(bare, None, None))
+    explanation = explain(CaseRecords(bare, None, None))
     assert (explanation.bonds, explanation.drawing) == ((), None)
-    assert explanation.arms[0].notes == ("no space left",)
-    assert explanation.arms[0].steps is None
+    assert explanation.starts[0].notes == ("no space left",)
+    assert explanation.starts[0].steps is None
 
 
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ class TestMongo:
             with pytest.raises(InputError, match="16 MB"):
                 records.put(record().model_copy(update={"error": "x" * 17_000_000}))
             assert records.store.count({"kind": "record"}) == 0
-            assert records.arms() == []
+            assert records.record_rows() == []
 
     def test_no_password_in_what_is_shown(self, mongo_server):
         with Records(mongo_server.store(), name="cluster") as records:

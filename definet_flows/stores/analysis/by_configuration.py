@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from definet_flows.stores.records import Records
 
 
-class ArmsRow(Frozen):
+class StartsRow(Frozen):
     """What the two arms of one configuration took, and where they ended."""
 
     configuration_id: str
@@ -42,7 +42,7 @@ class ArmsRow(Frozen):
         return self.verdict == "same minimum"
 
 
-def arms_rows(records: Records, where: Filter) -> list[ArmsRow]:
+def starts_rows(records: Records, where: Filter) -> list[StartsRow]:
     """Return one row per configuration, settings and weights, by number of defects, then name.
 
     An unrelaxed arm serves all weights.
@@ -57,9 +57,9 @@ def _order(one: Starts) -> tuple[int, str, tuple[str, ...]]:
     return first.n_defects, first.name, tuple(map(str, one.key))
 
 
-def _row(one: Starts, pair: Pair | None) -> ArmsRow:
+def _row(one: Starts, pair: Pair | None) -> StartsRow:
     rows, gate = one.rows, one.gate
-    return ArmsRow(
+    return StartsRow(
         configuration_id=rows[0].configuration_id,
         settings_hash=rows[0].settings_hash,
         engine=rows[0].engine,

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from definet_flows.schemas import Frozen
 from definet_flows.stores.analysis.figures import GroupBy, check_group
-from definet_flows.stores.analysis.gates import joined_arms
+from definet_flows.stores.analysis.gates import joined_rows
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from definet_flows.stores.analysis.rows import Arm
+    from definet_flows.stores.analysis.rows import RecordRow
     from definet_flows.stores.records import Records
 
 _EVERYTHING = Filter()
@@ -44,15 +44,15 @@ class Counts(Frozen):
 
 def counts(records: Records, where: Filter = _EVERYTHING) -> Counts:
     """Count the relaxations that match; no structure is read."""
-    rows, _ = joined_arms(records, where)
+    rows, _ = joined_rows(records, where)
     return _count(rows)
 
 
 def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Counts]:
     """Count the relaxations of each group, in ascending order of the group's key; raises as `savings_by`."""
     check_group(by)
-    rows, gates = joined_arms(records, where)
-    groups: dict[str | int, list[Arm]] = defaultdict(list)
+    rows, gates = joined_rows(records, where)
+    groups: dict[str | int, list[RecordRow]] = defaultdict(list)
     for row in rows:
         groups[getattr(row, by)].append(row)
     if by == "weights":
@@ -60,7 +60,7 @@ def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dic
     return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
 
 
-def _count(rows: Sequence[Arm]) -> Counts:
+def _count(rows: Sequence[RecordRow]) -> Counts:
     starts, statuses, gates = ([getattr(row, field) for row in rows] for field in ("start", "status", "gate"))
     steps = [row.steps for row in rows if row.status == "done"]
     return Counts(
@@ -83,7 +83,7 @@ def _count(rows: Sequence[Arm]) -> Counts:
 
 def explain_nothing(records: Records, where: Filter) -> str:
     """Say in one line why nothing matches: the store is empty, or which filter excludes everything."""
-    rows = records.arms()
+    rows = records.record_rows()
     if not rows:
         return f"record store {records.name!r} holds no relaxations: run a flow first, or name another with --store"
     for field, value in where.model_dump(exclude_none=True, exclude={"configuration_ids"}).items():

@@ -44,7 +44,7 @@ class LedgerRow(Frozen):
         return self.prediction.weights if self.prediction else None
 
     @property
-    def arm(self) -> tuple[str, str]:
+    def pairing(self) -> tuple[str, str]:
         """What the two arms of a pair share: configuration and settings."""
         return self.configuration_id, self.settings_hash
 

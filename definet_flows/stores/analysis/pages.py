@@ -18,18 +18,18 @@ from pymongo import UpdateOne
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
 from definet_flows.stores.analysis.rows import (
-    ARM_PATHS,
-    ENDS_PATHS,
-    JUDGED_PATHS,
-    Arm,
-    Ends,
-    Judged,
-    arm_row,
-    checked_arm,
-    checked_ends,
-    checked_judged,
-    ends_row,
-    judged_row,
+    PAIR_PATHS,
+    PREDICTION_PATHS,
+    RECORD_PATHS,
+    PairRow,
+    PredictionRow,
+    RecordRow,
+    checked_pair_row,
+    checked_prediction_row,
+    checked_record_row,
+    unchecked_pair_row,
+    unchecked_prediction_row,
+    unchecked_record_row,
 )
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ PAGES = 1024
 """Pages of each kind: some forty kilobytes each at 100,000 records."""
 
 FORMAT = 1
-"""First entry of every row; raised whenever the fields of Arm, Ends or Judged change."""
+"""First entry of every row; raised whenever the fields of RecordRow, PairRow or PredictionRow change."""
 
-PATHS: dict[Of, tuple[str, ...]] = {"record": ARM_PATHS, "pair": ENDS_PATHS, "prediction": JUDGED_PATHS}
+PATHS: dict[Of, tuple[str, ...]] = {"record": RECORD_PATHS, "pair": PAIR_PATHS, "prediction": PREDICTION_PATHS}
 """The kinds of documents that have rows, and the fields that these are made of."""
 
-_ROW_OF: Mapping[str, Callable[[Raw], Arm | Ends | Judged]] = {
-    "record": arm_row,
-    "pair": ends_row,
-    "prediction": judged_row,
+_ROW_OF: Mapping[str, Callable[[Raw], RecordRow | PairRow | PredictionRow]] = {
+    "record": unchecked_record_row,
+    "pair": unchecked_pair_row,
+    "prediction": unchecked_prediction_row,
 }
 
 _OWN = 2  # first entries of a row that no other row has: its id and, but for its pair, its configuration
@@ -81,7 +81,7 @@ def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
     ]
 
 
-def encode(row: Arm | Ends | Judged) -> str:
+def encode(row: RecordRow | PairRow | PredictionRow) -> str:
     """Return a row as JSON: one value to a server, whatever number of fields it has."""
     return orjson.dumps([FORMAT, *row]).decode()
 
@@ -93,22 +93,22 @@ def criteria(of: Of, where: Filter) -> Raw:
     return {"id": {"$in": sorted({page_id(of, _number(one)) for one in where.configuration_ids})}}
 
 
-def arms(pages: Iterable[Raw]) -> Iterator[Arm]:
+def record_rows(pages: Iterable[Raw]) -> Iterator[RecordRow]:
     """Return the rows of records, each checked when it is asked for; raises InputError if a page is of another format.
 
     A row that says what cannot be raises BadDocumentError; those after it can still be asked for.
     """
-    return map(checked_arm, _rows(pages, Arm._fields.index("error")))
+    return map(checked_record_row, _rows(pages, RecordRow._fields.index("error")))
 
 
-def ends(pages: Iterable[Raw]) -> Iterator[Ends]:
-    """Return the rows of pairs. Raises as `arms`."""
-    return map(checked_ends, _rows(pages, Ends._fields.index("steps_unrelaxed")))
+def pair_rows(pages: Iterable[Raw]) -> Iterator[PairRow]:
+    """Return the rows of pairs. Raises as `record_rows`."""
+    return map(checked_pair_row, _rows(pages, PairRow._fields.index("steps_unrelaxed")))
 
 
-def judged(pages: Iterable[Raw]) -> Iterator[Judged]:
-    """Yield the rows of predictions. Raises as `arms`."""
-    return map(checked_judged, _rows(pages, len(Judged._fields)))
+def prediction_rows(pages: Iterable[Raw]) -> Iterator[PredictionRow]:
+    """Yield the rows of predictions. Raises as `record_rows`."""
+    return map(checked_prediction_row, _rows(pages, len(PredictionRow._fields)))
 
 
 def _rows(pages: Iterable[Raw], shared: int) -> Iterator[list[Any]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from definet_flows.defects.sites.symmetry import SiteOperations, stabilizer
 from definet_flows.errors import InputError
 from definet_flows.ledger import surface_changes
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Verdict
+from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Start, Verdict
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.learning.pristine import pristine_of
 
@@ -133,8 +133,8 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
     InputError
         If the records are not the two arms of one configuration, or one has not finished.
     """
-    arms = (unrelaxed.start, predicted.start) == ("unrelaxed", "predicted")
-    if not arms or _arm(unrelaxed) != _arm(predicted) or predicted.prediction is None:
+    starts = (unrelaxed.start, predicted.start) == ("unrelaxed", "predicted")
+    if not starts or _pairing(unrelaxed) != _pairing(predicted) or predicted.prediction is None:
         msg = f"records {unrelaxed.id} and {predicted.id} are not the two arms of one configuration"
         raise InputError(msg)
     ends = [record.ledger for record in (unrelaxed, predicted)]
@@ -167,16 +167,16 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
     )
 
 
-def _arm(record: DefectRecord) -> tuple[str, str]:
+def _pairing(record: DefectRecord) -> tuple[str, str]:
     return record.configuration_id, record.settings_hash
 
 
-def _costs(ledger: Ledger, arm: str) -> dict[str, int | float | None]:
+def _costs(ledger: Ledger, start: Start) -> dict[str, int | float | None]:
     return {
-        f"steps_{arm}": ledger.ionic_steps,
-        f"electronic_{arm}": ledger.electronic_steps,
-        f"core_hours_{arm}": ledger.core_hours,
-        f"start_force_{arm}": ledger.start_max_force,
+        f"steps_{start}": ledger.ionic_steps,
+        f"electronic_{start}": ledger.electronic_steps,
+        f"core_hours_{start}": ledger.core_hours,
+        f"start_force_{start}": ledger.start_max_force,
     }
 
 
@@ -188,9 +188,9 @@ def _same_inputs(first: Ledger, second: Ledger) -> bool | None:
     return None if first.inputs is None or second.inputs is None else first.inputs == second.inputs
 
 
-def _notes(arm: str, ledger: Ledger) -> tuple[str, ...]:
-    """Return what happened to one arm and not, or not in the same way, to the other."""
-    return tuple(f"{arm}: {note}" for note in ledger.notes if "changed" in note)
+def _notes(start: Start, ledger: Ledger) -> tuple[str, ...]:
+    """Return what changed during the relaxation from this start."""
+    return tuple(f"{start}: {note}" for note in ledger.notes if "changed" in note)
 
 
 def _judged(

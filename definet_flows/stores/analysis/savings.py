@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
-from definet_flows.stores.analysis.gates import Gates, joined_arms
+from definet_flows.stores.analysis.gates import Gates, joined_rows
 from definet_flows.stores.analysis.interval import saving_interval
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from definet_flows.schemas import Ledger, Start
-    from definet_flows.stores.analysis.rows import Arm, Ends
+    from definet_flows.stores.analysis.rows import PairRow, RecordRow
     from definet_flows.stores.records import Records
 
 __all__ = ["Evidence", "GroupBy", "gather", "savings", "savings_by"]
 
 _EVERYTHING = Filter()
 
-_T = TypeVar("_T", "Arm", "Ends")
+_T = TypeVar("_T", "RecordRow", "PairRow")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ _CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hou
 class Evidence:
     """Everything a saving is computed from."""
 
-    pairs: list[Ends]
-    rows: list[Arm]
+    pairs: list[PairRow]
+    rows: list[RecordRow]
     hosts: list[Ledger]
     gates: Gates
 
@@ -120,9 +120,9 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
 
 def gather(records: Records, where: Filter) -> Evidence:
     """Read what a saving is computed from; no structure is read."""
-    rows, gates = joined_arms(records, where)
+    rows, gates = joined_rows(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    return Evidence(records.ends(where), rows, hosts, gates)
+    return Evidence(records.pair_rows(where), rows, hosts, gates)
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
@@ -136,41 +136,41 @@ def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
 class _Parts:
     """Relaxations by what they were for; found once for all costs."""
 
-    predicted: list[Arm]
-    controls: list[Arm]
-    alone: list[Arm]
+    predicted: list[RecordRow]
+    controls: list[RecordRow]
+    alone: list[RecordRow]
     """Unrelaxed arms of configurations without a predicted one."""
-    unmeasured: list[Arm]
+    unmeasured: list[RecordRow]
     """Predicted arms without a control, one for each configuration."""
-    unfinished: list[Arm]
+    unfinished: list[RecordRow]
     without_control: set[tuple[str, str]]
     """Arms of finished predicted ones of which no unrelaxed one was ever begun."""
-    gated: list[Arm]
+    gated: list[RecordRow]
     """Unrelaxed arms that stand alone because every prediction of them was rejected."""
-    refused: list[Arm]
+    refused: list[RecordRow]
     """Unrelaxed arms, each as often as there are weights whose prediction was rejected."""
 
 
-def _parts(rows: Sequence[Arm], gates: Gates) -> _Parts:
-    starts: dict[Start, list[tuple[tuple[str, str], Arm]]] = {"predicted": [], "unrelaxed": []}
+def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
+    starts: dict[Start, list[tuple[tuple[str, str], RecordRow]]] = {"predicted": [], "unrelaxed": []}
     for row in rows:
-        starts[row.start].append((row.arm, row))
-    asked = {arm for arm, _ in starts["predicted"]}
-    predicted = {arm: row for arm, row in starts["predicted"] if row.status == "done"}
-    unrelaxed = {arm: row for arm, row in starts["unrelaxed"] if row.status == "done"}
+        starts[row.start].append((row.pairing, row))
+    asked = {pairing for pairing, _ in starts["predicted"]}
+    predicted = {pairing: row for pairing, row in starts["predicted"] if row.status == "done"}
+    unrelaxed = {pairing: row for pairing, row in starts["unrelaxed"] if row.status == "done"}
     return _Parts(
         predicted=[row for _, row in starts["predicted"] if row.status == "done"],
-        controls=[row for arm, row in unrelaxed.items() if arm in predicted],
-        alone=[row for arm, row in unrelaxed.items() if arm not in predicted],
-        unmeasured=[row for arm, row in predicted.items() if arm not in unrelaxed],
+        controls=[row for pairing, row in unrelaxed.items() if pairing in predicted],
+        alone=[row for pairing, row in unrelaxed.items() if pairing not in predicted],
+        unmeasured=[row for pairing, row in predicted.items() if pairing not in unrelaxed],
         unfinished=[row for row in rows if row.status != "done"],
-        without_control=predicted.keys() - {arm for arm, _ in starts["unrelaxed"]},
-        gated=[row for arm, row in starts["unrelaxed"] if row.gate == "rejected" and arm not in asked],
+        without_control=predicted.keys() - {pairing for pairing, _ in starts["unrelaxed"]},
+        gated=[row for pairing, row in starts["unrelaxed"] if row.gate == "rejected" and pairing not in asked],
         refused=gates.refused(rows),
     )
 
 
-def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
+def _quantity(measure: _Measure, same: Sequence[PairRow], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
     costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
     told = [cost for cost in costs if None not in cost]
     known = np.array([cost[:2] for cost in told], dtype=float).reshape(-1, 2)
@@ -193,7 +193,7 @@ def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Seq
     )
 
 
-def _ceiling(pairs: Sequence[Ends]) -> float | None:
+def _ceiling(pairs: Sequence[PairRow]) -> float | None:
     known = [(pair.steps_unrelaxed, pair.floor) for pair in pairs if pair.floor is not None]
     total = sum(steps for steps, _ in known)
     return 1 - sum(min(steps, floor) for steps, floor in known) / total if total else None
@@ -214,7 +214,7 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
     return 1 - (weight * predicted + unchanged) / (weight * unrelaxed + unchanged)
 
 
-def _sum(measure: _Measure, rows: Iterable[Arm | Ledger]) -> int | float:
+def _sum(measure: _Measure, rows: Iterable[RecordRow | Ledger]) -> int | float:
     costs: list[int | float | None] = list(map(attrgetter(measure.ledger), rows))
     return sum(cost for cost in costs if cost is not None)
 

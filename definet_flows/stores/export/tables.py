@@ -17,8 +17,8 @@ from definet_flows.atomic import replacing, unwritable
 from definet_flows.errors import InputError
 from definet_flows.foreign import cell, one_line
 from definet_flows.schemas import VACANCY, DefectRecord
-from definet_flows.stores.analysis.gates import joined_arms
-from definet_flows.stores.analysis.rows import Arm, Ends
+from definet_flows.stores.analysis.gates import joined_rows
+from definet_flows.stores.analysis.rows import PairRow, RecordRow
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
@@ -41,15 +41,15 @@ _EVERYTHING = Filter()
 _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 
-def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm."""
-    frame = pd.DataFrame(joined_arms(records, where)[0], columns=list(Arm._fields))
+def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+    """Return the row of every relaxation, by host, defects, configuration and start; a column for each field."""
+    frame = pd.DataFrame(joined_rows(records, where)[0], columns=list(RecordRow._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
 
 
-def ends_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per pair, by host, defects and configuration; columns are the fields of an Ends."""
-    frame = pd.DataFrame(records.ends(where), columns=list(Ends._fields))
+def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+    """Return the row of every pair, by host, defects and configuration; a column for each field."""
+    frame = pd.DataFrame(records.pair_rows(where), columns=list(PairRow._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
 
 
@@ -63,7 +63,7 @@ def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     InputError
         If no record matches or the file cannot be written; an existing file is then kept.
     """
-    frame = arms_frame(records, where)
+    frame = record_frame(records, where)
     refuse_nothing(len(frame))
     counts = dict.fromkeys(("ionic_steps", "electronic_steps"), "Int64")  # whole numbers, some of them missing
     with replacing(path) as part:
@@ -151,7 +151,7 @@ def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRe
     """Yield the records that have a relaxed structure; of weights also what they share, from the unrelaxed start."""
     asked: set[str] | None = None
     if where.weights is not None:
-        asked = {row.id for row in joined_arms(records, where)[0]}
+        asked = {row.id for row in joined_rows(records, where)[0]}
         where = where.model_copy(update={"weights": None})
     for record in records.records(where):
         if record.status != "done" or record.sites is None or record.sites.relaxed is None:

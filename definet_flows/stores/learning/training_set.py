@@ -51,7 +51,7 @@ class Count(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class TrainingEntry:
     """One configuration to learn from.
 
     Attributes
@@ -91,7 +91,7 @@ class TrainingSet:
 
     settings_hash: str
     engine: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TrainingEntry, ...]
     refused: tuple[Refusal, ...]
     spare: tuple[str, ...]
     other_settings: dict[str, int]
@@ -110,13 +110,13 @@ class TrainingSet:
         """Identity of the held-out part."""
         return TrainingSet(self.settings_hash, "", self.of_split("test"), (), (), {}).data_hash
 
-    def of_split(self, split: Split) -> tuple[Entry, ...]:
+    def of_split(self, split: Split) -> tuple[TrainingEntry, ...]:
         """Return the entries of one split."""
         return tuple(entry for entry in self.entries if entry.split == split)
 
-    def by_host(self) -> dict[str, list[Entry]]:
+    def by_host(self) -> dict[str, list[TrainingEntry]]:
         """Return the entries of each supercell, by its hash."""
-        groups: dict[str, list[Entry]] = defaultdict(list)
+        groups: dict[str, list[TrainingEntry]] = defaultdict(list)
         for entry in self.entries:
             groups[entry.host.hash].append(entry)
         return dict(groups)
@@ -195,12 +195,12 @@ def _energy(record: DefectRecord) -> float:
     return np.inf if energy is None else energy
 
 
-def _entry(record: DefectRecord, motifs: Motifs) -> Entry:
+def _entry(record: DefectRecord, motifs: Motifs) -> TrainingEntry:
     numbers, markers = nodes(motifs.host, record.configuration)
     moved = displacements_of(record)
     atoms = markers != VACANCY
     moved[atoms] -= moved[atoms].mean(0)
-    return Entry(
+    return TrainingEntry(
         configuration_id=record.configuration_id,
         record_id=record.id,
         name=record.name,

@@ -1,4 +1,4 @@
-"""Finding what a person means by an id: the relaxations of one configuration, from both starts."""
+"""Relaxations of one configuration from both starts, found by an id or its beginning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 5  # candidates named in an error
 
 @dataclass(frozen=True, eq=False)
 class CaseRecords:
-    """Both arms of one configuration under one set of settings and weights; one of them may be missing."""
+    """Both relaxations of a configuration with the same settings and weights; a record may be missing."""
 
     unrelaxed: DefectRecord | None
     predicted: DefectRecord | None
@@ -30,23 +30,23 @@ class CaseRecords:
 
     @property
     def records(self) -> list[DefectRecord]:
-        """The arms that there are, the unrelaxed one first."""
+        """The records that exist, the unrelaxed start first."""
         return [one for one in (self.unrelaxed, self.predicted) if one is not None]
 
     @property
     def shown(self) -> DefectRecord:
-        """The arm whose structures are told of: the predicted one where it is done, else the unrelaxed one."""
+        """The record whose structures are shown: from the prediction if it is done, else from the unrelaxed start."""
         done = [one for one in (self.predicted, self.unrelaxed) if one is not None and one.status == "done"]
         return (done or self.records[::-1])[0]
 
     @property
     def note(self) -> PredictionNote | None:
-        """What the network said, as either arm has it."""
+        """The prediction, as either record has it."""
         return next((one.prediction for one in self.records[::-1] if one.prediction is not None), None)
 
 
 def find_cases(records: Records, identity: str) -> list[CaseRecords]:
-    """Return the cases that an id means: all of a configuration, or the one that a record belongs to.
+    """Return the cases that an id names: all of a configuration, or the case that a record belongs to.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def find_cases(records: Records, identity: str) -> list[CaseRecords]:
     Raises
     ------
     InputError
-        If nothing or more than one configuration begins like that.
+        If no configuration begins like that, or several do.
     """
     configuration_id, record_id = _resolve(records, identity)
     where = Filter(configuration_ids=(configuration_id,))
@@ -83,7 +83,7 @@ def _case(records: Records, whole: Mapping[str, DefectRecord], one: Starts, pair
 
 
 def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectRecord:
-    """Return a relaxation from the unrelaxed start with what these weights said of it; others may have been first."""
+    """Return a relaxation from the unrelaxed start with the prediction of these weights, which the record may lack."""
     base = base_of(records, record.host.hash, record.settings_hash)
     said = None if base is None else records.prediction(Prediction.identity(record.configuration_id, weights, base))
     if said is None:
@@ -100,7 +100,7 @@ def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectR
 
 
 def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
-    """Return the configuration_id, and the id of the record if that is what was given."""
+    """Return the configuration_id, and the id of the record if `identity` names a record."""
     given = identity.strip().lower()
     if len(given) == _ID:
         record = records.record(given)
@@ -112,7 +112,7 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
         if given and (by_record or row.configuration_id.startswith(given)):
             _, ids = found.setdefault(row.configuration_id, (row.name, set()))
             ids.update([row.id] if by_record else [])
-    if given in found:  # a whole id, with which others may begin
+    if given in found:  # a whole id; other ids may begin with it
         found = {given: found[given]}
     if len(found) != 1:
         raise InputError(_complaint(identity, found))

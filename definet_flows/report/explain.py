@@ -28,13 +28,17 @@ _MEANINGS = {
     "same minimum": f"counts in the saving: {SAME_MEANING}",
     "better minimum": "the prediction led to a lower end; not in the saving",
     "other minimum": "the ends differ; not in the saving",
-    "unconverged": "an arm stopped above its force criterion; not in the saving",
-    "not comparable": "the arms were given more than different positions; not in the saving",
+    "unconverged": "a relaxation stopped above its force criterion; not in the saving",
+    "not comparable": "the inputs differ in more than the positions; not in the saving",
 }
 
 
+_STATES = {"failed": "failed", "running": "is still running"}
+_START = {"unrelaxed": "unrelaxed start", "predicted": "prediction"}
+
+
 class ExplainedStart(Frozen):
-    """One relaxation in a line; None where the engine does not tell."""
+    """Facts of one relaxation; None where the engine does not give them."""
 
     start: str
     status: str
@@ -51,7 +55,7 @@ class ExplainedStart(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What `definet explain` tells."""
+    """What `definet explain` shows."""
 
     title: str
     paragraphs: tuple[tuple[str, str], ...]
@@ -63,9 +67,9 @@ class Explanation:
 
 
 def explain(case: CaseRecords) -> Explanation:
-    """Return everything that is known of one case."""
+    """Return everything that is known of a configuration."""
     record = case.shown
-    starts = tuple(_start(one) for one in case.records)
+    starts = tuple(_start(relaxation) for relaxation in case.records)
     paragraphs = [
         ("edited", _edits(record)),
         ("network", _network(case)),
@@ -104,7 +108,7 @@ def _edits(record: DefectRecord) -> str:
 
 
 def _rows(configuration: Configuration, record: DefectRecord) -> list[int]:
-    """Return each edit's row in the site map: inserted atoms stand behind the sites."""
+    """Return each edit's row in the site map: inserted atoms follow the sites."""
     behind = iter(range(record.host.n_sites, record.host.n_sites + len(configuration.edits)))
     return [next(behind) if edit.site is None else edit.site for edit in configuration.edits]
 
@@ -204,9 +208,9 @@ def _saved(pair: Pair) -> str:
 
 def _why_no_pair(case: CaseRecords) -> str:
     broken = [
-        f"the {one.start} arm {'failed' if one.status == 'failed' else 'is still running'}"
-        for one in case.records
-        if one.status != "done"
+        f"the relaxation from the {_START[record.start]} {_STATES[record.status]}"
+        for record in case.records
+        if record.status != "done"
     ]
     if broken:
         return ", ".join(broken)

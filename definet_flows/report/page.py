@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, that opens without a network."""
+"""The report: an HTML file that holds everything and opens without a network."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def all_charts(contents: Contents) -> list[Chart]:
 
 
 def write_page(contents: Contents, path: Path) -> int:
-    """Write the page and return its size, bytes; an existing file is replaced only by a complete one.
+    """Write the page and return its size, bytes; only a complete page replaces an existing file.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _csp_hash(script: str) -> str:
 
 
 def _words(contents: Contents) -> dict[str, Any]:
-    """Return what the template says in words."""
+    """Return the words of the template."""
     engines = sorted({row.engine for row in contents.rows})
     return {
         "contents": contents,
@@ -142,8 +142,8 @@ def _words(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _drawn(one: Overlay) -> dict[str, Any]:
-    return one.model_dump(mode="json", exclude={"record_id", "largest"}) | {"scale": arrow_scale(one)}
+def _drawn(drawing: Overlay) -> dict[str, Any]:
+    return drawing.model_dump(mode="json", exclude={"record_id", "largest"}) | {"scale": arrow_scale(drawing)}
 
 
 def _table(contents: Contents) -> list[list[object]]:

@@ -1,4 +1,4 @@
-"""One row per configuration, settings and weights: what the page's table and the figures of costs are made from."""
+"""Rows of the page's table and of the figures of costs: one per configuration, settings and weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Key = tuple[str, str, str | None]
 
 
 class Row(Frozen):
-    """Both arms of one configuration under one set of settings, the predicted arm by one set of weights."""
+    """A configuration relaxed from both starts, with the settings of one engine and one set of weights."""
 
     configuration_id: str
     settings_hash: str
@@ -37,7 +37,7 @@ class Row(Frozen):
     gate: str = Field(description="the gate's verdict; empty without a prediction")
     reason: str = Field(description="why the gate flagged or rejected")
     outcome: str = Field(description="the pair's verdict, else why there is no pair")
-    error: str = Field(description="what made an arm fail; empty if none did")
+    error: str = Field(description="why a relaxation failed; empty if none did")
 
     @property
     def key(self) -> Key:
@@ -87,4 +87,4 @@ def _without_pair(one: Starts) -> str:
         return "no control" if one.unrelaxed is None else "not compared"
     if one.gate is None:
         return "no prediction"
-    return "gated out" if one.gate.verdict not in ACCEPTED else "no predicted arm"
+    return "gated out" if one.gate.verdict not in ACCEPTED else "no relaxation from the prediction"

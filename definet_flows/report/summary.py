@@ -1,4 +1,4 @@
-"""The savings in words: the headline, what it counts, and beside it everything it leaves out."""
+"""The savings in words: the headline, what it counts, and everything that it leaves out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME_MEANING = f"ends within {SAME_DISTANCE:g} Å, {1000 * SAME_ENERGY:g} meV pe
 
 
 class SummaryLine(NamedTuple):
-    """One number of the summary."""
+    """A number of the summary."""
 
     label: str
     value: str
@@ -61,8 +61,8 @@ def costs(total: Savings) -> list[SummaryLine]:
         SummaryLine(
             "the most that could be saved",
             percent(total.ceiling),
-            "the optimiser's floor in every predicted arm: one line search of conjugate gradient is three evaluations, "
-            "any other optimiser needs two",
+            "the optimiser's floor in every relaxation from a prediction: a line search of conjugate gradient is three "
+            "evaluations, any other optimiser needs two",
         ),
         SummaryLine(
             "campaign", percent(total.campaign), "ionic saving with every gated-out configuration counted as none"
@@ -81,9 +81,9 @@ def counts(total: Savings) -> list[SummaryLine]:
     return [
         SummaryLine("same minimum", str(total.same_minimum), f"counted in the headline: {SAME_MEANING}"),
         SummaryLine("better minimum", str(total.better_minimum), "the predicted end is lower; not in the headline"),
-        SummaryLine("other minimum", str(total.other_minimum), "the ends differ and the predicted one is not lower"),
-        SummaryLine("unconverged", str(total.unconverged), "an arm stopped above its force criterion"),
-        SummaryLine("not comparable", str(total.not_comparable), "the arms were given more than different positions"),
+        SummaryLine("other minimum", str(total.other_minimum), "the ends differ and the predicted end is not lower"),
+        SummaryLine("unconverged", str(total.unconverged), "a relaxation stopped above its force criterion"),
+        SummaryLine("not comparable", str(total.not_comparable), "the inputs differ in more than the positions"),
         SummaryLine("gated out", str(total.gated), "prediction rejected, relaxed from the unrelaxed start only"),
         SummaryLine("failed", str(total.failed), "relaxations that ended in an error"),
         SummaryLine("not finished", str(total.running), "relaxations still running"),
@@ -91,7 +91,7 @@ def counts(total: Savings) -> list[SummaryLine]:
 
 
 def group_rows(groups: Mapping[str | int, Savings]) -> list[tuple[str, ...]]:
-    """Return one line of text for each group."""
+    """Return the line of text of each group."""
     return [
         (
             str(key),

@@ -25,7 +25,7 @@ _PROVED: set[str] = set()
 
 
 def require_lasting(store: Store, again: Callable[[], Store], what: str, key: str = "id") -> None:
-    """Refuse a connected store that does not keep what is written.
+    """Refuse a connected store that loses what is written.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def require_lasting(store: Store, again: Callable[[], Store], what: str, key: st
 
 
 def prove_once(store: Store, again: Callable[[], Store], what: str, spec: Any) -> None:  # noqa: ANN401 - JSON
-    """As `require_lasting`, once in this process for each store; `spec` tells stores apart."""
+    """As `require_lasting`, once in this process for each store; `spec` identifies the store."""
     identity = json.dumps([what, spec], default=repr, sort_keys=True)
     if identity not in _PROVED:
         require_lasting(store, again, what)
@@ -74,7 +74,7 @@ def prove_once(store: Store, again: Callable[[], Store], what: str, spec: Any) -
 
 
 def volatile(store: Store) -> str | None:
-    """Return why a store, or one that it is made of, cannot keep anything; None: nothing speaks against it."""
+    """Return why a store, or a store that it is made of, cannot keep anything; None if it can."""
     return next((reason for leaf in _leaves(store) if (reason := _forgets(leaf)) is not None), None)
 
 
@@ -130,7 +130,7 @@ def _require_documents(store: JSONStore, path: Path, what: str) -> None:
 
 
 def _leaves(store: Store) -> Iterator[Store]:
-    """Yield a store and all that it is made of: concatenated, aliased, an index beside files."""
+    """Yield a store and the stores that it is made of: concatenated, aliased, an index beside files."""
     yield store
     for value in vars(store).values():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
@@ -153,7 +153,7 @@ def _forgets(store: Store) -> str | None:
 
 
 def _reads_back(store: Store, key: str, token: str) -> bool:
-    """Tell whether a second connection finds a document."""
+    """Return whether a second connection finds a document."""
     store.key = key
     if isinstance(store, MongoStore) and not isinstance(store, MemoryStore):
         store.safe_update = False

@@ -1,4 +1,4 @@
-"""Which documents a query is about: one set of named filters for records and pairs."""
+"""Named filters for records, pairs and predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELDS = {
 
 
 class Filter(Frozen):
-    """What documents must be to count; a filter left at None lets everything through.
+    """Conditions on documents; a filter of None lets everything through.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class Filter(Frozen):
 
     @classmethod
     def parse(cls, given: Mapping[str, str | None]) -> Filter:
-        """Return the filter of values that a person has typed; those that are None let everything through.
+        """Return the filter of values that a person has typed; values of None let everything through.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class Filter(Frozen):
             raise InputError(msg) from None
 
     def matcher(self) -> Callable[[RecordRow | PairRow | PredictionRow], bool] | None:
-        """Return what tells whether a flat row is one of those asked for, as `filter` takes it; None: they all are."""
+        """Return the function that `filter` takes to choose flat rows; None: all rows match."""
         given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
         ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
 

@@ -1,7 +1,7 @@
-"""Whether what a stored document says can be: finite numbers, no negative costs, tables of the sizes they should have.
+"""Checks that the values of a stored document are possible: finite numbers, no negative costs, tables of the right sizes.
 
-Pydantic has seen to types and names of fields. What is checked here holds for what is read, not for what is made: a
-relaxation that ended in nonsense is written as it is, and left out by name when it is read.
+Pydantic checks types and names of fields. The checks here apply to documents that are read, not to new documents: a
+relaxation that ended in nonsense is written as it is, and is left out by name when it is read.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Measure = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)
 
 
 def check_sound(document: BaseModel) -> None:
-    """Refuse a document that says what cannot be.
+    """Refuse a document with an impossible value.
 
     Raises
     ------

@@ -110,10 +110,10 @@ def test_the_error_is_stated_beside_that_of_no_prediction(records: Records) -> N
         ("worse", "5 steps more from the prediction"),
         ("better", "E(predicted) - E(unrelaxed) = -1000.0 meV"),
         ("other", "not in the saving"),
-        ("unconverged", "unconverged (an arm stopped above its force criterion"),
+        ("unconverged", "unconverged (a relaxation stopped above its force criterion"),
         ("gated", "no pair: there is no relaxation from a prediction"),
         ("control", "no pair: there is no control"),
-        ("failed", "no pair: the unrelaxed arm failed"),
+        ("failed", "no pair: the relaxation from the unrelaxed start failed"),
     ],
 )
 def test_the_verdict_says_what_counts_and_why(records: Records, fate: str, words: str) -> None:

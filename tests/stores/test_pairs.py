@@ -150,7 +150,7 @@ def test_only_two_finished_arms_of_one_configuration():
     first, second = arms(None, None)
     other = record("predicted", configuration_id="other")
     for wrong in ((second, first), (first, first), (first, other)):
-        with pytest.raises(InputError, match="not the two arms"):
+        with pytest.raises(InputError, match="not from the two starts"):
             judge(*wrong)
     with pytest.raises(InputError, match="before both are done"):
         judge(first, record("predicted", status="running"))

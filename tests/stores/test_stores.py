@@ -174,7 +174,7 @@ def test_ledgers_are_read_without_structures(tmp_path):
         records.put(record("predicted", size=8))
         asked = []
         peek = records.store.query
-        records.store.query = lambda *a: asked.extend(peek(*a)) or iter(asked)
+        records.store.query = lambda *a, **k: asked.extend(peek(*a, **k)) or iter(asked)
         assert next(records.ledgers()).steps == 20
         assert len(json.dumps(asked[0])) < 2_000
 

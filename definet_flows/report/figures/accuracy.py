@@ -1,4 +1,4 @@
-"""Figures of how good the predictions were: error against distance to the nearest defect, parity of displacements."""
+"""Figures of the accuracy of predictions: error against distance to the nearest defect, parity of displacements."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from definet_flows.schemas import FloatArray
 
 DRAWN = 3000
-"""Most atoms drawn one by one; all of them count in the lines and numbers."""
+"""Most atoms that are drawn; all atoms count in the lines and numbers."""
 BIN = 0.5
 NEAR = 4.0
-"""Å; atoms nearer than this to a defect site are told apart in the parity"""
+"""Å; atoms nearer than this to a defect site have a colour of their own in the parity"""
 
 _SEED = 20250501
 _FLOOR = 1e-4  # Å; what lies lower is drawn there on the logarithmic axis
@@ -105,7 +105,7 @@ def _numbers(atoms: Deviation) -> str:
 
 
 def _sample(which: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """Return at most `most` of them, the same ones each time."""
+    """Return at most `most` of them, the same each time."""
     if len(which) <= most:
         return which
     return np.sort(np.random.default_rng(_SEED).choice(which, most, replace=False))

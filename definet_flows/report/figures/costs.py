@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from definet_flows.stores import Quantity
 
 SAME = "same minimum"
-_ARMS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from unrelaxed"), ("predicted", "from predicted"))
+_STARTS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from unrelaxed"), ("predicted", "from predicted"))
 _MANY = 300  # pairs beyond which marks get smaller
 SHORT = 8  # characters of a hash that a person reads
 
@@ -82,13 +82,13 @@ def _steps(pairs: Sequence[Pair]) -> Chart:
     rank = {pair.id: number for number, pair in enumerate(ordered, start=1)}
     counted = [pair for pair in ordered if pair.verdict == SAME]
     others = [pair for pair in ordered if pair.verdict != SAME]
-    series = [_arm(counted, rank, role, name, hollow=False) for role, name in _ARMS if counted]
-    series += [_arm(others, rank, role, f"{name}, not counted", hollow=True) for role, name in _ARMS if others]
+    series = [_arm(counted, rank, role, name, hollow=False) for role, name in _STARTS if counted]
+    series += [_arm(others, rank, role, f"{name}, not counted", hollow=True) for role, name in _STARTS if others]
     return Chart(
         key="steps",
         title="Ionic steps of every pair",
-        caption="Force evaluations, restarts included, of both arms of each configuration, sorted by the unrelaxed "
-        f"arm. {len(counted)} pairs in the same minimum; "
+        caption="Force evaluations, restarts included, from both starts of each configuration, sorted by the "
+        f"unrelaxed start. {len(counted)} pairs in the same minimum; "
         + (
             f"hollow marks: {len(others)} pairs that the headline leaves out."
             if others
@@ -131,7 +131,7 @@ def _sizes(key: str, title: str, unit: str, pairs: Sequence[Pair], fields: tuple
         x="sites of the supercell",
         y=unit,
         log=all(bool((one > 0).all()) for one in values) and unit == "core-hours",
-        series=tuple(Boxes(name, role, sizes, one) for (role, name), one in zip(_ARMS, values, strict=True))
+        series=tuple(Boxes(name, role, sizes, one) for (role, name), one in zip(_STARTS, values, strict=True))
         if known
         else (),
     )

@@ -1,4 +1,4 @@
-"""Structures as files, drawn by matplotlib: one configuration seen from above and from the side."""
+"""Structures as files, drawn by matplotlib: a configuration seen from above and from the side."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AXES = "xyz"
 
 
 def write_overlay(overlay: Overlay, path: Path, form: Format) -> None:
-    """Write one configuration seen from above and from the side.
+    """Write a configuration seen from above and from the side.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One configuration three times over - unrelaxed, predicted, relaxed - centred on its defects, for drawing."""
+"""A configuration three times - unrelaxed, predicted, relaxed - centred on its defects, for drawing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _centred(sites: SiteMap, cell: FloatArray) -> FloatArray:
 
 
 def bonded(distances: FloatArray) -> npt.NDArray[np.bool_]:
-    """Tell which atoms are bonded, from their distances [n, n], Å; the metal sublattice of a dichalcogenide is not."""
+    """Return which atoms are bonded by their distances [n, n], Å; the metal sublattice of a dichalcogenide is not."""
     apart = distances + np.where(np.eye(len(distances), dtype=bool), np.inf, 0.0)
     nearest = apart.min(axis=1)
     return np.asarray(apart < BOND * np.maximum(nearest[:, None], nearest[None]))

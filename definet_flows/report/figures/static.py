@@ -26,7 +26,7 @@ STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "axes.spines.to
 
 
 def write_chart(chart: Chart, path: Path, form: Format) -> None:
-    """Write one chart; an existing file is replaced only once the new one is complete.
+    """Write a chart; only a complete file replaces an existing file.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def _draw(chart: Chart, axes: Axes) -> None:
         axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center")
         return
     boxes = [one for one in chart.series if isinstance(one, Boxes)]
-    for number, arm in enumerate(boxes):
-        _draw_boxes(arm, axes, number - (len(boxes) - 1) / 2)
+    for number, start in enumerate(boxes):
+        _draw_boxes(start, axes, number - (len(boxes) - 1) / 2)
     for one in chart.series:
         if isinstance(one, Points):
             _draw_points(one, axes)
@@ -98,7 +98,7 @@ def _draw_points(one: Points, axes: Axes) -> None:
 
 
 def _draw_boxes(one: Boxes, axes: Axes, offset: float) -> None:
-    """Draw one arm's boxes beside the other's; `offset` is in widths of a box."""
+    """Draw the boxes of one start beside those of the other; `offset` is in widths of a box."""
     categories = list(dict.fromkeys(one.categories))
     groups = [one.values[[c == category for c in one.categories]] for category in categories]
     color, width = COLORS[one.role], 0.3

@@ -1,4 +1,4 @@
-"""Both arms of a campaign side by side, for tables: one row per configuration, settings and weights."""
+"""Both starts side by side, for tables: one row per configuration, settings and weights."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class StartsRow(Frozen):
-    """What the two arms of one configuration took, and where they ended."""
+    """Costs and ends of one configuration from both starts."""
 
     configuration_id: str
     settings_hash: str
     engine: str
     weights: str | None = Field(description="sha256; None if none were asked")
     name: str
-    steps_unrelaxed: int | None = Field(default=None, description="force evaluations; None if this arm was not run")
+    steps_unrelaxed: int | None = Field(default=None, description="force evaluations; None if not run")
     steps_predicted: int | None = Field(default=None, description="force evaluations; None if gated or not run")
     start_force_unrelaxed: float | None = Field(default=None, description="largest |force| at the start, eV/Å")
     start_force_predicted: float | None = Field(default=None, description="largest |force| at the start, eV/Å")
-    converged: bool = Field(description="every arm that was run ended below the force criterion")
+    converged: bool = Field(description="every relaxation ended below the force criterion")
     verdict: Verdict | None = Field(default=None, description="None without a pair")
     gate: str = Field(default="", description="the gate's verdict on the prediction")
     reason: str = Field(default="", description="why the gate flagged or rejected")
@@ -38,18 +38,18 @@ class StartsRow(Frozen):
 
     @property
     def same_minimum(self) -> bool:
-        """Whether both arms converged in the same minimum."""
+        """Whether both relaxations converged in the same minimum."""
         return self.verdict == "same minimum"
 
 
 def starts_rows(records: Records, where: Filter) -> list[StartsRow]:
     """Return one row per configuration, settings and weights, by number of defects, then name.
 
-    An unrelaxed arm serves all weights.
+    A relaxation from the unrelaxed start serves all weights.
     """
     pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
     starts = sorted(both_starts(records, where), key=_order)
-    return [_row(one, pairs.get(one.key)) for one in starts]
+    return [_row(both, pairs.get(both.key)) for both in starts]
 
 
 def _order(one: Starts) -> tuple[int, str, tuple[str, ...]]:

@@ -1,8 +1,8 @@
-"""Whether the gate let a prediction start a relaxation: the only place where relaxations and predictions are joined.
+"""Verdicts of the gate on relaxations: the only place where relaxations and predictions are joined.
 
-A relaxation from the unrelaxed start is shared by all weights, and its record keeps what the first of them said. What
-others say is read off their predictions, by configuration, weights and base. The record's own note counts for its own
-weights where no prediction is stored; a relaxation from a prediction belongs to one set of weights, its note is true.
+All weights share a relaxation from the unrelaxed start; its record keeps the verdict of the first of them. The verdicts
+of other weights are read from their predictions, by configuration, weights and base. The record's own note counts for
+its weights where no prediction is stored. The note of a relaxation from a prediction counts always.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MILDEST = {"accepted": 0, "flagged": 1, "rejected": 2}
 
 
 class Gates:
-    """What the gate said of each configuration with one engine's settings, under each weights that were asked."""
+    """The gate's verdict on each configuration with the settings of one engine, for all weights that were asked."""
 
     def __init__(self, said: Mapping[Key, Mapping[str, Gate]]) -> None:
         self._said = said
@@ -49,21 +49,21 @@ class Gates:
         return sorted(self._said.get(pairing, ()))
 
     def mildest(self, pairing: Key) -> tuple[str, Gate] | None:
-        """Return the weights whose verdict is the mildest, and that: gated out is what no weights accept."""
+        """Return the weights with the mildest verdict, and the verdict: gated out means that no weights accept."""
         said = self._said.get(pairing)
         return min(said.items(), key=lambda item: (_MILDEST[item[1].verdict], item[0])) if said else None
 
     def only(self, weights: str) -> Gates:
-        """Return what these weights say."""
+        """Return the verdicts of these weights."""
         return Gates({pairing: {weights: said[weights]} for pairing, said in self._said.items() if weights in said})
 
     def refused(self, rows: Iterable[RecordRow]) -> list[RecordRow]:
-        """Return the relaxations of what was gated out, each as often as there are weights that did so."""
+        """Return the relaxations of gated-out configurations, each as often as there are weights that reject it."""
         lone = (row for row in rows if row.start == "unrelaxed")
         return [row for row in lone for gate in self._said.get(row.pairing, {}).values() if gate.verdict == "rejected"]
 
     def by_weights(self, rows: Iterable[RecordRow]) -> dict[str | int, list[RecordRow]]:
-        """Return the rows of what each weights were asked about; an unrelaxed one may serve several, or none."""
+        """Return the rows by weights; a relaxation from the unrelaxed start may serve several weights, or none."""
         groups: dict[str | int, list[RecordRow]] = defaultdict(list)
         for row in rows:
             if row.start == "predicted":
@@ -90,11 +90,11 @@ def find_gates(
     records
         An open store.
     rows
-        Relaxations, of whatever weights.
+        Relaxations of any weights.
     weights
-        Only what these (sha256) say; None: all.
+        Only the verdicts of these (sha256); None: all.
     ids
-        The configuration_ids that the rows were asked for by; None: they may be of any.
+        The configuration_ids of the rows; None: any.
     """
     said: dict[Key, dict[str, Gate]] = defaultdict(dict)
     shared = {row.pairing: _host_hash(row) for row in rows if row.start == "unrelaxed"}
@@ -117,7 +117,7 @@ def _host_hash(row: RecordRow | LedgerRow) -> str:
 
 
 def _note(said: dict[Key, dict[str, Gate]], row: RecordRow | LedgerRow) -> None:
-    """Take over what a record keeps."""
+    """Note the verdict that a record keeps."""
     if row.weights is None:
         return
     if isinstance(row, RecordRow):
@@ -132,7 +132,7 @@ def _join(
     shared: Mapping[Key, str],
     base: Callable[[str, str], str | None],
 ) -> None:
-    """Take over the verdicts of predictions on the base that the relaxations start from."""
+    """Note the verdicts of predictions on the base that the relaxations start from."""
     settings: dict[str, list[str]] = defaultdict(list)
     for configuration_id, settings_hash in shared:
         settings[configuration_id].append(settings_hash)
@@ -149,7 +149,7 @@ class _Sites(Frozen):
 
 
 class _Start(Frozen):
-    """What a record says of the base."""
+    """The fields of a record that give its base."""
 
     kind: Literal["record"] = "record"
     schema_version: int
@@ -180,11 +180,11 @@ def _with_gate(row: RecordRow, weights: str, gate: Gate) -> RecordRow:
 
 
 def joined_rows(records: Records, where: Filter = _EVERYTHING) -> tuple[list[RecordRow], Gates]:
-    """Return the relaxations that match, each with the gate's verdict, and what all verdicts are read from.
+    """Return the relaxations that match, each with the gate's verdict, and all verdicts.
 
-    With weights asked for these are theirs: relaxations from their predictions, and those from the unrelaxed start of
-    what they were asked about, whoever was asked first. Without, a relaxation from the unrelaxed start has the mildest
-    verdict of all weights.
+    If `where` names weights, these are the relaxations from their predictions, and those from the unrelaxed start of
+    the configurations that they were asked about. Else a relaxation from the unrelaxed start has the mildest verdict of
+    all weights.
     """
     rows = records.record_rows(where.model_copy(update={"weights": None}))
     gates = find_gates(records, rows, where.weights, where.configuration_ids)
@@ -206,12 +206,12 @@ class Starts(NamedTuple):
 
     @property
     def rows(self) -> list[LedgerRow]:
-        """The relaxations that there are, the predicted one first."""
+        """The relaxations that exist, from the prediction first."""
         return [row for row in (self.predicted, self.unrelaxed) if row is not None]
 
     @property
     def key(self) -> StartsKey:
-        """Identity of what is compared."""
+        """Identity of the comparison."""
         return (*self.rows[0].pairing, self.weights)
 
 

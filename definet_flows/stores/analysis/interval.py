@@ -59,7 +59,9 @@ def saving_interval(costs: npt.ArrayLike, configurations: Sequence[str]) -> Inte
         return Interval(None, f"too few: {len(sums)} configurations, an interval needs {FEWEST}")
     totals = sums.sum(axis=0)
     if np.any(sums.max(axis=0) >= totals):
-        return Interval(None, "too few: all of the cost of an arm is that of a single configuration, or there is none")
+        return Interval(
+            None, "too few: from a start all of the cost is that of a single configuration, or there is none"
+        )
     down, up = _reach(sums / totals)
     ratio = totals[1] / totals[0]
     return Interval((float(1 - ratio * np.exp(up)), float(1 - ratio * np.exp(-down))), None)

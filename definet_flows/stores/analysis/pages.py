@@ -2,8 +2,8 @@
 
 A server that is asked for a field of 100,000 records reads 100,000 documents of 30 kB to find it. So each write of a
 record, a pair or a prediction also sets its row in one of `PAGES` documents of kind `page`, in the same command: a
-client that dies leaves both or neither. `definet records build` makes the pages anew where documents came in by
-another way.
+client that dies leaves both or neither. `definet records build` makes the pages anew where documents were stored by
+another program.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ _OWN = 2  # first entries of a row that no other row has: its id and, but for it
 
 
 def mark(of: Of) -> Raw:
-    """Return the document that says that everything of a kind in the store is in pages of this format."""
+    """Return the document that marks that the pages of this format hold everything of a kind."""
     names = ("pages", FORMAT) if of in ("record", "pair") else ("pages", FORMAT, of)
     return {"id": content_hash(*names), "kind": "pages"}
 
 
 def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
-    """Return what sets the rows of stored records, pairs and predictions; other documents have none."""
+    """Return the updates that set the rows of stored records, pairs and predictions; other documents have none."""
     rows: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for raw in documents:
         if raw["kind"] in _ROW_OF:
@@ -82,21 +82,21 @@ def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
 
 
 def encode(row: RecordRow | PairRow | PredictionRow) -> str:
-    """Return a row as JSON: one value to a server, whatever number of fields it has."""
+    """Return a row as JSON, which is a single value to a server."""
     return orjson.dumps([FORMAT, *row]).decode()
 
 
 def criteria(of: Of, where: Filter) -> Raw:
-    """Return the MongoDB filter of the pages that can hold what is asked for."""
+    """Return the MongoDB filter of the pages that can hold the rows of `where`."""
     if where.configuration_ids is None:
         return {"kind": "page", "of": of}
-    return {"id": {"$in": sorted({page_id(of, _number(one)) for one in where.configuration_ids})}}
+    return {"id": {"$in": sorted({page_id(of, _number(identity)) for identity in where.configuration_ids})}}
 
 
 def record_rows(pages: Iterable[Raw]) -> Iterator[RecordRow]:
     """Return the rows of records, each checked when it is asked for; raises InputError if a page is of another format.
 
-    A row that says what cannot be raises BadDocumentError; those after it can still be asked for.
+    An impossible value in a row raises BadDocumentError; the rows after it can still be read.
     """
     return map(checked_record_row, _rows(pages, RecordRow._fields.index("error")))
 
@@ -118,11 +118,11 @@ def _rows(pages: Iterable[Raw], shared: int) -> Iterator[list[Any]]:
         try:
             rows = page["rows"]
             parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
-            told = [(identity, *row) for identity, row in zip(rows, parsed, strict=True)]
+            identified = [(identity, *row) for identity, row in zip(rows, parsed, strict=True)]
         except (KeyError, TypeError, AttributeError, ValueError):
             msg = f"page {page.get('id')} of the record store is broken: make the pages anew by `definet records build`"
             raise InputError(msg) from None
-        for identity, version, *values in told:
+        for identity, version, *values in identified:
             if version != FORMAT:
                 remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
                 msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"

@@ -1,4 +1,4 @@
-"""Pairs: whether the relaxations from the two starts of one configuration ended in the same minimum."""
+"""Pairs: whether the relaxations from both starts of one configuration ended in the same minimum."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ SAME_MOMENT = 0.1
 FLOORS = {"conjugate gradient": 3}
 """Fewest force evaluations of a relaxation that does not begin converged, by optimiser.
 
-One line search of VASP's conjugate gradient is the start, a trial and a corrector.
+A line search of VASP's conjugate gradient is the start, a trial and a corrector.
 """
 
-_FLOOR = 2  # any other optimiser: the start and one step
+_FLOOR = 2  # any other optimiser: the start and a step
 
 Images = SiteOperations | None
 
@@ -50,14 +50,14 @@ def images_of(record: DefectRecord) -> Images:
 def end_distance(
     lattice: npt.ArrayLike, unrelaxed: SiteMap, predicted: SiteMap, images: Images = None
 ) -> tuple[float, int]:
-    """Return how far apart two ends of one configuration are, up to symmetry and a rigid shift.
+    """Return the distance between two ends of one configuration, up to symmetry and a rigid shift.
 
     Parameters
     ----------
     lattice
         Lattice vectors as rows, Å, [3, 3].
     unrelaxed, predicted
-        Site maps of the two arms; their starts share the `unrelaxed` table.
+        Site maps of the two relaxations; their starts share the `unrelaxed` table.
     images
         Operations of the configuration; only the identity is tried if None.
 
@@ -114,7 +114,7 @@ def _nearest_image(vectors: FloatArray, cell: FloatArray) -> FloatArray:
 
 def _largest_shift(difference: FloatArray, cell: FloatArray) -> float:
     """Return the largest displacement, Å, once the mean shift is gone; [n_atoms, 3]."""
-    # Wrapped about one atom first: a shift near half a cell must not wrap some atoms and not others.
+    # Wrapped about a single atom first: a shift near half a cell must not wrap some atoms and not others.
     relative = _nearest_image(difference - difference[0], cell)
     lengths = np.linalg.norm(_nearest_image(relative - relative.mean(axis=0), cell), axis=1)
     return float(lengths.max())
@@ -125,17 +125,16 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
 
     Same minimum: the ends agree within `SAME_DISTANCE`, mean shift removed and `images` tried, within
     `SAME_ENERGY` and within `SAME_MOMENT`. Better minimum: the predicted end is lower by more than that. Not
-    comparable: the engine tells that the arms were given more than different positions, or corrections gave them
-    different energy surfaces.
+    comparable: the inputs differ in more than the positions, or corrections led to different energy surfaces.
 
     Raises
     ------
     InputError
-        If the records are not the two arms of one configuration, or one has not finished.
+        If the records are not from the two starts of one configuration, or a relaxation has not finished.
     """
     starts = (unrelaxed.start, predicted.start) == ("unrelaxed", "predicted")
     if not starts or _pairing(unrelaxed) != _pairing(predicted) or predicted.prediction is None:
-        msg = f"records {unrelaxed.id} and {predicted.id} are not the two arms of one configuration"
+        msg = f"records {unrelaxed.id} and {predicted.id} are not from the two starts of one configuration"
         raise InputError(msg)
     ends = [record.ledger for record in (unrelaxed, predicted)]
     if None in ends or unrelaxed.sites is None or predicted.sites is None:
@@ -219,10 +218,10 @@ def update_pairs(
     settings_hash: str,
     images: Callable[[DefectRecord], Images] = images_of,
 ) -> list[Pair]:
-    """Write the pair of every finished predicted arm with the finished unrelaxed one; return them.
+    """Write the pair of every finished relaxation from a prediction with the control; return the pairs.
 
-    To be called after either arm was written: whichever comes second finds both, and if both do, they
-    write the same documents. An empty list while one arm is missing.
+    Call it after either relaxation is written. The second caller finds both relaxations; if both callers find
+    them, they write the same documents. The list is empty while a relaxation is missing.
     """
     where = Filter(configuration_ids=(configuration_id,), settings_hash=settings_hash)
     done = [record for record in records.records(where) if record.status == "done"]

@@ -1,4 +1,4 @@
-"""The flat rows that every query works on: what a record or a pair says without its structures."""
+"""The flat rows that every query works on: a record, a pair or a prediction without its structures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RecordRow(NamedTuple):
-    """One relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
+    """A relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
 
     id: str
     configuration_id: str
@@ -44,17 +44,17 @@ class RecordRow(NamedTuple):
 
     @property
     def pairing(self) -> tuple[str, str]:
-        """What the two arms of a pair share: configuration and settings."""
+        """What both relaxations of a pair share: configuration and settings."""
         return self.configuration_id, self.settings_hash
 
     @property
     def steps(self) -> int:
-        """Force evaluations this relaxation took; zero if it never got so far."""
+        """Force evaluations this relaxation took; zero if it made none."""
         return self.ionic_steps or 0
 
 
 class PairRow(NamedTuple):
-    """One pair: what its two arms cost, and how their ends compare."""
+    """A pair: the costs from both starts, and how the ends compare."""
 
     id: str
     configuration_id: str
@@ -76,7 +76,7 @@ class PairRow(NamedTuple):
 
 
 class PredictionRow(NamedTuple):
-    """What the gate said of one prediction, without its displacements."""
+    """The gate's verdict on a prediction, without its displacements."""
 
     id: str
     configuration_id: str
@@ -117,7 +117,7 @@ def record_row_of(raw: Mapping[str, Any]) -> RecordRow:
     Raises
     ------
     BadDocumentError
-        If it lacks a field, or says what cannot be.
+        If it lacks a field, or holds an impossible value.
     InputError
         If it comes from a newer version.
     """

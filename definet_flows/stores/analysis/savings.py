@@ -1,4 +1,4 @@
-"""What pre-relaxation saved: measured over pairs, from the flat rows of records and pairs alone."""
+"""What pre-relaxation saved, measured over pairs; reads only the flat rows of records and pairs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T", "RecordRow", "PairRow")
 
 @dataclass(frozen=True)
 class _Measure:
-    """One cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
+    """A cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
 
     unrelaxed: str
     predicted: str
@@ -98,8 +98,8 @@ def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
     records
         An open store.
     where
-        Which records and pairs count. With `weights`, the unrelaxed arms of the configurations that
-        these weights were asked about.
+        Which records and pairs count. With `weights`, relaxations from unrelaxed starts count for the
+        configurations that these weights were asked about.
     """
     return gather(records, where).total()
 
@@ -134,21 +134,21 @@ def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Relaxations by what they were for; found once for all costs."""
+    """Relaxations by their purpose, found once for all costs."""
 
     predicted: list[RecordRow]
     controls: list[RecordRow]
     alone: list[RecordRow]
-    """Unrelaxed arms of configurations without a predicted one."""
+    """From the unrelaxed start, of configurations not relaxed from a prediction."""
     unmeasured: list[RecordRow]
-    """Predicted arms without a control, one for each configuration."""
+    """From a prediction, without a control; one for each configuration."""
     unfinished: list[RecordRow]
     without_control: set[tuple[str, str]]
-    """Arms of finished predicted ones of which no unrelaxed one was ever begun."""
+    """Finished from a prediction, never begun from the unrelaxed start."""
     gated: list[RecordRow]
-    """Unrelaxed arms that stand alone because every prediction of them was rejected."""
+    """From the unrelaxed start only, because every prediction was rejected."""
     refused: list[RecordRow]
-    """Unrelaxed arms, each as often as there are weights whose prediction was rejected."""
+    """From the unrelaxed start, each as often as there are weights whose prediction was rejected."""
 
 
 def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
@@ -172,12 +172,12 @@ def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
 
 def _quantity(measure: _Measure, same: Sequence[PairRow], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
     costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
-    told = [cost for cost in costs if None not in cost]
-    known = np.array([cost[:2] for cost in told], dtype=float).reshape(-1, 2)
+    complete = [cost for cost in costs if None not in cost]
+    known = np.array([cost[:2] for cost in complete], dtype=float).reshape(-1, 2)
     unrelaxed, predicted = known.T
     sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
     positive = known[unrelaxed > 0]
-    interval = saving_interval(known, [cost[2] for cost in told])
+    interval = saving_interval(known, [cost[2] for cost in complete])
     return Quantity(
         pairs=count,
         unrelaxed=sums[0],

@@ -29,7 +29,7 @@ _EVERYTHING = Filter()
 
 
 def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, DefectEntry]:
-    """Return the finished records with an energy as entries; of one configuration the lowest end.
+    """Return the finished records with an energy as entries; the lowest end of each configuration.
 
     The bulk entry is the pristine host relaxed with the same settings, where the store has it. Energies (eV) are the
     engine's, without any correction for charge.

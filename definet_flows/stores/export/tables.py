@@ -34,7 +34,7 @@ UNITS = {
     "max_force": " [eV/Å]",
     "energy": " [eV]",
 }
-"""What follows a column's name in the CSV table."""
+"""Units after the names of columns in the CSV table."""
 
 _ASE_TYPES = (bool, int, float)
 _EVERYTHING = Filter()
@@ -54,7 +54,7 @@ def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
 
 
 def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
-    """Write one line per record, without structures; return how many.
+    """Write a line per record, without structures; return their number.
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front (`foreign.cell`).
 
@@ -148,7 +148,7 @@ def refuse_nothing(count: int) -> None:
 
 
 def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
-    """Yield the records that have a relaxed structure; of weights also what they share, from the unrelaxed start."""
+    """Yield the records that have a relaxed structure; for weights also those from the unrelaxed start."""
     asked: set[str] | None = None
     if where.weights is not None:
         asked = {row.id for row in joined_rows(records, where)[0]}

@@ -1,8 +1,8 @@
-"""What a record store has to learn from: converged ends of one settings hash, on their supercells.
+"""Training sets from a record store: converged ends of one settings hash, on their supercells.
 
-A label is what a relaxation did to its own start: relaxed minus unrelaxed position of each site, the mean over the
+A label is the displacement from the unrelaxed start: relaxed minus unrelaxed position of each site, the mean over the
 atoms removed. The unrelaxed table already contains the host's own relaxation by the same engine, so labels are
-relative to the relaxed host, as that which is added to it when a start is predicted.
+relative to the relaxed host, like the displacements that are added to it when a start is predicted.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Count(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class TrainingEntry:
-    """One configuration to learn from.
+    """A configuration to learn from.
 
     Attributes
     ----------
@@ -75,12 +75,12 @@ class TrainingEntry:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Everything of one settings hash that may be learned from, and why the rest may not.
+    """The data of one settings hash that may be learned from, and why the rest may not.
 
     Attributes
     ----------
     entries
-        One for each configuration, in order of their ids.
+        A configuration each, in order of their ids.
     refused
         Records left out, with reasons.
     spare
@@ -136,10 +136,10 @@ def settings_in(records: Records) -> dict[str, str]:
 
 
 def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iterable[Host] = ()) -> TrainingSet:
-    """Return what the records of one settings hash teach.
+    """Return the training set of the records of one settings hash.
 
-    Of several ends of one configuration one is taken: the unrelaxed arm's, which no network has steered, unless another
-    ended lower by more than `SAME_ENERGY`; without an unrelaxed arm the lowest.
+    Each configuration gives a single end: that from the unrelaxed start, which no network has steered, unless another
+    is lower by more than `SAME_ENERGY`; without a relaxation from the unrelaxed start the lowest.
 
     Parameters
     ----------
@@ -175,14 +175,14 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
         settings_hash=settings_hash,
         engine=found[0].engine if found else "",
         entries=tuple(_entry(record, motifs[record.host.hash]) for record in chosen.values()),
-        refused=tuple(sorted(refused, key=lambda one: one.record)),
+        refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
     )
 
 
 def choose_end(ends: Sequence[DefectRecord]) -> DefectRecord:
-    """Return which of several ends of one configuration is learned from, see `training_set`."""
+    """Return the end of a configuration that is learned from, see `training_set`."""
     lowest = min(ends, key=lambda record: (_energy(record), record.id))
     unrelaxed = [record for record in ends if record.start == "unrelaxed"]
     if unrelaxed and not _energy(unrelaxed[0]) - _energy(lowest) > SAME_ENERGY:  # no energies: inf - inf

@@ -31,18 +31,18 @@ class CaseRecords:
     @property
     def records(self) -> list[DefectRecord]:
         """The records that exist, the unrelaxed start first."""
-        return [one for one in (self.unrelaxed, self.predicted) if one is not None]
+        return [record for record in (self.unrelaxed, self.predicted) if record is not None]
 
     @property
     def shown(self) -> DefectRecord:
         """The record whose structures are shown: from the prediction if it is done, else from the unrelaxed start."""
-        done = [one for one in (self.predicted, self.unrelaxed) if one is not None and one.status == "done"]
+        done = [record for record in (self.predicted, self.unrelaxed) if record is not None and record.status == "done"]
         return (done or self.records[::-1])[0]
 
     @property
     def note(self) -> PredictionNote | None:
         """The prediction, as either record has it."""
-        return next((one.prediction for one in self.records[::-1] if one.prediction is not None), None)
+        return next((record.prediction for record in self.records[::-1] if record.prediction is not None), None)
 
 
 def find_cases(records: Records, identity: str) -> list[CaseRecords]:
@@ -64,21 +64,23 @@ def find_cases(records: Records, identity: str) -> list[CaseRecords]:
     where = Filter(configuration_ids=(configuration_id,))
     pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
     whole = {record.id: record for record in records.records(where)}
-    cases = [_case(records, whole, one, pairs.get(one.key)) for one in sorted(both_starts(records, where), key=_order)]
-    return [case for case in cases if record_id is None or record_id in {one.id for one in case.records}]
+    cases = [
+        _case(records, whole, both, pairs.get(both.key)) for both in sorted(both_starts(records, where), key=_order)
+    ]
+    return [case for case in cases if record_id is None or record_id in {record.id for record in case.records}]
 
 
-def _order(one: Starts) -> tuple[str, str]:
-    return one.rows[0].settings_hash, one.rows[0].id
+def _order(both: Starts) -> tuple[str, str]:
+    return both.rows[0].settings_hash, both.rows[0].id
 
 
-def _case(records: Records, whole: Mapping[str, DefectRecord], one: Starts, pair: Pair | None) -> CaseRecords:
-    predicted = None if one.predicted is None else whole[one.predicted.id]
-    if one.unrelaxed is None:
+def _case(records: Records, whole: Mapping[str, DefectRecord], both: Starts, pair: Pair | None) -> CaseRecords:
+    predicted = None if both.predicted is None else whole[both.predicted.id]
+    if both.unrelaxed is None:
         return CaseRecords(None, predicted, pair)
-    unrelaxed = whole[one.unrelaxed.id]
-    if one.weights is not None and one.gate is not None:
-        unrelaxed = _as_seen_by(records, unrelaxed, one.weights)
+    unrelaxed = whole[both.unrelaxed.id]
+    if both.weights is not None and both.gate is not None:
+        unrelaxed = _as_seen_by(records, unrelaxed, both.weights)
     return CaseRecords(unrelaxed, predicted, pair)
 
 
@@ -124,6 +126,6 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
 def _complaint(identity: str, found: dict[str, tuple[str, set[str]]]) -> str:
     if not found:
         return f"no configuration or record begins with {identity!r}: `definet report` lists the ids"
-    some = ", ".join(f"{one[:12]} ({name})" for one, (name, _) in sorted(found.items())[:_SHOWN])
+    some = ", ".join(f"{whole[:12]} ({name})" for whole, (name, _) in sorted(found.items())[:_SHOWN])
     more = ", ..." if len(found) > _SHOWN else ""
     return f"{identity!r} begins the ids of {len(found)} configurations: {some}{more}; give more characters"

@@ -88,7 +88,7 @@ def render(contents: Contents) -> str:
         data=_plain(
             {
                 "charts": {chart.key: figure_json(chart) for chart in charts if not chart.empty},
-                "overlays": [_drawn(one) for one in contents.worst],
+                "overlays": [_drawn(drawing) for drawing in contents.worst],
                 "columns": list(COLUMNS),
                 "rows": _table(contents),
             }

@@ -44,13 +44,13 @@ def costs(total: Savings) -> list[SummaryLine]:
         *(
             SummaryLine(
                 f"{label} saved",
-                percent(one.saving),
-                f"95 % interval {interval(one)}; {one.pairs} pairs in the same minimum know it; "
-                f"campaign {percent(one.campaign)}, net {percent(one.spending.net)}"
-                if one.pairs
+                percent(quantity.saving),
+                f"95 % interval {interval(quantity)}; {quantity.pairs} pairs in the same minimum know it; "
+                f"campaign {percent(quantity.campaign)}, net {percent(quantity.spending.net)}"
+                if quantity.pairs
                 else "no pair in the same minimum knows it",
             )
-            for label, one in (("electronic steps", total.electronic), ("core-hours", total.core_hours))
+            for label, quantity in (("electronic steps", total.electronic), ("core-hours", total.core_hours))
         ),
         SummaryLine(
             "median pair",
@@ -95,13 +95,22 @@ def group_rows(groups: Mapping[str | int, Savings]) -> list[tuple[str, ...]]:
     return [
         (
             str(key),
-            percent(one.saving),
-            interval(one.ionic),
-            percent(one.core_hours.saving),
-            *map(str, (one.same_minimum, one.better_minimum, one.other_minimum, one.unconverged, one.not_comparable)),
-            *map(str, (one.gated, one.failed)),
+            percent(group.saving),
+            interval(group.ionic),
+            percent(group.core_hours.saving),
+            *map(
+                str,
+                (
+                    group.same_minimum,
+                    group.better_minimum,
+                    group.other_minimum,
+                    group.unconverged,
+                    group.not_comparable,
+                ),
+            ),
+            *map(str, (group.gated, group.failed)),
         )
-        for key, one in groups.items()
+        for key, group in groups.items()
     ]
 
 

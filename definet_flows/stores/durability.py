@@ -121,7 +121,7 @@ def _require_documents(store: JSONStore, path: Path, what: str) -> None:
         raise InputError(msg)
     try:
         documents = store.read_json_file(path)
-        reason = None if all(isinstance(one, dict) for one in documents) else "it is no list of documents"
+        reason = None if all(isinstance(document, dict) for document in documents) else "it is no list of documents"
     except Exception as error:  # noqa: BLE001 - of whatever reads compressed files, JSON and dates
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if reason is not None:

@@ -359,7 +359,9 @@ def _identity(record: DefectRecord | None) -> dict[str, Any] | None:
 
 def standing(records: Records, ids: Iterable[str]) -> tuple[list[DefectRecord], list[DefectRecord]]:
     """Return the running ones among some records: first those with a living owner, then those without."""
-    found = [record for record in (records.record(one) for one in ids) if record and record.status == "running"]
+    found = [
+        record for record in (records.record(identity) for identity in ids) if record and record.status == "running"
+    ]
     dead = [record for record in found if may_begin(records, record, "")]
     return [record for record in found if record not in dead], dead
 

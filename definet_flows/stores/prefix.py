@@ -29,8 +29,8 @@ def beginning_with(ref: str, known: Iterable[Named], shortest: int = 1) -> list[
         Fewer characters name nothing.
     """
     every, given = sorted(set(known)), ref.strip().lower()
-    whole = [one for one in every if one[0] == given]
-    return whole or [one for one in every if len(given) >= shortest and one[0].startswith(given)]
+    whole = [named for named in every if named[0] == given]
+    return whole or [named for named in every if len(given) >= shortest and named[0].startswith(given)]
 
 
 def only(ref: str, known: Iterable[Named], what: str, where: str, shortest: int = 1) -> Named:
@@ -61,7 +61,7 @@ def only(ref: str, known: Iterable[Named], what: str, where: str, shortest: int 
 
 def listed(some: Sequence[Named]) -> str:
     """Return candidates in words, each hash as long as needed to be distinct."""
-    hashes = {one for one, _ in some}
-    size = next((n for n in range(_SHOWN, 64) if len({one[:n] for one in hashes}) == len(hashes)), 64)
-    shown = [f"{name} ({one[:size]})" if name else one[:size] for one, name in some[:_LISTED]]
+    hashes = {whole for whole, _ in some}
+    size = next((n for n in range(_SHOWN, 64) if len({whole[:n] for whole in hashes}) == len(hashes)), 64)
+    shown = [f"{name} ({whole[:size]})" if name else whole[:size] for whole, name in some[:_LISTED]]
     return ", ".join(shown) + (f" and {len(some) - _LISTED} more" if len(some) > _LISTED else "")

@@ -1,4 +1,4 @@
-"""Checks that the values of a stored document are possible: finite numbers, no negative costs, tables of the right sizes.
+"""Checks on the values of a stored document: finite numbers, no negative costs, tables of the right sizes.
 
 Pydantic checks types and names of fields. The checks here apply to documents that are read, not to new documents: a
 relaxation that ended in nonsense is written as it is, and is left out by name when it is read.

@@ -58,7 +58,7 @@ def _by_distance(atoms: Deviation, relaxations: int) -> Chart:
 def _quantile(name: str, distance: FloatArray, values: FloatArray, percent: int, *, dash: bool) -> Points:
     bins = np.floor(distance / BIN).astype(int)
     present = np.unique(bins)
-    heights = [np.percentile(values[bins == one], percent) for one in present]
+    heights = [np.percentile(values[bins == k], percent) for k in present]
     return Points(
         name=name,
         role="unrelaxed" if name.startswith("no ") else "predicted",
@@ -72,7 +72,7 @@ def _quantile(name: str, distance: FloatArray, values: FloatArray, percent: int,
 def _parity(atoms: Deviation) -> Chart:
     near = np.flatnonzero(atoms.distance < NEAR)
     far = np.flatnonzero(atoms.distance >= NEAR)
-    chosen = [_sample(one, DRAWN // 3) for one in (far, near)]
+    chosen = [_sample(part, DRAWN // 3) for part in (far, near)]
     kinds: tuple[tuple[str, Role], ...] = (
         (f"atoms beyond {NEAR:g} Å of a defect", "neutral"),
         (f"atoms within {NEAR:g} Å", "predicted"),

@@ -73,7 +73,9 @@ def _with_intervals(name: str, x: list[str], quantities: Sequence[Quantity]) -> 
     saved = np.array([quantity.saving for quantity in quantities], dtype=float)
     ends = np.array([quantity.interval or (quantity.saving,) * 2 for quantity in quantities], dtype=float)
     ends = ends.reshape(-1, 2)
-    labels = tuple(f"{percent(share)} over {one.pairs} pairs" for share, one in zip(saved, quantities, strict=True))
+    labels = tuple(
+        f"{percent(share)} over {quantity.pairs} pairs" for share, quantity in zip(saved, quantities, strict=True)
+    )
     return Points(name, "predicted", x, saved, labels, interval=(ends[:, 0], ends[:, 1]))
 
 
@@ -130,18 +132,22 @@ def _sizes(key: str, title: str, unit: str, pairs: Sequence[Pair], fields: tuple
         caption=f"{caption}.",
         x="sites of the supercell",
         y=unit,
-        log=all(bool((one > 0).all()) for one in values) and unit == "core-hours",
-        series=tuple(Boxes(name, role, sizes, one) for (role, name), one in zip(_STARTS, values, strict=True))
+        log=all(bool((costs > 0).all()) for costs in values) and unit == "core-hours",
+        series=tuple(Boxes(name, role, sizes, costs) for (role, name), costs in zip(_STARTS, values, strict=True))
         if known
         else (),
     )
 
 
 def _versions(versions: Sequence[Version]) -> Chart:
-    known = [one for one in versions if one.first is not None and one.savings.saving is not None]
-    left_out = [one.weights[:SHORT] for one in versions if one not in known]
-    points = _with_intervals("saved", [(one.first or "")[:19] for one in known], [one.savings.ionic for one in known])
-    labels = tuple(f"weights {one.weights[:SHORT]}: {label}" for one, label in zip(known, points.labels, strict=True))
+    known = [version for version in versions if version.first is not None and version.savings.saving is not None]
+    left_out = [version.weights[:SHORT] for version in versions if version not in known]
+    points = _with_intervals(
+        "saved", [(version.first or "")[:19] for version in known], [version.savings.ionic for version in known]
+    )
+    labels = tuple(
+        f"weights {version.weights[:SHORT]}: {label}" for version, label in zip(known, points.labels, strict=True)
+    )
     without = f" Without a time or a pair in the same minimum: {', '.join(left_out)}." if left_out else ""
     return Chart(
         key="versions",

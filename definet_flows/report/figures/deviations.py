@@ -77,11 +77,11 @@ class Deviations:
     predicted: list[SmallArray] = field(default_factory=list)
     relaxed: list[SmallArray] = field(default_factory=list)
 
-    def add(self, one: Deviation) -> None:
+    def add(self, deviation: Deviation) -> None:
         """Add the atoms of a record."""
-        self.distance.append(one.distance.astype(np.float32))
-        self.predicted.append(one.predicted.astype(np.float32))
-        self.relaxed.append(one.relaxed.astype(np.float32))
+        self.distance.append(deviation.distance.astype(np.float32))
+        self.predicted.append(deviation.predicted.astype(np.float32))
+        self.relaxed.append(deviation.relaxed.astype(np.float32))
 
     def __len__(self) -> int:
         return len(self.distance)

@@ -52,23 +52,23 @@ def starts_rows(records: Records, where: Filter) -> list[StartsRow]:
     return [_row(both, pairs.get(both.key)) for both in starts]
 
 
-def _order(one: Starts) -> tuple[int, str, tuple[str, ...]]:
-    first = one.rows[0]
-    return first.n_defects, first.name, tuple(map(str, one.key))
+def _order(both: Starts) -> tuple[int, str, tuple[str, ...]]:
+    first = both.rows[0]
+    return first.n_defects, first.name, tuple(map(str, both.key))
 
 
-def _row(one: Starts, pair: Pair | None) -> StartsRow:
-    rows, gate = one.rows, one.gate
+def _row(both: Starts, pair: Pair | None) -> StartsRow:
+    rows, gate = both.rows, both.gate
     return StartsRow(
         configuration_id=rows[0].configuration_id,
         settings_hash=rows[0].settings_hash,
         engine=rows[0].engine,
-        weights=one.weights,
+        weights=both.weights,
         name=rows[0].name,
-        steps_unrelaxed=_steps(one.unrelaxed),
-        steps_predicted=_steps(one.predicted),
-        start_force_unrelaxed=_start_force(one.unrelaxed),
-        start_force_predicted=_start_force(one.predicted),
+        steps_unrelaxed=_steps(both.unrelaxed),
+        steps_predicted=_steps(both.predicted),
+        start_force_unrelaxed=_start_force(both.unrelaxed),
+        start_force_predicted=_start_force(both.predicted),
         converged=all(row.ledger is not None and row.ledger.converged for row in rows),
         verdict=pair.verdict if pair else None,
         gate=gate.verdict if gate else "no prediction",

@@ -137,11 +137,14 @@ def _join(
     for configuration_id, settings_hash in shared:
         settings[configuration_id].append(settings_hash)
     for prediction in predictions:
-        gate = _gate(prediction.gate, prediction.gate_reason, in_domain=prediction.in_domain)
         for settings_hash in settings.get(prediction.configuration_id, ()):
             pairing = prediction.configuration_id, settings_hash
             if base(shared[pairing], settings_hash) == prediction.base:
-                said[pairing][prediction.weights] = gate
+                said[pairing][prediction.weights] = _predicted_gate(prediction)
+
+
+def _predicted_gate(row: PredictionRow) -> Gate:
+    return _gate(row.gate, row.gate_reason, in_domain=row.in_domain)
 
 
 class _Sites(Frozen):
@@ -164,9 +167,9 @@ def base_of(records: Records, host_hash: str, settings_hash: str) -> str | None:
         return base_hash(relaxed.relaxed)
     criteria = {"settings_hash": settings_hash, "host.hash": host_hash}
     fields = ["schema_version", "host.n_sites", "sites.unrelaxed"]
-    for one in records.find(_Start, criteria, fields, limit=_FEW):
-        if one.sites is not None:
-            return base_hash(one.sites.unrelaxed[: one.host["n_sites"]])
+    for record in records.find(_Start, criteria, fields, limit=_FEW):
+        if record.sites is not None:
+            return base_hash(record.sites.unrelaxed[: record.host["n_sites"]])
     return None
 
 

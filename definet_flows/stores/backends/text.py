@@ -118,7 +118,7 @@ def _difference(given: Any, back: Any, place: str = "") -> str | None:  # noqa: 
         parts = ((str(k), part, other) for k, (part, other) in enumerate(zip(given, back, strict=True)))
     else:
         return None if _equal(given, back) else place
-    found = (_difference(one, other, f"{place}.{name}".lstrip(".")) for name, one, other in parts)
+    found = (_difference(first, other, f"{place}.{name}".lstrip(".")) for name, first, other in parts)
     return next((path for path in found if path is not None), None)
 
 

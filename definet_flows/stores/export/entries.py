@@ -60,7 +60,7 @@ def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, D
     refuse_nothing(len(lowest))
     hosts = {host.settings_hash + host.host.hash: host for host in records.find(RelaxedHost)}
     found: dict[str, DefectEntry] = {}
-    for record in sorted(lowest.values(), key=lambda one: (one.n_defects, one.name, one.id)):
+    for record in sorted(lowest.values(), key=lambda end: (end.n_defects, end.name, end.id)):
         name = stem = _name(record)
         number = 1
         while name in found:

@@ -139,7 +139,7 @@ def settings_with_champion(records: Records, beginning: str | None) -> str:
     InputError
         If there is none, or there are several.
     """
-    every = [(one.settings_hash, "") for one in records.find(Champion)]
+    every = [(champion.settings_hash, "") for champion in records.find(Champion)]
     if not every:
         msg = f"record store {records.name!r} has had no champion: run `definet retrain`"
         raise InputError(msg)

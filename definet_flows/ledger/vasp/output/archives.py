@@ -1,4 +1,4 @@
-"""custodian's account of a folder: the outputs that it archived, and its words for what ended each execution."""
+"""custodian's account of a folder: the archived outputs, and its words for the error that ended each execution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARCHIVES = "error.*.tar*"
 
 @dataclass(frozen=True)
 class CustodianLog:
-    """What custodian.json says.
+    """Content of custodian.json.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class CustodianLog:
 
 
 def read_log(directory: Path) -> CustodianLog:
-    """Return what custodian.json says of a folder; nothing where it is missing or cut off."""
+    """Return the content of custodian.json in a folder; empty where it is missing or cut off."""
     found = CustodianLog({}, {}, ())
     for path in sorted(directory.glob("custodian.json*"))[:1]:
         try:
@@ -67,7 +67,7 @@ def _log(log: list[dict[str, Any]]) -> CustodianLog:
 
 
 def archives(directory: Path, log: CustodianLog) -> dict[int, Path | None]:
-    """Return custodian's archives by number, in order; None for what was there once and is gone."""
+    """Return custodian's archives by number, in order; None for an archive that is gone."""
     named = {path.name.split(".")[1]: path for path in sorted(directory.glob(_ARCHIVES), reverse=True)}
     found: dict[int, Path | None] = {int(number): path for number, path in named.items() if number.isdigit()}
     # numbers run from 1 without a gap, and custodian knows how many there were

@@ -30,7 +30,7 @@ _CHUNK = 1 << 20  # bytes; no line of VASP is longer, and a file without line en
 
 
 class Lines:
-    """The lines of a file, one at a time; `damage` says afterwards what ended them too early."""
+    """The lines of a file, in order; `damage` then says what ended them too early."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.damage = path, ""

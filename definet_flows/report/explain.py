@@ -1,4 +1,4 @@
-"""One configuration in words: what was edited, its bonds, what the network did, what the relaxations did."""
+"""A configuration in words: edits, bonds, prediction and relaxations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is stored of two relaxations compared, and of an end that was probed."""
+"""Documents of two compared relaxations, and of a probed end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Verdict = Literal["same minimum", "better minimum", "other minimum", "unconverge
 
 
 class Pair(Document):
-    """Two records of one configuration and settings, one from each start, compared."""
+    """The comparison of two records of one configuration and settings, from both starts."""
 
     kind: Literal["pair"] = "pair"
     configuration_id: str
@@ -69,5 +69,5 @@ class Probe(Document):
 
     @staticmethod
     def identity(record_id: str, rattle: float, seed: int) -> str:
-        """Return the id of one probe of one record."""
+        """Return the id of a probe of a record."""
         return content_hash("probe", record_id, rattle, seed)

@@ -50,7 +50,7 @@ class Filter(Frozen):
         """
         known = sorted(cls.model_fields.keys() - {"configuration_ids"})
         if unknown := sorted(given.keys() - set(known)):
-            msg = f"records have no field {unknown[0]!r} to ask for: one of {', '.join(known)}"
+            msg = f"records have no field {unknown[0]!r}: choose from {', '.join(known)}"
             raise InputError(msg)
         try:
             return cls.model_validate(dict(given))

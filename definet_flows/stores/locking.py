@@ -304,7 +304,7 @@ def may_begin(records: Records, record: DefectRecord | None, by: str) -> bool:
         return True
     if place.session is not None:
         return not _session_lives(records, record)
-    # Earlier versions wrote no more than host and process: dead if that process is not there, else not to be known.
+    # Earlier versions wrote only host and process: the process is dead if it is not there, else its state is unknown.
     return place.pid is not None and place.hostname == socket.gethostname() and not _exists(place.pid)
 
 

@@ -29,15 +29,15 @@ class Deviation:
 
     @property
     def error(self) -> FloatArray:
-        """Distance of each atom's predicted position from its relaxed one, Å, [n_atoms]."""
+        """Distance of each atom's predicted position from its relaxed position, Å, [n_atoms]."""
         return np.asarray(np.linalg.norm(self.predicted - self.relaxed, axis=1))
 
 
 def deviation(record: DefectRecord) -> Deviation | None:
     """Return the deviation of a record's prediction from its end; None if it has no converged end or no prediction.
 
-    The end is that of the relaxation that started from the prediction: every such relaxation has one, controls or
-    not. A rigid shift is not taken off.
+    The end is that of the relaxation that started from the prediction: every such relaxation has an end, with or
+    without a control. A rigid shift is not taken off.
     """
     sites, ledger = record.sites, record.ledger
     converged = record.status == "done" and ledger is not None and ledger.converged

@@ -43,7 +43,7 @@ class StartsRow(Frozen):
 
 
 def starts_rows(records: Records, where: Filter) -> list[StartsRow]:
-    """Return one row per configuration, settings and weights, by number of defects, then name.
+    """Return a row per configuration, settings and weights, by number of defects, then name.
 
     A relaxation from the unrelaxed start serves all weights.
     """

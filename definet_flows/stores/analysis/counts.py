@@ -1,4 +1,4 @@
-"""What relaxations there are and what they took: counts, sums and medians, in all and by group."""
+"""Numbers and costs of relaxations: counts, sums and medians, in total and by group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 10  # values that a message names
 
 
 class Counts(Frozen):
-    """Relaxations of one group; sums are over those that tell the cost."""
+    """Relaxations of a group; sums are over those whose cost is known."""
 
     relaxations: int
     configurations: int
@@ -82,7 +82,7 @@ def _count(rows: Sequence[RecordRow]) -> Counts:
 
 
 def explain_nothing(records: Records, where: Filter) -> str:
-    """Say in one line why nothing matches: the store is empty, or which filter excludes everything."""
+    """Return in a line why nothing matches: the store is empty, or a filter excludes everything."""
     rows = records.record_rows()
     if not rows:
         return f"record store {records.name!r} holds no relaxations: run a flow first, or name another with --store"
@@ -91,4 +91,4 @@ def explain_nothing(records: Records, where: Filter) -> str:
         if str(value) not in there:
             known = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
             return f"no relaxation has {field} {value}: record store {records.name!r} has {known or 'none'}"
-    return f"no relaxation in record store {records.name!r} matches all filters at once: leave one out"
+    return f"no relaxation in record store {records.name!r} matches all filters at once: leave a filter out"

@@ -122,18 +122,18 @@ class Savings(Frozen):
 
     @property
     def _without_pairs(self) -> str:
-        """Say why there are no pairs: every reason that there is, with its number."""
+        """Return why there are no pairs: every reason with its number."""
         reasons = {
             "have no control (raise the control fraction)": self.without_control,
             "were gated out: the gate rejected the prediction": self.gated,
             "are not compared yet (definet records build)": self.not_compared,
         }
-        told = [f"{count} {reason}" for reason, count in reasons.items() if count]
+        found = [f"{count} {reason}" for reason, count in reasons.items() if count]
         for count, what in ((self.failed, "failed (definet retry)"), (self.running, "not finished")):
-            told += [f"relaxations {what}: {count}"] if count else []
-        if not told:
+            found += [f"relaxations {what}: {count}"] if count else []
+        if not found:
             return "no configuration was relaxed from a prediction"
-        return f"no configuration was relaxed from both starts; of the configurations {', '.join(told)}"
+        return f"no configuration was relaxed from both starts; of the configurations {', '.join(found)}"
 
 
 def check_group(by: str) -> None:
@@ -145,5 +145,5 @@ def check_group(by: str) -> None:
         If there is no such grouping; names those that exist.
     """
     if by not in get_args(GroupBy):
-        msg = f"records are not grouped by {by!r}: one of {', '.join(get_args(GroupBy))}"
+        msg = f"records are not grouped by {by!r}: choose from {', '.join(get_args(GroupBy))}"
         raise InputError(msg)

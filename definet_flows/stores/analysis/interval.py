@@ -1,7 +1,7 @@
 """The 95 % interval of a saving: a ratio of two sums over configurations.
 
 The interval is computed for the logarithm of predicted / unrelaxed. Each end is the farther of two: Student's t with
-the jackknife's standard error, and the studentised bootstrap, which knows the skewness that long relaxations bring.
+the jackknife's standard error, and the studentised bootstrap, which includes the skewness due to long relaxations.
 The second may be at most `_WIDEST` times as far as the first, for with few configurations it has no bound.
 `benchmarks/coverage.py` shows how often the interval holds the true saving.
 """
@@ -46,7 +46,7 @@ def saving_interval(costs: npt.ArrayLike, configurations: Sequence[str]) -> Inte
         Unrelaxed and predicted cost of each pair, not negative, [n, 2]; the unit cancels.
     configurations
         configuration_id of each pair, [n]. Pairs of one configuration share its relaxation from the unrelaxed start:
-        their sums count as one draw.
+        their sums count as a single draw.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Ledgers of many records in one document, so that a query of a MongoDB never reads a structure.
 
 A server that is asked for a field of 100,000 records reads 100,000 documents of 30 kB to find it. So each write of a
-record, a pair or a prediction also sets its row in one of `PAGES` documents of kind `page`, in the same command: a
+record, a pair or a prediction also sets its row in a document of kind `page`, in the same command: a
 client that dies leaves both or neither. `definet records build` makes the pages anew where documents were stored by
 another program.
 """
@@ -132,7 +132,7 @@ def _rows(pages: Iterable[Raw], shared: int) -> Iterator[list[Any]]:
 
 
 def page_id(of: Of | str, number: int) -> str:
-    """Return the id of one page."""
+    """Return the id of a page."""
     return content_hash("page", of, number)
 
 

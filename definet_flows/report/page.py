@@ -112,7 +112,7 @@ def _text(name: str) -> str:
 
 
 def _csp_hash(script: str) -> str:
-    """Return what allows this script, and no other, to run in the page."""
+    """Return the source that lets this script, and no other, run in the page."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 

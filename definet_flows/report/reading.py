@@ -28,7 +28,7 @@ GROUPS: tuple[GroupBy, ...] = tuple(by for by in get_args(GroupBy) if by != "nam
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """A set of weights: when its first and last relaxation finished, and what it saved."""
+    """A set of weights: the times of its first and last relaxation, and its savings."""
 
     weights: str
     """sha256"""
@@ -40,10 +40,10 @@ class Version:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a store holds, as the page needs it."""
+    """The content of a store, as the page needs it."""
 
     source: str
-    """What the store is called on the page"""
+    """Name of the store on the page"""
     total: Savings
     groups: dict[GroupBy, dict[str | int, Savings]]
     rows: list[Row]
@@ -91,7 +91,7 @@ def read_contents(records: Records, source: str) -> Contents:
 
 
 class _Structures:
-    """What a single pass over whole records collects; few of them are kept."""
+    """Results of a single pass over whole records; few records are kept."""
 
     def __init__(self, rows: dict[Key, Row]) -> None:
         self.rows = rows

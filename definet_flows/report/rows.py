@@ -32,8 +32,8 @@ class Row(Frozen):
     n_sites: int
     n_defects: int
     engine: str
-    steps_unrelaxed: int | None = Field(description="force evaluations; None if this arm was not run")
-    steps_predicted: int | None = Field(description="force evaluations; None if this arm was not run")
+    steps_unrelaxed: int | None = Field(description="force evaluations; None if not run")
+    steps_predicted: int | None = Field(description="force evaluations; None if not run")
     gate: str = Field(description="the gate's verdict; empty without a prediction")
     reason: str = Field(description="why the gate flagged or rejected")
     outcome: str = Field(description="the pair's verdict, else why there is no pair")
@@ -77,7 +77,7 @@ def _steps(row: LedgerRow | None) -> int | None:
 
 
 def _without_pair(both: Starts) -> str:
-    """Say why two ends were not compared."""
+    """Return why two ends were not compared."""
     states = {row.status for row in both.rows}
     if "failed" in states:
         return "failed"

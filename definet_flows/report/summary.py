@@ -1,4 +1,4 @@
-"""The savings in words: the headline, what it counts, and everything that it leaves out."""
+"""The savings in words: the headline, the counted pairs, and everything that is left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from definet_flows.stores import Quantity, Savings
 
 POTENTIALS = {"sevennet", "chgnet"}
-"""Engines that are machine-learned potentials; what they save is no DFT time."""
+"""Engines that are machine-learned potentials; their savings are no DFT time."""
 
 SAME_MEANING = f"ends within {SAME_DISTANCE:g} Å, {1000 * SAME_ENERGY:g} meV per cell and {SAME_MOMENT:g} μB"
 
@@ -132,7 +132,7 @@ GROUP_HEADINGS = (
 
 
 def judges(engines: list[str]) -> str:
-    """Say what relaxed the structures, and that a potential is no DFT."""
+    """Return the sentence that names the engines, and that says that a potential is no DFT."""
     names = ", ".join(engines)
     potentials = [engine for engine in engines if engine in POTENTIALS]
     if not potentials:

@@ -38,9 +38,11 @@ class Pair(Document):
     distance: float | None = Field(default=None, description="largest displacement between the two ends, Å")
     moment_difference: float | None = Field(default=None, description="| |M| of one end - |M| of the other |, μB")
     same_inputs: bool | None = Field(
-        default=None, description="both arms were given the same but the positions; None if an engine does not tell"
+        default=None, description="the inputs are equal apart from the positions; None if unknown"
     )
-    floor: int | None = Field(default=None, description="fewest evaluations the predicted arm's optimiser can take")
+    floor: int | None = Field(
+        default=None, description="fewest evaluations of the optimiser that started from the prediction"
+    )
     notes: tuple[str, ...] = Field(default=(), description="what a reader must know, e.g. an optimiser changed")
     verdict: Verdict
 

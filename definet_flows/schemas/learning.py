@@ -21,7 +21,7 @@ class Round(Document):
     error: float | None = Field(description="its mean |component| error on held-out configurations, Å")
     held_out: int = Field(description="configurations in that mean")
     relaxed: int = Field(description="configurations that earlier rounds chose")
-    ionic_steps: int = Field(description="what relaxing these took, all arms")
+    ionic_steps: int = Field(description="cost of relaxing these, from all starts")
     core_hours: float | None = Field(description="what relaxing these took; None where the engine does not tell")
     chosen: tuple[str, ...] = Field(description="configuration_ids to relax in this round; none in the last")
     stop: str | None = Field(description="why this is the last round; None: it is not")

@@ -1,4 +1,4 @@
-"""Whether a maggma Store keeps what is written: written, read back through a second connection, and taken away."""
+"""Whether a maggma Store keeps documents: a document is written, read back through a second connection, and removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROVED: set[str] = set()
 
 
 def require_lasting(store: Store, again: Callable[[], Store], what: str, key: str = "id") -> None:
-    """Refuse a connected store that loses what is written.
+    """Refuse a connected store that loses documents.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def require_lasting(store: Store, again: Callable[[], Store], what: str, key: st
     Raises
     ------
     InputError
-        If what is written cannot be read back, or the store forbids it.
+        If a written document cannot be read back, or the store forbids writing.
     """
     if reason := volatile(store):
         msg = f"{what} {reason}"
@@ -81,12 +81,12 @@ def volatile(store: Store) -> str | None:
 def prepare(store: Store, what: str, *, read_only: bool) -> None:
     """Refuse, before a store connects, a JSON file that is damaged, or a store that cannot keep anything.
 
-    What is only read is kept from writing its file anew, which a JSONStore does whenever it connects.
+    A store that is only read does not write its file anew, as a JSONStore does whenever it connects.
 
     Raises
     ------
     InputError
-        If a file is not a list of documents; to write, if the store cannot keep what is written.
+        If a file is not a list of documents; to write, if the store cannot keep documents.
     """
     if not read_only and (reason := volatile(store)):
         msg = f"{what} {reason}"
@@ -145,7 +145,7 @@ def _forgets(store: Store) -> str | None:
     if isinstance(store, JSONStore):
         return "is a JSONStore that writes nothing to its file: give it `read_only: false`" if store.read_only else None
     in_memory = type(store) is MemoryStore or getattr(store, "database_path", "") == ":memory:"
-    # A store that extends MemoryStore may well write files: what it keeps is seen when it is read back.
+    # A store that extends MemoryStore may write files: reading back shows whether it does.
     collection = None if isinstance(store, MemoryStore) else getattr(store, "_coll", None)
     if in_memory or type(collection).__module__.startswith("mongomock"):
         return f"keeps documents in memory only ({type(store).__name__}), nothing would be on disk: {_REMEDY}"

@@ -57,7 +57,7 @@ def check_sound(document: BaseModel) -> None:
     Raises
     ------
     BadDocumentError
-        Names the field and what is wrong with it.
+        If a value is impossible; names the field and the fault.
     """
     _check_values(document, "")
     _check_sizes(document)
@@ -88,7 +88,7 @@ def _check_list(values: Sequence[Any], field: str) -> None:
     """Check a list, at once where it holds numbers only."""
     if _PLAIN.issuperset(map(type, values)):
         if values:
-            _check_number(field, sum(values))  # what is not finite stays so in the sum
+            _check_number(field, sum(values))  # a value that is not finite makes the sum not finite
             _check_number(field, min(values))
             _check_number(field, max(values))
         return

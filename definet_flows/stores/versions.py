@@ -83,13 +83,13 @@ def parse_as(model: type[Model]) -> Callable[[Raw], Model]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return field and reason of the first thing that is wrong."""
+    """Return field and reason of the first fault."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def bad_document(raw: Raw, problem: str) -> BadDocumentError:
-    """Return the error that names a document and what is wrong with it."""
+    """Return the error that names a document and its fault."""
     identity = str(raw.get("id"))
     if len(identity) > _LONGEST:
         identity = f"{identity[:_LONGEST]}..."

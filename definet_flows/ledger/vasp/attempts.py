@@ -26,7 +26,7 @@ SURFACE_TAGS = frozenset(
 
 
 def read_runs(directory: str | Path) -> tuple[VaspRun, ...]:
-    """Return what every execution of VASP in a folder did, in order. Raises as `read_executions`."""
+    """Return the results of every execution of VASP in a folder, in order. Raises as `read_executions`."""
     return tuple(execution.run for execution in read_executions(directory))
 
 

@@ -37,9 +37,9 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
     directory
         Holds the last execution's output, and custodian's archives of those before it.
     where
-        What attempts and messages call the folder, such as machine:/path.
+        Name of the folder in attempts and messages, such as machine:/path.
     wall_seconds
-        Wall time of all of it, s, as measured outside; None: the sum of what each finished execution says.
+        Wall time of all of it, s, as measured outside; None: the sum over the finished executions.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _wall_notes(runs: Sequence[VaspRun], measured: float | None) -> tuple[str, .
 
 
 def remarks(attempts: Sequence[Attempt], group: str | None) -> tuple[str, ...]:
-    """Return what a reader of the ledger must know: changed optimisers and settings, a symmetric end."""
+    """Return the notes of a ledger: changed optimisers and settings, a symmetric end."""
     notes = []
     optimizers = list(dict.fromkeys(attempt.optimizer for attempt in attempts if attempt.optimizer))
     if len(optimizers) > 1:

@@ -32,7 +32,7 @@ class Run:
     charge
         Net charge, elementary charges; runs of other charges are other relaxations.
     where
-        What attempts and messages call its folder.
+        Name of its folder in attempts and messages.
     """
 
     executions: tuple[Execution, ...]
@@ -41,12 +41,12 @@ class Run:
 
     @property
     def start(self) -> Structure | None:
-        """Where the first execution began."""
+        """Start of the first execution."""
         return next((execution.start for execution in self.executions if execution.start is not None), None)
 
     @property
     def ends(self) -> tuple[Structure, ...]:
-        """Where a run that continues this one may begin."""
+        """Structures from which a continuation may begin."""
         return self.executions[-1].ends
 
     @property
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def began(self) -> str:
-        """When it began; empty if it does not say."""
+        """When it began; empty if unknown."""
         return next((execution.run.began for execution in self.executions if execution.run.began), "")
 
     @property

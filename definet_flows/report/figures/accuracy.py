@@ -22,7 +22,7 @@ NEAR = 4.0
 """Å; atoms nearer than this to a defect site have a colour of their own in the parity"""
 
 _SEED = 20250501
-_FLOOR = 1e-4  # Å; what lies lower is drawn there on the logarithmic axis
+_FLOOR = 1e-4  # Å; lower values are drawn there on the logarithmic axis
 _TAIL = 95  # percentile
 
 
@@ -45,7 +45,7 @@ def _by_distance(atoms: Deviation, relaxations: int) -> Chart:
         key="error-distance",
         title="Error against distance to the nearest defect",
         caption="Distance of each atom's predicted position from where the relaxation from the prediction ended, "
-        f"in bins of {BIN:g} Å; orange: the same of the unrelaxed position, what no prediction would leave. "
+        f"in bins of {BIN:g} Å; orange: the same of the unrelaxed position, the error without a prediction. "
         f"{len(error):,} atoms of {relaxations:,} converged relaxations, {len(drawn):,} drawn; values below "
         f"{_FLOOR:g} Å are drawn there.",
         x="distance to the nearest defect site [Å]",

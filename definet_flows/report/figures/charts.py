@@ -52,7 +52,7 @@ class Chart:
     """Name of the file and of the element in the page"""
     title: str
     caption: str
-    """What is counted, and what is not"""
+    """The counted relaxations, and those left out"""
     x: str
     """Title of the axis, with its unit"""
     y: str

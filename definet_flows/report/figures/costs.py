@@ -1,4 +1,4 @@
-"""Figures of what relaxations cost: steps of every pair, steps and core-hours against size, savings, versions."""
+"""Figures of the costs of relaxations: steps of every pair, steps and core-hours against size, savings, versions."""
 
 from __future__ import annotations
 

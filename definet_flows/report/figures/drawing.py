@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from definet_flows.report.figures.overlays import Overlay
 
 REACH = 6.0
-"""Å; what lies farther from the defects' centre is left out of the drawing"""
+"""Å; atoms farther from the defects' centre are left out of the drawing"""
 _MARGIN = 1.0  # Å
 _WIDTH = 88  # characters of a line of the title
 _AXES = "xyz"

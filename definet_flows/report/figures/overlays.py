@@ -19,7 +19,7 @@ Point = tuple[float, float, float]
 
 
 class Overlay(Frozen):
-    """What a drawing needs; the defects' centre is the origin and every atom stands in the image nearest to it."""
+    """Data of a drawing; the defects' centre is the origin and every atom stands in the image nearest to it."""
 
     name: str = Field(description="defect names, such as v_S+W_Mo")
     configuration_id: str
@@ -60,7 +60,7 @@ def overlay(record: DefectRecord, largest: float | None = None, facts: tuple[str
 
 
 def arrow_scale(overlay: Overlay) -> int:
-    """Return how many times longer than the displacements the arrows are drawn, so that the longest is about 3.5 Å."""
+    """Return the factor from displacements to arrows that makes the longest arrow about 3.5 Å."""
     end = overlay.relaxed or overlay.predicted
     if end is None:
         return 1

@@ -26,7 +26,7 @@ class Spending(Frozen):
     without_prediction: int | float = Field(
         description="relaxations from unrelaxed starts of gated or not predicted configurations"
     )
-    hosts: int | float = Field(description="relaxations of pristine hosts")
+    hosts: int | float = Field(description="relaxations of bulk supercells")
     failed: int | float = Field(description="relaxations that failed or have not finished")
     unknown: int = Field(default=0, description="relaxations whose ledger does not tell this cost; not in the sums")
     baseline: float | None = Field(
@@ -36,7 +36,7 @@ class Spending(Frozen):
 
     @property
     def total(self) -> int | float:
-        """Everything that was computed."""
+        """Sum of all computed relaxations."""
         return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
 
     @property
@@ -111,7 +111,7 @@ class Savings(Frozen):
 
     @property
     def message(self) -> str:
-        """A line that says what is known, or what is missing."""
+        """A line with the saving, or with the reason why there is none."""
         if self.saving is not None:
             return f"{self.saving:.1%} of ionic steps saved; pairs in the same minimum: {self.same_minimum}"
         if self.pairs:

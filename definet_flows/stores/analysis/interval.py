@@ -24,7 +24,7 @@ FEWEST = 5
 
 _RESAMPLES = 1000
 _SEED = 20250501
-_MOST = 1000  # configurations beyond which the bootstrap finds what Student's t says
+_MOST = 1000  # configurations beyond which the bootstrap agrees with Student's t
 _WIDEST = 2.0
 _TAILS = (0.025, 0.975)
 _LEAST = 1e-9  # relative scatter of a resample below which it is rounding

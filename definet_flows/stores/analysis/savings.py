@@ -1,4 +1,4 @@
-"""What pre-relaxation saved, measured over pairs; reads only the flat rows of records and pairs."""
+"""Savings of pre-relaxation, measured over pairs; reads only the flat rows of records and pairs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hou
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a saving is computed from."""
+    """The data that a saving is computed from."""
 
     pairs: list[PairRow]
     rows: list[RecordRow]
@@ -54,7 +54,7 @@ class Evidence:
 
     @uncollected()
     def total(self) -> Savings:
-        """Return what all of it saved."""
+        """Return the savings of all of it."""
         same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
         parts = _parts(self.rows, self.gates)
         verdicts = [pair.verdict for pair in self.pairs]
@@ -78,7 +78,7 @@ class Evidence:
 
     @uncollected()
     def by(self, field: GroupBy) -> dict[str | int, Savings]:
-        """Return what each group saved, in ascending order of the group's key; hosts count in the total only."""
+        """Return the savings of each group, in ascending order of the group's key; hosts count in the total only."""
         pairs = _grouped(self.pairs, field)
         by_weights = field == "weights"
         rows = self.gates.by_weights(self.rows) if by_weights else _grouped(self.rows, field)
@@ -91,7 +91,7 @@ class Evidence:
 
 
 def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
-    """Compute what a campaign saved, from pairs and ledgers only.
+    """Compute the savings of a campaign, from pairs and ledgers only.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
 
 
 def gather(records: Records, where: Filter) -> Evidence:
-    """Read what a saving is computed from; no structure is read."""
+    """Read the evidence of a saving; no structure is read."""
     rows, gates = joined_rows(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
     return Evidence(records.pair_rows(where), rows, hosts, gates)
@@ -203,8 +203,8 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
     """Return the saving if the pairs stand for all accepted predictions, gated configurations saving nothing.
 
     Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as many configurations
-    as it stands for. Each set of weights has a campaign of its own: what two of them gated out counts twice, like
-    what was relaxed from the predictions of both.
+    as it stands for. Each set of weights has a campaign of its own: what two sets gated out counts twice, like
+    relaxations from the predictions of both.
     """
     unrelaxed, predicted = sums
     if not unrelaxed:

@@ -181,7 +181,7 @@ class Database:
             raise damaged(self.path, str(found).splitlines()[-1])
 
     def close(self) -> None:
-        """Close the connection; what it wrote is in the file."""
+        """Close the connection; all its writes are in the file."""
         with self.mutex, suppress(sqlite3.Error):
             if self._pid == os.getpid():  # a child must not touch its copy of a connection
                 self._connection.close()
@@ -272,7 +272,7 @@ class Database:
 
 
 def damaged(path: Path, what: str) -> InputError:
-    """Return the error that says that a store is damaged."""
+    """Return the error of a damaged store."""
     msg = f"store {path} is damaged ({what}): restore it from a backup, or recover it with `sqlite3 {path} .recover`"
     return InputError(msg)
 

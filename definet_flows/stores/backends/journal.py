@@ -81,7 +81,7 @@ class Journal:
             operation = _operation(line)
             if not start:
                 self._check_header(line, operation)
-            elif operation is None and line.endswith(b"\n"):  # what was cut off has no end
+            elif operation is None and line.endswith(b"\n"):  # a cut line has no end
                 msg = f"journal {self.path} is damaged at byte {start}: restore it from a backup or delete that line"
                 raise InputError(msg)
             if operation is None:

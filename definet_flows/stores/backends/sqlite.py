@@ -44,7 +44,7 @@ class SqliteStore(Store):
         The file; `~` is the home of the connecting user. It is made, with its folders, on first use. A path ending in
         `.jsonl` names a journal of earlier versions: it is read, and the file `PATH.sqlite` beside it is the store.
     read_only
-        Read what is there, change nothing.
+        Read only, change nothing.
     journal
         A journal of earlier versions whose documents belong to the store; read when it is new or has grown.
     key

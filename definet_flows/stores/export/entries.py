@@ -44,8 +44,7 @@ def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, D
     Returns
     -------
     dict
-        By doped's names (`v_S_0`, `W_Mo_-1`); complexes by the names of their parts; a number sets apart what would
-        have the same name.
+        By doped's names (`v_S_0`, `W_Mo_-1`); complexes by the names of their parts; a number is added to equal names.
 
     Raises
     ------

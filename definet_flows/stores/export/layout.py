@@ -55,7 +55,7 @@ def write_cif_folder(records: Records, folder: Path, where: Filter = _EVERYTHING
     records
         An open store.
     folder
-        To be made; gets `<set>.cif` (the pristine supercell) and `<set>/` for each set, named by formula, number of
+        To be made; gets `<set>.cif` (the bulk supercell) and `<set>/` for each set, named by formula, number of
         sites and settings.
     where
         Only these.

@@ -105,7 +105,9 @@ def write_ase_db(records: Records, path: Path, where: Filter = _EVERYTHING) -> i
         As `write_extxyz`.
     """
     with replacing(path) as part:
-        part.write_bytes(b"")  # an empty file is an empty database, and it says at once where none can be
+        part.write_bytes(
+            b""
+        )  # an empty file is an empty database; creating it shows at once if the folder can be written
         try:
             count = _fill_database(records, part, where)
         except sqlite3.Error as error:
@@ -187,7 +189,7 @@ def _reads_as(word: str) -> Callable[[type], bool]:
 
 
 def _keys(record: DefectRecord) -> dict[str, Any]:
-    """Return what a database of ASE can be searched by; it takes no text that reads as a number, so no hashes."""
+    """Return the searchable keys of a database of ASE; it takes no text that reads as a number, so no hashes."""
     words = {name: getattr(record, name) for name in ("name", "engine", "start")} | {"host": record.host.formula}
     keys: dict[str, Any] = {name: word for name, word in words.items() if not any(map(_reads_as(word), _ASE_TYPES))}
     keys |= {"n_defects": record.n_defects, "n_sites": record.host.n_sites, "charge": record.configuration.charge}

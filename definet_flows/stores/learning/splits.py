@@ -72,9 +72,9 @@ def split_of(host: Host, configuration: Configuration) -> Split:
     Parameters
     ----------
     host
-        The pristine supercell.
+        The bulk supercell.
     configuration
-        In any symmetry-equivalent placement.
+        Any placement of its orbit.
     """
     return Motifs(host).split(configuration)
 

@@ -98,7 +98,7 @@ class TrainingSet:
 
     @property
     def data_hash(self) -> str:
-        """Identity of the content: what is learned, from which configurations, in which splits."""
+        """Identity of the content: displacements, configurations and splits."""
         digest = hashlib.sha256(self.settings_hash.encode())
         for entry in self.entries:
             digest.update(f"{entry.configuration_id} {entry.split} {entry.host.hash}".encode())
@@ -217,7 +217,7 @@ def _entry(record: DefectRecord, motifs: Motifs) -> TrainingEntry:
 
 
 def supercell_of(records: Records, record: DefectRecord) -> Host:
-    """Return the pristine supercell of a record as it was given, before any relaxation.
+    """Return the bulk supercell of a record as given, before any relaxation.
 
     From the store; else the record's own base, if that was not relaxed; else built again from a shipped host.
 

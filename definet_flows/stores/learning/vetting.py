@@ -35,9 +35,9 @@ def why_refused(record: DefectRecord, host: Host, judge: Judge) -> str | None:
     record
         Of the settings in question.
     host
-        Its pristine supercell as given.
+        Its bulk supercell as given.
     judge
-        The gate: refuses what no relaxation shows.
+        The gate: refuses displacements that no relaxation shows.
     """
     return _why_unfinished(record) or _why_outside(record) or _why_misplaced(record, host, judge)
 

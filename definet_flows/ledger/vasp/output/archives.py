@@ -76,7 +76,7 @@ def archives(directory: Path, log: CustodianLog) -> dict[int, Path | None]:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[tuple[Path, str]]:
-    """Unpack an archive for as long as it is looked at; yield the folder, and what is wrong with the archive."""
+    """Unpack an archive for as long as it is looked at; yield the folder, and the fault of the archive."""
     problem = ""
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -85,6 +85,6 @@ def unpacked(path: Path) -> Iterator[tuple[Path, str]]:
                     if member.isfile() and Path(member.name).name.startswith(_KEPT):
                         member.name = Path(member.name).name
                         archive.extract(member, folder, filter="data")
-        except (tarfile.TarError, *DAMAGE) as error:  # cut off where the disk was full: what came out is read
+        except (tarfile.TarError, *DAMAGE) as error:  # cut off where the disk was full: the unpacked part is read
             problem = f"{path.name} is damaged: {error}"
         yield Path(folder), problem

@@ -49,7 +49,7 @@ def read_vasp_run(path: str | Path) -> VaspRun:
 
 
 def read_files(files: dict[str, Path], place: Path) -> VaspRun:
-    """Read an execution from its files by kind. Raises as `read_vasp_run`; `place` is what the message names."""
+    """Read an execution from its files by kind. Raises as `read_vasp_run`; `place` is the name in the message."""
     runs = {kind: read(files[kind]) for kind, read in _READERS.items() if kind in files}
     if not runs:
         msg = f"no VASP output in {place}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
@@ -166,7 +166,7 @@ def _read_oszicar(path: Path) -> VaspRun:
     try:
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder, "OSZICAR")
-            plain.write_text("".join(Lines(path)), encoding="latin-1")  # what comes before a cut is read
+            plain.write_text("".join(Lines(path)), encoding="latin-1")  # the part before a cut is read
             run = Oszicar(plain)
     except Exception as error:  # noqa: BLE001  # empty, or cut off in its first line
         return VaspRun(0, 0, notes=(f"OSZICAR is unreadable: {error!r:.80}",))

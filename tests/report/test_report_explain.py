@@ -71,9 +71,9 @@ def test_no_id_at_all_is_refused(records: Records, empty: str) -> None:
 
 
 def test_each_set_of_weights_is_a_case_and_a_record_chooses_one(records: Records) -> None:
-    arms = pair("same", steps=(40, 7))
+    starts = pair("same", steps=(40, 7))
     second = make.record("predicted", configuration_id=identity("same"), weights=OTHER_WEIGHTS, move=nudged(), steps=7)
-    records.put(second, judge(arms[0], second))
+    records.put(second, judge(starts[0], second))
     cases = find_cases(records, identity("same"))
     assert {case.note.weights for case in cases if case.note} == {WEIGHTS, OTHER_WEIGHTS}
     (case,) = find_cases(records, second.id)

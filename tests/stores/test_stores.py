@@ -94,15 +94,15 @@ class TestAnyStore:
 
     def test_two_that_finish_together(self, reopen):
         """Threads upsert the same and different ids at once: one document each, and one pair."""
-        arms = record(), record("predicted", steps=4)
+        starts = record(), record("predicted", steps=4)
         with reopen() as records:
             barrier = threading.Barrier(8)
 
             def finish(k: int) -> None:
                 barrier.wait()
-                records.put(arms[k % 2])
+                records.put(starts[k % 2])
                 records.put(record(configuration_id=f"own {k}"))
-                update_pairs(records, arms[0].configuration_id, arms[0].settings_hash)
+                update_pairs(records, starts[0].configuration_id, starts[0].settings_hash)
 
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(finish, range(8)))

@@ -50,10 +50,10 @@ def test_csv(records, tmp_path):
 
 
 def test_pandas(records):
-    arms, ends = record_frame(records), pair_frame(records, Filter(name="v_S"))
-    assert arms.groupby("name").ionic_steps.sum().to_dict() == {"v_S": 25, "v_S+W_Mo": 20}
+    relaxations, ends = record_frame(records), pair_frame(records, Filter(name="v_S"))
+    assert relaxations.groupby("name").ionic_steps.sum().to_dict() == {"v_S": 25, "v_S+W_Mo": 20}
     assert ends[["verdict", "steps_unrelaxed", "steps_predicted"]].to_numpy().tolist() == [["same minimum", 20, 5]]
-    assert list(record_frame(records, Filter(host="BN")).columns) == list(arms.columns)
+    assert list(record_frame(records, Filter(host="BN")).columns) == list(relaxations.columns)
 
 
 def check_atoms(atoms, stored, tables):

@@ -19,18 +19,18 @@ pytest_plugins = ["mongo_server"]
 
 def put_campaign(records):
     for k in range(5):
-        arms = [record(start, configuration_id=f"c{k}", steps=9 - k) for start in ("unrelaxed", "predicted")]
-        records.put(*arms)
+        starts = [record(start, configuration_id=f"c{k}", steps=9 - k) for start in ("unrelaxed", "predicted")]
+        records.put(*starts)
         update_pairs(records, f"c{k}", SETTINGS)
     records.put(record(configuration_id="gated", gated=True), record(configuration_id="r", status="running"))
     records.put(*(prediction(f"c{k}") for k in range(3)))
 
 
 def test_a_row_has_every_field_at_its_place():
-    arm = record_row_of(dump(record("predicted", steps=7, costs=(70, 3.5))))
-    told = (arm.host, arm.n_sites, arm.name, arm.gate, arm.ionic_steps, arm.electronic_steps, arm.core_hours)
+    row = record_row_of(dump(record("predicted", steps=7, costs=(70, 3.5))))
+    told = (row.host, row.n_sites, row.name, row.gate, row.ionic_steps, row.electronic_steps, row.core_hours)
     assert told == ("MoS2", 27, "v_S", "accepted", 7, 70, 3.5)
-    assert (arm.start, arm.status, arm.converged, arm.energy, arm.max_force) == ("predicted", "done", True, -100, 0.009)
+    assert (row.start, row.status, row.converged, row.energy, row.max_force) == ("predicted", "done", True, -100, 0.009)
 
 
 def test_a_record_that_lacks_what_every_row_needs_is_named():
@@ -123,9 +123,9 @@ class TestMongo:
     def test_rebuilding_forgets_what_was_removed(self, records):
         records.store.remove_docs({"configuration_id": "c0"})
         records.rebuild_pages()
-        assert {arm.configuration_id for arm in records.record_rows()} == {"c1", "c2", "c3", "c4", "gated", "r"}
+        assert {row.configuration_id for row in records.record_rows()} == {"c1", "c2", "c3", "c4", "gated", "r"}
         assert len(records.pair_rows()) == 4
 
     def test_a_changed_record_has_one_row(self, records):
         records.put(record(configuration_id="r", steps=3))
-        assert [arm.status for arm in records.record_rows(Filter(configuration_ids=("r",)))] == ["done"]
+        assert [row.status for row in records.record_rows(Filter(configuration_ids=("r",)))] == ["done"]

@@ -53,6 +53,10 @@ def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
 
 
+arms_frame, ends_frame = record_frame, pair_frame
+"""Former names."""
+
+
 def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     """Write a line per record, without structures; return their number.
 

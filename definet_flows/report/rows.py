@@ -1,4 +1,4 @@
-"""Rows of the page's table and of the figures of costs: one per configuration, settings and weights."""
+"""Rows of the page's table and of the figures of costs, by configuration, settings and weights."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Champion(Revised):
 
     kind: Literal["champion"] = "champion"
     settings_hash: str
-    history: tuple[Tenure, ...] = Field(min_length=1, description="oldest first; the last one holds")
+    history: tuple[Tenure, ...] = Field(min_length=1, description="oldest first; the last is champion")
 
     @staticmethod
     def identity(settings_hash: str) -> str:

@@ -100,7 +100,7 @@ def prepare(store: Store, what: str, *, read_only: bool) -> None:
 def require_whole(store: Store, what: str) -> None:
     """Refuse a store, not connected yet, with a JSON file that is damaged.
 
-    maggma takes a file that it cannot read for an empty one, and overwrites it with the next document.
+    maggma takes a file that it cannot read for empty, and overwrites it with the next document.
 
     Raises
     ------

@@ -141,7 +141,7 @@ class _Parts:
     alone: list[RecordRow]
     """From the unrelaxed start, of configurations not relaxed from a prediction."""
     unmeasured: list[RecordRow]
-    """From a prediction, without a control; one for each configuration."""
+    """From a prediction, without a control; a single relaxation for each configuration."""
     unfinished: list[RecordRow]
     without_control: set[tuple[str, str]]
     """Finished from a prediction, never begun from the unrelaxed start."""

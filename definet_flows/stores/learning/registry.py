@@ -1,7 +1,7 @@
 """Models that were trained on records, and one champion for each settings hash.
 
 A registered model never changes, apart from its trials. A single document per settings hash names the champion; it is
-replaced whole: a process killed at any instant leaves the old champion or the new one. The state of a
+replaced whole: a process killed at any instant leaves the old champion or the new. The state of a
 model follows from that document.
 """
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from definet_flows.errors import InputError, LeftOutWarning
     from definet_flows.hosts import make_host
     from definet_flows.stores import Filter, gather, open_store, savings
-    from definet_flows.stores.export.tables import arms_frame, ends_frame
+    from definet_flows.stores.export.tables import pair_frame, record_frame
     from definet_flows.structures.prerelax import Prerelaxed, prerelax
     from definet_flows.workflows import (
         DefectFlowMaker,
@@ -65,12 +65,10 @@ __all__ = [
     "Sampling",
     "VaspDefectRelaxMaker",
     "__version__",
-    "arms_frame",
     "checkpoint_of",
     "count_by_class",
     "defect_flow",
     "doped_name",
-    "ends_frame",
     "enumerate_configurations",
     "from_doped_name",
     "from_pymatgen",
@@ -78,9 +76,11 @@ __all__ = [
     "job_store",
     "make_host",
     "open_store",
+    "pair_frame",
     "prerelax",
     "preset",
     "read_configurations",
+    "record_frame",
     "recover",
     "savings",
     "to_pymatgen",
@@ -103,12 +103,12 @@ _HOMES = {
     "RetrainMaker": "definet_flows.workflows",
     "Sampling": "definet_flows.defects",
     "VaspDefectRelaxMaker": "definet_flows.workflows",
-    "arms_frame": "definet_flows.stores.export.tables",
+    "record_frame": "definet_flows.stores.export.tables",
     "checkpoint_of": "definet_flows.workflows.campaign.models",
     "count_by_class": "definet_flows.defects",
     "defect_flow": "definet_flows.workflows",
     "doped_name": "definet_flows.defects",
-    "ends_frame": "definet_flows.stores.export.tables",
+    "pair_frame": "definet_flows.stores.export.tables",
     "enumerate_configurations": "definet_flows.defects",
     "from_doped_name": "definet_flows.defects",
     "from_pymatgen": "definet_flows.defects",

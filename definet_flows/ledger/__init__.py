@@ -1,7 +1,7 @@
 """An engine's output -> steps, energies, forces, convergence. Pure: no workflow engine, no torch.
 
-An *ionic step* is one force evaluation, the start's included; it is counted the same way for
-every engine and for both arms of a pair.
+An *ionic step* is a force evaluation, that at the start included; it is counted in the same way for
+every engine and from both starts.
 """
 
 from __future__ import annotations

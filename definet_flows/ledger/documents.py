@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ASE_FORCE_CRITERION = 0.1
-"""What atomate2's AseRelaxer takes where a Maker gives no `fmax`, eV/Å."""
+"""Default `fmax` of atomate2's AseRelaxer, eV/Å."""
 
 ASE_OPTIMIZER = "FIRE"
-"""What atomate2's AseRelaxer takes where a Maker names no optimiser."""
+"""Default optimiser of atomate2's AseRelaxer."""
 
 LINE_SEARCHES = frozenset({"BFGSLineSearch", "LBFGSLineSearch", "SciPyFminBFGS", "SciPyFminCG"})
 """ASE optimisers that evaluate forces between the frames they store."""
 
 COUNTED = "relaxation"
-"""Field of a TaskDoc in which a VaspDefectRelaxMaker says what its folder held: ledger, error, last positions."""
+"""Field of a TaskDoc in which a VaspDefectRelaxMaker stores ledger, error and last positions of its folder."""
 
 Document = Mapping[str, Any]
 
 
 def read_document(output: Document | BaseModel, directory: str | Path | None = None) -> Outcome:
-    """Read what a relaxation job of atomate2 returned.
+    """Read the output of a relaxation job of atomate2.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_document(output: Document | BaseModel, directory: str | Path | None = N
         A ForceFieldTaskDocument or AseStructureTaskDoc, or an emmet (VASP) TaskDoc: the object, or the dict
         that a JobStore holds, with the additional store `data` loaded.
     directory
-        Where VASP ran, if this machine sees it: a TaskDoc tells of the last execution only. Not needed where the job
+        Where VASP ran, if this machine sees it: a TaskDoc holds the last execution only. Not needed where the job
         was a VaspDefectRelaxMaker's, which counts them itself.
 
     Raises
@@ -64,7 +64,7 @@ def read_document(output: Document | BaseModel, directory: str | Path | None = N
 def _read_ase(document: Document) -> Outcome:
     given, output = document["input"], document["output"]
     energies, forces = _frames(document)
-    # one force evaluation per frame; the document counts a repeated last frame as well
+    # a force evaluation per frame; the document counts a repeated last frame as well
     frames = len(energies) - repeats_last_frame(energies, forces) if energies else None
     optimizer = (given.get("optimizer_kwargs") or {}).get("optimizer", ASE_OPTIMIZER)
     criterion = (given.get("relax_kwargs") or {}).get("fmax", ASE_FORCE_CRITERION)
@@ -101,10 +101,10 @@ def counted(outcome: Outcome) -> dict[str, Any]:
 
 
 def _read_counted(document: Document) -> Outcome:
-    told = document[COUNTED]
-    ledger = Ledger.model_validate(told["ledger"]) if told["ledger"] else None
-    if told["error"]:
-        return Outcome(_structure({"structure": told["last"]}), ledger, None, told["error"])
+    counted = document[COUNTED]
+    ledger = Ledger.model_validate(counted["ledger"]) if counted["ledger"] else None
+    if counted["error"]:
+        return Outcome(_structure({"structure": counted["last"]}), ledger, None, counted["error"])
     last = document["calcs_reversed"][0]["output"].get("ionic_steps")
     return Outcome(_structure(document["output"]), ledger, len(last) if last else None)
 
@@ -157,7 +157,7 @@ def _vasp_attempt(calculation: Document) -> Attempt:
 
 
 def _scf_converged(calculation: Document) -> bool:
-    """Say whether the last ionic step's electronic loop ended before NELM: else its forces mean little."""
+    """Return whether the last ionic step's electronic loop ended before NELM: else its forces mean little."""
     limit = int((calculation["input"].get("parameters") or {}).get("NELM", 60))
     return len(calculation["output"]["ionic_steps"][-1].get("electronic_steps") or []) < limit
 
@@ -194,7 +194,7 @@ def _frames(document: Document) -> tuple[Sequence[float], Sequence[Any]]:
 
 
 def _structure(part: Document) -> Structure | None:
-    """Return the structure of a document's part, under any of the names it has had."""
+    """Return the structure of a document's part, under any of its names."""
     for name in ("structure", "mol_or_struct"):
         value = part.get(name)
         if isinstance(value, Structure):

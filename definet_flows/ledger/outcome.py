@@ -1,4 +1,4 @@
-"""What every engine's output is read into, and the small quantities a ledger is made of."""
+"""The result of every engine, and the small quantities of a ledger."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SYMPREC = 0.01
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a relaxation ended and what it cost.
+    """End and cost of a relaxation.
 
     Attributes
     ----------
     structure
-        The relaxed structure, sites in the engine's order; of a failed run the last trustworthy one, None without.
+        The relaxed structure, sites in the engine's order; of a failed run the last sound structure, None without.
     ledger
         Steps, energies, forces, convergence; None if a failed run computed nothing.
     trajectory_length
-        Frames of the stored trajectory, one per force evaluation; None if none is stored or loaded.
+        Frames of the stored trajectory, each a force evaluation; None if none is stored or loaded.
     error
-        What made the run fail.
+        Why the run failed.
     """
 
     structure: Structure | None
@@ -52,15 +52,15 @@ def largest_force(forces: npt.ArrayLike | None) -> float | None:
 
 
 def is_converged(max_force: float | None, criterion: float) -> bool:
-    """Say whether the final largest force is known and at or below the criterion, both in eV/Å."""
+    """Return whether the final largest force is known and at or below the criterion, both in eV/Å."""
     return max_force is not None and max_force <= criterion
 
 
 def repeats_last_frame(energies: Sequence[float] | None, forces: npt.ArrayLike | None) -> bool:
-    """Say whether the last of the frames is the one before it, written twice.
+    """Return whether the last frame repeats the frame before it.
 
     A step of an optimiser moves atoms, so a frame with bitwise the same energy and forces is no
-    second force evaluation: atomate2 adds the last one again once the optimiser has stopped.
+    second force evaluation: atomate2 adds the last frame again when the optimiser has stopped.
     """
     if energies is None or forces is None or len(energies) < 2:  # noqa: PLR2004
         return False

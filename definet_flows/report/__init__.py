@@ -1,5 +1,5 @@
-"""Figures, the HTML page, and one configuration explained.
+"""Figures, the HTML page, and explanations of single configurations.
 
-Import from the modules: `reading` and `page` for the report, `explain` for one configuration. Nothing is loaded here,
+Import from the modules: `reading` and `page` for the report, `explain` for a configuration. Nothing is loaded here,
 so that the command line starts at once.
 """

@@ -1,4 +1,4 @@
-"""Finding what a person means by an id: the relaxations of one configuration, from both starts."""
+"""Relaxations of one configuration from both starts, found by an id or its beginning."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHOWN = 5  # candidates named in an error
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """Both arms of one configuration under one set of settings and weights; one of them may be missing."""
+class CaseRecords:
+    """Both relaxations of a configuration with the same settings and weights; a record may be missing."""
 
     unrelaxed: DefectRecord | None
     predicted: DefectRecord | None
@@ -30,23 +30,23 @@ class Case:
 
     @property
     def records(self) -> list[DefectRecord]:
-        """The arms that there are, the unrelaxed one first."""
-        return [one for one in (self.unrelaxed, self.predicted) if one is not None]
+        """The records that exist, the unrelaxed start first."""
+        return [record for record in (self.unrelaxed, self.predicted) if record is not None]
 
     @property
     def shown(self) -> DefectRecord:
-        """The arm whose structures are told of: the predicted one where it is done, else the unrelaxed one."""
-        done = [one for one in (self.predicted, self.unrelaxed) if one is not None and one.status == "done"]
+        """The record whose structures are shown: from the prediction if it is done, else from the unrelaxed start."""
+        done = [record for record in (self.predicted, self.unrelaxed) if record is not None and record.status == "done"]
         return (done or self.records[::-1])[0]
 
     @property
     def note(self) -> PredictionNote | None:
-        """What the network said, as either arm has it."""
-        return next((one.prediction for one in self.records[::-1] if one.prediction is not None), None)
+        """The prediction, as either record has it."""
+        return next((record.prediction for record in self.records[::-1] if record.prediction is not None), None)
 
 
-def find_cases(records: Records, identity: str) -> list[Case]:
-    """Return the cases that an id means: all of a configuration, or the one that a record belongs to.
+def find_cases(records: Records, identity: str) -> list[CaseRecords]:
+    """Return the cases that an id names: all of a configuration, or the case that a record belongs to.
 
     Parameters
     ----------
@@ -58,32 +58,34 @@ def find_cases(records: Records, identity: str) -> list[Case]:
     Raises
     ------
     InputError
-        If nothing or more than one configuration begins like that.
+        If no configuration begins like that, or several do.
     """
     configuration_id, record_id = _resolve(records, identity)
     where = Filter(configuration_ids=(configuration_id,))
     pairs: dict[StartsKey, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in records.pairs(where)}
     whole = {record.id: record for record in records.records(where)}
-    cases = [_case(records, whole, one, pairs.get(one.key)) for one in sorted(both_starts(records, where), key=_order)]
-    return [case for case in cases if record_id is None or record_id in {one.id for one in case.records}]
+    cases = [
+        _case(records, whole, both, pairs.get(both.key)) for both in sorted(both_starts(records, where), key=_order)
+    ]
+    return [case for case in cases if record_id is None or record_id in {record.id for record in case.records}]
 
 
-def _order(one: Starts) -> tuple[str, str]:
-    return one.rows[0].settings_hash, one.rows[0].id
+def _order(both: Starts) -> tuple[str, str]:
+    return both.rows[0].settings_hash, both.rows[0].id
 
 
-def _case(records: Records, whole: Mapping[str, DefectRecord], one: Starts, pair: Pair | None) -> Case:
-    predicted = None if one.predicted is None else whole[one.predicted.id]
-    if one.unrelaxed is None:
-        return Case(None, predicted, pair)
-    unrelaxed = whole[one.unrelaxed.id]
-    if one.weights is not None and one.gate is not None:
-        unrelaxed = _as_seen_by(records, unrelaxed, one.weights)
-    return Case(unrelaxed, predicted, pair)
+def _case(records: Records, whole: Mapping[str, DefectRecord], both: Starts, pair: Pair | None) -> CaseRecords:
+    predicted = None if both.predicted is None else whole[both.predicted.id]
+    if both.unrelaxed is None:
+        return CaseRecords(None, predicted, pair)
+    unrelaxed = whole[both.unrelaxed.id]
+    if both.weights is not None and both.gate is not None:
+        unrelaxed = _as_seen_by(records, unrelaxed, both.weights)
+    return CaseRecords(unrelaxed, predicted, pair)
 
 
 def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectRecord:
-    """Return a relaxation from the unrelaxed start with what these weights said of it; others may have been first."""
+    """Return a relaxation from the unrelaxed start with the prediction of these weights, which the record may lack."""
     base = base_of(records, record.host.hash, record.settings_hash)
     said = None if base is None else records.prediction(Prediction.identity(record.configuration_id, weights, base))
     if said is None:
@@ -100,19 +102,19 @@ def _as_seen_by(records: Records, record: DefectRecord, weights: str) -> DefectR
 
 
 def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
-    """Return the configuration_id, and the id of the record if that is what was given."""
+    """Return the configuration_id, and the id of the record if `identity` names a record."""
     given = identity.strip().lower()
     if len(given) == _ID:
         record = records.record(given)
         if record is not None:
             return record.configuration_id, record.id
     found: dict[str, tuple[str, set[str]]] = {}
-    for row in records.arms():
+    for row in records.record_rows():
         by_record = row.id.startswith(given)
         if given and (by_record or row.configuration_id.startswith(given)):
             _, ids = found.setdefault(row.configuration_id, (row.name, set()))
             ids.update([row.id] if by_record else [])
-    if given in found:  # a whole id, with which others may begin
+    if given in found:  # a whole id; other ids may begin with it
         found = {given: found[given]}
     if len(found) != 1:
         raise InputError(_complaint(identity, found))
@@ -124,6 +126,6 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
 def _complaint(identity: str, found: dict[str, tuple[str, set[str]]]) -> str:
     if not found:
         return f"no configuration or record begins with {identity!r}: `definet report` lists the ids"
-    some = ", ".join(f"{one[:12]} ({name})" for one, (name, _) in sorted(found.items())[:_SHOWN])
+    some = ", ".join(f"{whole[:12]} ({name})" for whole, (name, _) in sorted(found.items())[:_SHOWN])
     more = ", ..." if len(found) > _SHOWN else ""
     return f"{identity!r} begins the ids of {len(found)} configurations: {some}{more}; give more characters"

@@ -1,4 +1,4 @@
-"""One configuration in words: what was edited, its bonds, what the network did, what the relaxations did."""
+"""A configuration in words: edits, bonds, prediction and relaxations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from pydantic import Field
 
 from definet_flows.report.bonds import Bond, bonds
-from definet_flows.report.cases import Case
+from definet_flows.report.cases import CaseRecords
 from definet_flows.report.figures.deviations import nearest_image
 from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.summary import SAME_MEANING
@@ -28,13 +28,17 @@ _MEANINGS = {
     "same minimum": f"counts in the saving: {SAME_MEANING}",
     "better minimum": "the prediction led to a lower end; not in the saving",
     "other minimum": "the ends differ; not in the saving",
-    "unconverged": "an arm stopped above its force criterion; not in the saving",
-    "not comparable": "the arms were given more than different positions; not in the saving",
+    "unconverged": "a relaxation stopped above its force criterion; not in the saving",
+    "not comparable": "the inputs differ in more than the positions; not in the saving",
 }
 
 
-class Arm(Frozen):
-    """One relaxation in a line; None where the engine does not tell."""
+_STATES = {"failed": "failed", "running": "is still running"}
+_START = {"unrelaxed": "unrelaxed start", "predicted": "prediction"}
+
+
+class ExplainedStart(Frozen):
+    """Facts of one relaxation; None where the engine does not give them."""
 
     start: str
     status: str
@@ -51,21 +55,21 @@ class Arm(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What `definet explain` tells."""
+    """What `definet explain` shows."""
 
     title: str
     paragraphs: tuple[tuple[str, str], ...]
     """Heading and text"""
     bonds: tuple[Bond, ...]
-    arms: tuple[Arm, ...]
+    starts: tuple[ExplainedStart, ...]
     drawing: Overlay | None
     """None without structures"""
 
 
-def explain(case: Case) -> Explanation:
-    """Return everything that is known of one case."""
+def explain(case: CaseRecords) -> Explanation:
+    """Return everything that is known of a configuration."""
     record = case.shown
-    arms = tuple(_arm(one) for one in case.records)
+    starts = tuple(_start(relaxation) for relaxation in case.records)
     paragraphs = [
         ("edited", _edits(record)),
         ("network", _network(case)),
@@ -80,7 +84,7 @@ def explain(case: Case) -> Explanation:
         title=_title(record),
         paragraphs=tuple(paragraphs),
         bonds=bonds(record),
-        arms=arms,
+        starts=starts,
         drawing=drawing,
     )
 
@@ -104,7 +108,7 @@ def _edits(record: DefectRecord) -> str:
 
 
 def _rows(configuration: Configuration, record: DefectRecord) -> list[int]:
-    """Return each edit's row in the site map: inserted atoms stand behind the sites."""
+    """Return each edit's row in the site map: inserted atoms follow the sites."""
     behind = iter(range(record.host.n_sites, record.host.n_sites + len(configuration.edits)))
     return [next(behind) if edit.site is None else edit.site for edit in configuration.edits]
 
@@ -123,7 +127,7 @@ def _edit(edit: Edit, record: DefectRecord, row: int) -> str:
     return f"{words} at ({x:.2f}, {y:.2f}, {z:.2f}) Å"
 
 
-def _network(case: Case) -> str:
+def _network(case: CaseRecords) -> str:
     note, sites = case.note, case.shown.sites
     if note is None:
         return "was not asked"
@@ -154,7 +158,7 @@ def _lengths(sites: SiteMap, vectors: FloatArray, record: DefectRecord) -> tuple
     return atoms, np.asarray(np.linalg.norm(moved, axis=1))
 
 
-def _gate(case: Case) -> str:
+def _gate(case: CaseRecords) -> str:
     if case.note is None:
         return "no prediction to judge"
     gate = case.note.gate
@@ -162,7 +166,7 @@ def _gate(case: Case) -> str:
     return f"{gate.verdict}{': ' + gate.reason if gate.reason else ''}{domain}"
 
 
-def _against_end(case: Case) -> str:
+def _against_end(case: CaseRecords) -> str:
     record = case.shown
     sites = record.sites
     if sites is None or sites.relaxed is None:
@@ -179,7 +183,7 @@ def _against_end(case: Case) -> str:
     )
 
 
-def _verdict(case: Case) -> str:
+def _verdict(case: CaseRecords) -> str:
     if case.pair is None:
         return f"no pair: {_why_no_pair(case)}"
     pair = case.pair
@@ -202,11 +206,11 @@ def _saved(pair: Pair) -> str:
     return f"{abs(fewer)} step{'s' * (abs(fewer) != 1)} {'fewer' if fewer > 0 else 'more'} from the prediction{floor}"
 
 
-def _why_no_pair(case: Case) -> str:
+def _why_no_pair(case: CaseRecords) -> str:
     broken = [
-        f"the {one.start} arm {'failed' if one.status == 'failed' else 'is still running'}"
-        for one in case.records
-        if one.status != "done"
+        f"the relaxation from the {_START[record.start]} {_STATES[record.status]}"
+        for record in case.records
+        if record.status != "done"
     ]
     if broken:
         return ", ".join(broken)
@@ -217,7 +221,7 @@ def _why_no_pair(case: Case) -> str:
     return "the two ends have not been compared"
 
 
-def _arm(record: DefectRecord) -> Arm:
+def _start(record: DefectRecord) -> ExplainedStart:
     ledger = record.ledger
     groups = (ledger.point_group_start, ledger.point_group_end) if ledger else (None, None)
     notes = [*(ledger.notes if ledger else ()), *([record.error] if record.error else ())]
@@ -225,7 +229,7 @@ def _arm(record: DefectRecord) -> Arm:
         notes.insert(
             0, f"{len(ledger.attempts)} attempts of {', '.join(str(a.ionic_steps) for a in ledger.attempts)} steps"
         )
-    return Arm(
+    return ExplainedStart(
         start=record.start,
         status=record.status,
         steps=ledger.ionic_steps if ledger else None,

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, that opens without a network."""
+"""The report: an HTML file that holds everything and opens without a network."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def all_charts(contents: Contents) -> list[Chart]:
 
 
 def write_page(contents: Contents, path: Path) -> int:
-    """Write the page and return its size, bytes; an existing file is replaced only by a complete one.
+    """Write the page and return its size, bytes; only a complete page replaces an existing file.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def render(contents: Contents) -> str:
         data=_plain(
             {
                 "charts": {chart.key: figure_json(chart) for chart in charts if not chart.empty},
-                "overlays": [_drawn(one) for one in contents.worst],
+                "overlays": [_drawn(drawing) for drawing in contents.worst],
                 "columns": list(COLUMNS),
                 "rows": _table(contents),
             }
@@ -112,12 +112,12 @@ def _text(name: str) -> str:
 
 
 def _csp_hash(script: str) -> str:
-    """Return what allows this script, and no other, to run in the page."""
+    """Return the source that lets this script, and no other, run in the page."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _words(contents: Contents) -> dict[str, Any]:
-    """Return what the template says in words."""
+    """Return the words of the template."""
     engines = sorted({row.engine for row in contents.rows})
     return {
         "contents": contents,
@@ -142,8 +142,8 @@ def _words(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _drawn(one: Overlay) -> dict[str, Any]:
-    return one.model_dump(mode="json", exclude={"record_id", "largest"}) | {"scale": arrow_scale(one)}
+def _drawn(drawing: Overlay) -> dict[str, Any]:
+    return drawing.model_dump(mode="json", exclude={"record_id", "largest"}) | {"scale": arrow_scale(drawing)}
 
 
 def _table(contents: Contents) -> list[list[object]]:

@@ -28,22 +28,22 @@ GROUPS: tuple[GroupBy, ...] = tuple(by for by in get_args(GroupBy) if by != "nam
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """One set of weights: when its first and last relaxation finished, and what it saved."""
+    """A set of weights: the times of its first and last relaxation, and its savings."""
 
     weights: str
     """sha256"""
     first: str | None
-    """UTC, ISO 8601; None if no record tells"""
+    """UTC, ISO 8601; None if no record has it"""
     last: str | None
     savings: Savings
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a store holds, as the page needs it."""
+    """The content of a store, as the page needs it."""
 
     source: str
-    """What the store is called on the page"""
+    """Name of the store on the page"""
     total: Savings
     groups: dict[GroupBy, dict[str | int, Savings]]
     rows: list[Row]
@@ -59,7 +59,7 @@ class Contents:
 
 
 def read_contents(records: Records, source: str) -> Contents:
-    """Read a store: ledgers and pairs for the costs, structures of the predicted arms for the errors.
+    """Read a store: ledgers and pairs for the costs, structures of the relaxations from predictions for the errors.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read_contents(records: Records, source: str) -> Contents:
 
 
 class _Structures:
-    """What a single pass over whole records collects; few of them are kept."""
+    """Results of a single pass over whole records; few records are kept."""
 
     def __init__(self, rows: dict[Key, Row]) -> None:
         self.rows = rows
@@ -101,13 +101,13 @@ class _Structures:
         self._times: dict[str, tuple[str, str]] = {}
 
     def add(self, record: DefectRecord) -> None:
-        """Take up one record."""
+        """Add a record."""
         self._note_time(record)
-        one = deviation(record)
-        if one is None or record.prediction is None:
+        found = deviation(record)
+        if found is None or record.prediction is None:
             return
-        largest = float(one.error.max(initial=0.0))
-        self.deviations.add(one)
+        largest = float(found.error.max(initial=0.0))
+        self.deviations.add(found)
         self.errors[record.configuration_id, record.settings_hash, record.prediction.weights] = largest
         item = (largest, record.id, record)
         (heapq.heappush if len(self._worst) < WORST else heapq.heappushpop)(self._worst, item)
@@ -129,7 +129,7 @@ class _Structures:
         """Return the sets of weights in the order of their first relaxation, those without a time last."""
         unknown: tuple[str | None, str | None] = (None, None)
         times = {key: self._times.get(key, unknown) for key in groups}
-        versions = [Version(key, *times[key], one) for key, one in groups.items() if key != UNASKED]
+        versions = [Version(key, *times[key], total) for key, total in groups.items() if key != UNASKED]
         return sorted(versions, key=lambda version: (version.first is None, version.first or "", version.weights))
 
 

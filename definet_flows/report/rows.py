@@ -1,4 +1,4 @@
-"""One row per configuration, settings and weights: what the page's table and the figures of costs are made from."""
+"""Rows of the page's table and of the figures of costs, by configuration, settings and weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Key = tuple[str, str, str | None]
 
 
 class Row(Frozen):
-    """Both arms of one configuration under one set of settings, the predicted arm by one set of weights."""
+    """A configuration relaxed from both starts, with the settings of one engine and one set of weights."""
 
     configuration_id: str
     settings_hash: str
@@ -32,12 +32,12 @@ class Row(Frozen):
     n_sites: int
     n_defects: int
     engine: str
-    steps_unrelaxed: int | None = Field(description="force evaluations; None if this arm was not run")
-    steps_predicted: int | None = Field(description="force evaluations; None if this arm was not run")
+    steps_unrelaxed: int | None = Field(description="force evaluations; None if not run")
+    steps_predicted: int | None = Field(description="force evaluations; None if not run")
     gate: str = Field(description="the gate's verdict; empty without a prediction")
     reason: str = Field(description="why the gate flagged or rejected")
     outcome: str = Field(description="the pair's verdict, else why there is no pair")
-    error: str = Field(description="what made an arm fail; empty if none did")
+    error: str = Field(description="why a relaxation failed; empty if none did")
 
     @property
     def key(self) -> Key:
@@ -48,27 +48,27 @@ class Row(Frozen):
 def table_rows(starts: Iterable[Starts], pairs: Iterable[Pair]) -> list[Row]:
     """Return the rows by host, number of defects and name."""
     verdicts: dict[Key, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in pairs}
-    rows = [_row(one, verdicts.get(one.key)) for one in starts]
+    rows = [_row(both, verdicts.get(both.key)) for both in starts]
     return sorted(rows, key=lambda row: (row.host, row.n_sites, row.n_defects, row.name, *map(str, row.key)))
 
 
-def _row(one: Starts, pair: Pair | None) -> Row:
-    first = one.rows[0]
+def _row(both: Starts, pair: Pair | None) -> Row:
+    first = both.rows[0]
     return Row(
         configuration_id=first.configuration_id,
         settings_hash=first.settings_hash,
-        weights=one.weights,
+        weights=both.weights,
         name=first.name,
         host=first.host.formula,
         n_sites=first.host.n_sites,
         n_defects=first.n_defects,
         engine=first.engine,
-        steps_unrelaxed=_steps(one.unrelaxed),
-        steps_predicted=_steps(one.predicted),
-        gate=one.gate.verdict if one.gate else "",
-        reason=one.gate.reason if one.gate else "",
-        outcome=pair.verdict if pair else _without_pair(one),
-        error=next((row.error for row in one.rows if row.error), ""),
+        steps_unrelaxed=_steps(both.unrelaxed),
+        steps_predicted=_steps(both.predicted),
+        gate=both.gate.verdict if both.gate else "",
+        reason=both.gate.reason if both.gate else "",
+        outcome=pair.verdict if pair else _without_pair(both),
+        error=next((row.error for row in both.rows if row.error), ""),
     )
 
 
@@ -76,15 +76,15 @@ def _steps(row: LedgerRow | None) -> int | None:
     return row.ledger.ionic_steps if row is not None and row.ledger is not None else None
 
 
-def _without_pair(one: Starts) -> str:
-    """Say why two ends were not compared."""
-    states = {row.status for row in one.rows}
+def _without_pair(both: Starts) -> str:
+    """Return why two ends were not compared."""
+    states = {row.status for row in both.rows}
     if "failed" in states:
         return "failed"
     if "running" in states:
         return "not finished"
-    if one.predicted is not None:
-        return "no control" if one.unrelaxed is None else "not compared"
-    if one.gate is None:
+    if both.predicted is not None:
+        return "no control" if both.unrelaxed is None else "not compared"
+    if both.gate is None:
         return "no prediction"
-    return "gated out" if one.gate.verdict not in ACCEPTED else "no predicted arm"
+    return "gated out" if both.gate.verdict not in ACCEPTED else "no relaxation from the prediction"

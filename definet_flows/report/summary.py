@@ -1,4 +1,4 @@
-"""The savings in words: the headline, what it counts, and beside it everything it leaves out."""
+"""The savings in words: the headline, the counted pairs, and everything that is left out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from definet_flows.stores import Quantity, Savings
 
 POTENTIALS = {"sevennet", "chgnet"}
-"""Engines that are machine-learned potentials; what they save is no DFT time."""
+"""Engines that are machine-learned potentials; their savings are no DFT time."""
 
 SAME_MEANING = f"ends within {SAME_DISTANCE:g} Å, {1000 * SAME_ENERGY:g} meV per cell and {SAME_MOMENT:g} μB"
 
 
-class Line(NamedTuple):
-    """One number of the summary."""
+class SummaryLine(NamedTuple):
+    """A number of the summary."""
 
     label: str
     value: str
@@ -38,34 +38,36 @@ def interval(quantity: Quantity) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def costs(total: Savings) -> list[Line]:
+def costs(total: Savings) -> list[SummaryLine]:
     """Return the other costs and the bounds of the headline."""
     return [
         *(
-            Line(
+            SummaryLine(
                 f"{label} saved",
-                percent(one.saving),
-                f"95 % interval {interval(one)}; {one.pairs} pairs in the same minimum know it; "
-                f"campaign {percent(one.campaign)}, net {percent(one.spending.net)}"
-                if one.pairs
+                percent(quantity.saving),
+                f"95 % interval {interval(quantity)}; {quantity.pairs} pairs in the same minimum know it; "
+                f"campaign {percent(quantity.campaign)}, net {percent(quantity.spending.net)}"
+                if quantity.pairs
                 else "no pair in the same minimum knows it",
             )
-            for label, one in (("electronic steps", total.electronic), ("core-hours", total.core_hours))
+            for label, quantity in (("electronic steps", total.electronic), ("core-hours", total.core_hours))
         ),
-        Line(
+        SummaryLine(
             "median pair",
             percent(total.ionic.median_saving),
             f"{_number(total.ionic.median_unrelaxed)} ionic steps from the unrelaxed start, "
             f"{_number(total.ionic.median_predicted)} from the prediction (medians)",
         ),
-        Line(
+        SummaryLine(
             "the most that could be saved",
             percent(total.ceiling),
-            "the optimiser's floor in every predicted arm: one line search of conjugate gradient is three evaluations, "
-            "any other optimiser needs two",
+            "the optimiser's floor in every relaxation from a prediction: a line search of conjugate gradient is three "
+            "evaluations, any other optimiser needs two",
         ),
-        Line("campaign", percent(total.campaign), "ionic saving with every gated-out configuration counted as none"),
-        Line(
+        SummaryLine(
+            "campaign", percent(total.campaign), "ionic saving with every gated-out configuration counted as none"
+        ),
+        SummaryLine(
             "net",
             percent(total.spending.net),
             "of all ionic steps: controls, host relaxations and failures are paid for too; below zero where most "
@@ -74,32 +76,41 @@ def costs(total: Savings) -> list[Line]:
     ]
 
 
-def counts(total: Savings) -> list[Line]:
+def counts(total: Savings) -> list[SummaryLine]:
     """Return how many of each there are; nothing is dropped in silence."""
     return [
-        Line("same minimum", str(total.same_minimum), f"counted in the headline: {SAME_MEANING}"),
-        Line("better minimum", str(total.better_minimum), "the predicted end is lower; not in the headline"),
-        Line("other minimum", str(total.other_minimum), "the ends differ and the predicted one is not lower"),
-        Line("unconverged", str(total.unconverged), "an arm stopped above its force criterion"),
-        Line("not comparable", str(total.not_comparable), "the arms were given more than different positions"),
-        Line("gated out", str(total.gated), "prediction rejected, relaxed from the unrelaxed start only"),
-        Line("failed", str(total.failed), "relaxations that ended in an error"),
-        Line("not finished", str(total.running), "relaxations still running"),
+        SummaryLine("same minimum", str(total.same_minimum), f"counted in the headline: {SAME_MEANING}"),
+        SummaryLine("better minimum", str(total.better_minimum), "the predicted end is lower; not in the headline"),
+        SummaryLine("other minimum", str(total.other_minimum), "the ends differ and the predicted end is not lower"),
+        SummaryLine("unconverged", str(total.unconverged), "a relaxation stopped above its force criterion"),
+        SummaryLine("not comparable", str(total.not_comparable), "the inputs differ in more than the positions"),
+        SummaryLine("gated out", str(total.gated), "prediction rejected, relaxed from the unrelaxed start only"),
+        SummaryLine("failed", str(total.failed), "relaxations that ended in an error"),
+        SummaryLine("not finished", str(total.running), "relaxations still running"),
     ]
 
 
 def group_rows(groups: Mapping[str | int, Savings]) -> list[tuple[str, ...]]:
-    """Return one line of text for each group."""
+    """Return the line of text of each group."""
     return [
         (
             str(key),
-            percent(one.saving),
-            interval(one.ionic),
-            percent(one.core_hours.saving),
-            *map(str, (one.same_minimum, one.better_minimum, one.other_minimum, one.unconverged, one.not_comparable)),
-            *map(str, (one.gated, one.failed)),
+            percent(group.saving),
+            interval(group.ionic),
+            percent(group.core_hours.saving),
+            *map(
+                str,
+                (
+                    group.same_minimum,
+                    group.better_minimum,
+                    group.other_minimum,
+                    group.unconverged,
+                    group.not_comparable,
+                ),
+            ),
+            *map(str, (group.gated, group.failed)),
         )
-        for key, one in groups.items()
+        for key, group in groups.items()
     ]
 
 
@@ -121,7 +132,7 @@ GROUP_HEADINGS = (
 
 
 def judges(engines: list[str]) -> str:
-    """Say what relaxed the structures, and that a potential is no DFT."""
+    """Return the sentence that names the engines, and that says that a potential is no DFT."""
     names = ", ".join(engines)
     potentials = [engine for engine in engines if engine in POTENTIALS]
     if not potentials:

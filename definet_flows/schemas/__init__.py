@@ -1,8 +1,8 @@
-"""What crosses a job or a store: frozen, versioned, every physical field with its unit.
+"""Documents that cross a job or a store: frozen, versioned, every physical field with its unit.
 
-Everything here is plain data. Structures are built from it where they are needed
+Everything here is plain data. Structures are built from it where needed
 (`definet_flows.hosts`, `definet_flows.defects`), so that a document stays small: coordinate tables
-are stored as whole numbers of 1e-6 Å in one flat list, which keeps the record of a 192-site cell
+are stored as whole numbers of 1e-6 Å in a flat list, which keeps the record of a 192-site cell
 below 30 kB in BSON.
 """
 

@@ -1,4 +1,4 @@
-"""What every document is made of: frozen models, coordinate tables, content hashes, markers."""
+"""Parts of every document: frozen models, coordinate tables, content hashes, markers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Frozen(BaseModel):
 
 
 class Document(Frozen):
-    """What a record store holds; `id` is its identity and the key of the upsert."""
+    """A document of a record store; `id` is its identity and the key of the upsert."""
 
     kind: str
     id: str

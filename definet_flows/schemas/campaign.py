@@ -1,4 +1,4 @@
-"""What a launch leaves in the record store, so that its progress can be told without enumerating again."""
+"""Documents that a launch leaves in the record store, to show its progress without enumerating again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is stored of two relaxations compared, and of an end that was probed."""
+"""Documents of two compared relaxations, and of a probed end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Verdict = Literal["same minimum", "better minimum", "other minimum", "unconverge
 
 
 class Pair(Document):
-    """Two records of one configuration and settings, one from each start, compared."""
+    """The comparison of two records of one configuration and settings, from both starts."""
 
     kind: Literal["pair"] = "pair"
     configuration_id: str
@@ -38,9 +38,11 @@ class Pair(Document):
     distance: float | None = Field(default=None, description="largest displacement between the two ends, Å")
     moment_difference: float | None = Field(default=None, description="| |M| of one end - |M| of the other |, μB")
     same_inputs: bool | None = Field(
-        default=None, description="both arms were given the same but the positions; None if an engine does not tell"
+        default=None, description="the inputs are equal apart from the positions; None if unknown"
     )
-    floor: int | None = Field(default=None, description="fewest evaluations the predicted arm's optimiser can take")
+    floor: int | None = Field(
+        default=None, description="fewest evaluations of the optimiser that started from the prediction"
+    )
     notes: tuple[str, ...] = Field(default=(), description="what a reader must know, e.g. an optimiser changed")
     verdict: Verdict
 
@@ -69,5 +71,5 @@ class Probe(Document):
 
     @staticmethod
     def identity(record_id: str, rattle: float, seed: int) -> str:
-        """Return the id of one probe of one record."""
+        """Return the id of a probe of a record."""
         return content_hash("probe", record_id, rattle, seed)

@@ -1,4 +1,4 @@
-"""The pristine supercell and what is edited in it."""
+"""The bulk supercell and its edits."""
 
 from __future__ import annotations
 

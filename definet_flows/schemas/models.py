@@ -1,4 +1,4 @@
-"""What retraining leaves in a record store: supercells, models, their trials and who is champion."""
+"""Documents that retraining leaves in a record store: supercells, models, trials and champions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from definet_flows.schemas.records import Provenance
 
 
 class Supercell(Document):
-    """A pristine supercell as given: a relaxed base does not tell it, and it is what the network is shown."""
+    """A bulk supercell as given: the input of the network, which a relaxed base does not contain."""
 
     kind: Literal["supercell"] = "supercell"
     host: Host
@@ -29,7 +29,7 @@ class Supercell(Document):
 
 
 class Revised(Document):
-    """A document that is replaced only by who has seen its last revision."""
+    """A document that is replaced only if its last revision was read."""
 
     revision: int = Field(default=0, ge=0)
 
@@ -97,7 +97,7 @@ class Model(Document):
 
 
 class Tenure(Frozen):
-    """One change of champion."""
+    """A change of champion."""
 
     action: Literal["promoted", "rolled back"]
     model: ModelRef | None = Field(description="champion from then on; None: the weights of the package")
@@ -106,15 +106,15 @@ class Tenure(Frozen):
 
 
 class Champion(Revised):
-    """Who is champion of one settings hash: this one document, replaced whole."""
+    """The champions of one settings hash, in a single document that is replaced whole."""
 
     kind: Literal["champion"] = "champion"
     settings_hash: str
-    history: tuple[Tenure, ...] = Field(min_length=1, description="oldest first; the last one holds")
+    history: tuple[Tenure, ...] = Field(min_length=1, description="oldest first; the last is champion")
 
     @staticmethod
     def identity(settings_hash: str) -> str:
-        """Return the id of the champion of one settings hash."""
+        """Return the id of the champion of a settings hash."""
         return content_hash("champion", settings_hash)
 
     @property
@@ -124,7 +124,7 @@ class Champion(Revised):
 
     @property
     def before(self) -> tuple[ModelRef, ...]:
-        """The champions that a rollback goes back through, the next one last; those rolled back are gone from it."""
+        """The champions that a rollback can return to, the next of them last; those rolled back are not in it."""
         stack: list[ModelRef] = []
         for tenure in self.history:
             if tenure.action == "rolled back":
@@ -135,7 +135,7 @@ class Champion(Revised):
 
 
 class Lease(Revised):
-    """That one process does something which only one may do at a time."""
+    """A lease: its holder does some work that a single process may do at a time."""
 
     kind: Literal["lease"] = "lease"
     what: str

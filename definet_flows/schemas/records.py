@@ -1,4 +1,4 @@
-"""What is stored of a prediction and of a relaxation."""
+"""Documents of predictions and relaxations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Gate(Frozen):
 
 
 class Prediction(Document):
-    """What the network said of one configuration; written on the record store's side."""
+    """The network's result for a configuration, written on the machine of the record store."""
 
     kind: Literal["prediction"] = "prediction"
     configuration_id: str
@@ -36,7 +36,7 @@ class Prediction(Document):
 
     @staticmethod
     def identity(configuration_id: str, weights: str, base: str) -> str:
-        """Return the id of the prediction of one configuration by one set of weights."""
+        """Return the id of the prediction of a configuration by a set of weights."""
         return content_hash("prediction", configuration_id, weights, base)
 
 
@@ -133,12 +133,12 @@ class HostNote(Frozen):
 
     @classmethod
     def of(cls, host: Host) -> HostNote:
-        """Return what a record keeps of a host."""
+        """Return the part of a host that a record keeps."""
         return cls(**{name: getattr(host, name) for name in cls.model_fields})
 
 
 class RelaxedHost(Document):
-    """The pristine supercell relaxed by one engine; the base that displacements are added to."""
+    """The bulk supercell relaxed by an engine; the base that displacements are added to."""
 
     kind: Literal["host"] = "host"
     host: HostNote
@@ -149,7 +149,7 @@ class RelaxedHost(Document):
 
     @staticmethod
     def identity(host_hash: str, settings_hash: str) -> str:
-        """Return the id of one host relaxed with one set of settings."""
+        """Return the id of a host relaxed with the settings of this hash."""
         return content_hash("relaxed host", host_hash, settings_hash)
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from definet_flows._lazy import names_of
 
 if TYPE_CHECKING:
-    from definet_flows.stores.analysis.by_configuration import ArmsRow, arms_rows
+    from definet_flows.stores.analysis.by_configuration import StartsRow, starts_rows
     from definet_flows.stores.analysis.counts import Counts, counts, counts_by, explain_nothing
     from definet_flows.stores.analysis.figures import Quantity, Savings, Spending
     from definet_flows.stores.analysis.ledgers import LedgerRow
     from definet_flows.stores.analysis.pairs import judge, update_pairs
-    from definet_flows.stores.analysis.rows import Arm, Ends
+    from definet_flows.stores.analysis.rows import PairRow, RecordRow
     from definet_flows.stores.analysis.savings import gather, savings, savings_by
     from definet_flows.stores.backends.journal_store import JournalStore
     from definet_flows.stores.backends.sqlite import SqliteStore
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
     from definet_flows.stores.records import Records
 
 __all__ = [
-    "Arm",
-    "ArmsRow",
     "Counts",
-    "Ends",
     "Filter",
     "JournalStore",
     "LedgerRow",
+    "PairRow",
     "Quantity",
+    "RecordRow",
     "Records",
     "Savings",
     "Spending",
     "SqliteStore",
-    "arms_rows",
+    "StartsRow",
     "counts",
     "counts_by",
     "explain_nothing",
@@ -43,14 +42,19 @@ __all__ = [
     "portable",
     "savings",
     "savings_by",
+    "starts_rows",
     "update_pairs",
 ]
 
 _HOMES = {
-    "Arm": "definet_flows.stores.analysis.rows",
+    "Arm": "definet_flows.stores.analysis.rows",  # former names: Arm, ArmsRow, Ends, arms_rows
     "ArmsRow": "definet_flows.stores.analysis.by_configuration",
-    "Counts": "definet_flows.stores.analysis.counts",
     "Ends": "definet_flows.stores.analysis.rows",
+    "arms_rows": "definet_flows.stores.analysis.by_configuration",
+    "PairRow": "definet_flows.stores.analysis.rows",
+    "StartsRow": "definet_flows.stores.analysis.by_configuration",
+    "Counts": "definet_flows.stores.analysis.counts",
+    "RecordRow": "definet_flows.stores.analysis.rows",
     "Filter": "definet_flows.stores.filters",
     "JournalStore": "definet_flows.stores.backends.journal_store",
     "LedgerRow": "definet_flows.stores.analysis.ledgers",
@@ -59,7 +63,7 @@ _HOMES = {
     "Savings": "definet_flows.stores.analysis.figures",
     "Spending": "definet_flows.stores.analysis.figures",
     "SqliteStore": "definet_flows.stores.backends.sqlite",
-    "arms_rows": "definet_flows.stores.analysis.by_configuration",
+    "starts_rows": "definet_flows.stores.analysis.by_configuration",
     "counts": "definet_flows.stores.analysis.counts",
     "counts_by": "definet_flows.stores.analysis.counts",
     "explain_nothing": "definet_flows.stores.analysis.counts",

@@ -1,4 +1,4 @@
-"""Whether a maggma Store keeps what is written: written, read back through a second connection, and taken away."""
+"""Whether a maggma Store keeps documents: a document is written, read back through a second connection, and removed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PROVED: set[str] = set()
 
 
 def require_lasting(store: Store, again: Callable[[], Store], what: str, key: str = "id") -> None:
-    """Refuse a connected store that does not keep what is written.
+    """Refuse a connected store that loses documents.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def require_lasting(store: Store, again: Callable[[], Store], what: str, key: st
     Raises
     ------
     InputError
-        If what is written cannot be read back, or the store forbids it.
+        If a written document cannot be read back, or the store forbids writing.
     """
     if reason := volatile(store):
         msg = f"{what} {reason}"
@@ -68,7 +68,7 @@ def require_lasting(store: Store, again: Callable[[], Store], what: str, key: st
 
 
 def prove_once(store: Store, again: Callable[[], Store], what: str, spec: Any) -> None:  # noqa: ANN401 - JSON
-    """As `require_lasting`, once in this process for each store; `spec` tells stores apart."""
+    """As `require_lasting`, once in this process for each store; `spec` identifies the store."""
     identity = json.dumps([what, spec], default=repr, sort_keys=True)
     if identity not in _PROVED:
         require_lasting(store, again, what)
@@ -76,19 +76,19 @@ def prove_once(store: Store, again: Callable[[], Store], what: str, spec: Any) -
 
 
 def volatile(store: Store) -> str | None:
-    """Return why a store, or one that it is made of, cannot keep anything; None: nothing speaks against it."""
+    """Return why a store, or a store that it is made of, cannot keep anything; None if it can."""
     return next((reason for leaf in _leaves(store) if (reason := _forgets(leaf)) is not None), None)
 
 
 def prepare(store: Store, what: str, *, read_only: bool) -> None:
     """Refuse, before a store connects, a JSON file that is damaged, or a store that cannot keep anything.
 
-    What is only read is kept from writing its file anew, which a JSONStore does whenever it connects.
+    A store that is only read does not write its file anew, as a JSONStore does whenever it connects.
 
     Raises
     ------
     InputError
-        If a file is not a list of documents; to write, if the store cannot keep what is written.
+        If a file is not a list of documents; to write, if the store cannot keep documents.
     """
     if not read_only and (reason := volatile(store)):
         msg = f"{what} {reason}"
@@ -102,7 +102,7 @@ def prepare(store: Store, what: str, *, read_only: bool) -> None:
 def require_whole(store: Store, what: str) -> None:
     """Refuse a store, not connected yet, with a JSON file that is damaged.
 
-    maggma takes a file that it cannot read for an empty one, and overwrites it with the next document.
+    maggma takes a file that it cannot read for empty, and overwrites it with the next document.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _require_documents(store: JSONStore, path: Path, what: str) -> None:
         raise InputError(msg)
     try:
         documents = store.read_json_file(path)
-        reason = None if all(isinstance(one, dict) for one in documents) else "it is no list of documents"
+        reason = None if all(isinstance(document, dict) for document in documents) else "it is no list of documents"
     except Exception as error:  # noqa: BLE001 - of whatever reads compressed files, JSON and dates
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if reason is not None:
@@ -132,7 +132,7 @@ def _require_documents(store: JSONStore, path: Path, what: str) -> None:
 
 
 def _leaves(store: Store) -> Iterator[Store]:
-    """Yield a store and all that it is made of: concatenated, aliased, an index beside files."""
+    """Yield a store and the stores that it is made of: concatenated, aliased, an index beside files."""
     yield store
     for value in vars(store).values():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
@@ -155,7 +155,7 @@ def _forgets(store: Store) -> str | None:
 
 
 def _reads_back(store: Store, key: str, token: str) -> bool:
-    """Tell whether a second connection finds a document."""
+    """Return whether a second connection finds a document."""
     store.key = key
     if is_mongo(store):
         store.safe_update = False

@@ -1,4 +1,4 @@
-"""Which documents a query is about: one set of named filters for records and pairs."""
+"""Named filters for records, pairs and predictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 
 if TYPE_CHECKING:
-    from definet_flows.stores.analysis.rows import Arm, Ends, Judged
+    from definet_flows.stores.analysis.rows import PairRow, PredictionRow, RecordRow
 
 # The same thing sits deeper in a record than in a pair.
 _FIELDS = {
@@ -22,7 +22,7 @@ _FIELDS = {
 
 
 class Filter(Frozen):
-    """What documents must be to count; a filter left at None lets everything through.
+    """Conditions on documents; a filter of None lets everything through.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class Filter(Frozen):
 
     @classmethod
     def parse(cls, given: Mapping[str, str | None]) -> Filter:
-        """Return the filter of values that a person has typed; those that are None let everything through.
+        """Return the filter of values that a person has typed; values of None let everything through.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class Filter(Frozen):
         """
         known = sorted(cls.model_fields.keys() - {"configuration_ids"})
         if unknown := sorted(given.keys() - set(known)):
-            msg = f"records have no field {unknown[0]!r} to ask for: one of {', '.join(known)}"
+            msg = f"records have no field {unknown[0]!r}: choose from {', '.join(known)}"
             raise InputError(msg)
         try:
             return cls.model_validate(dict(given))
@@ -59,15 +59,15 @@ class Filter(Frozen):
             msg = f"{first['loc'][0]}={first['input']}: {first['msg'].split(',')[0].lower()}"
             raise InputError(msg) from None
 
-    def matcher(self) -> Callable[[Arm | Ends | Judged], bool] | None:
-        """Return what tells whether a flat row is one of those asked for, as `filter` takes it; None: they all are."""
+    def matcher(self) -> Callable[[RecordRow | PairRow | PredictionRow], bool] | None:
+        """Return the function that `filter` takes to choose flat rows; None: all rows match."""
         given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
         ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
 
         if ids is None and not given:
             return None
 
-        def matches(row: Arm | Ends | Judged) -> bool:
+        def matches(row: RecordRow | PairRow | PredictionRow) -> bool:
             if ids is not None and row.configuration_id not in ids:
                 return False
             return all(getattr(row, field) == value for field, value in given)

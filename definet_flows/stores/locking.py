@@ -1,7 +1,7 @@
-"""Who may do what alone: leases in the record store, renewed while their holder lives; a dead holder's run out.
+"""Leases in the record store, for work that only one process may do: a living holder renews its lease.
 
-Whether a holder lives is known for a process of this running system and PID namespace. Of any other a lease that nobody
-has renewed for `DEAD_AFTER` is free; one that is younger is watched for three of its holder's beats.
+For a process of this running system and PID namespace it is known whether it lives. The lease of any other process is
+free if it was not renewed for `DEAD_AFTER`; a younger lease is watched for three beats of its holder.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _KNOWN_FOR = 60.0  # s, for which a session that was seen to live is not watched
 
 
 class HeldError(Exception):
-    """Another process holds the lease; the message says which."""
+    """Another process holds the lease; the message names it."""
 
 
 def swap(records: Records, document: Revised, revision: int | None) -> bool:
-    """Write a document if the stored one has this revision, or with None if there is none; say whether it was written.
+    """Write a document if the stored document has this revision (None: there is none); return whether it was written.
 
-    What is written has the next revision. Raises as `Records.replace_if`.
+    The written document has the next revision. Raises as `Records.replace_if`.
     """
     following = document.model_copy(update={"revision": 0 if revision is None else revision + 1})
     return records.replace_if(following, None if revision is None else {"revision": revision})
@@ -57,12 +57,12 @@ def swap(records: Records, document: Revised, revision: int | None) -> bool:
 
 @contextmanager
 def sole(what: str, store: str | None, patience: float = 0.0) -> Iterator[Callable[[Records], None]]:
-    """Be the only one that does something with a store; the store is not kept open meanwhile.
+    """Hold the lease on some work with a store; the store is not kept open meanwhile.
 
     Parameters
     ----------
     what
-        What it is about, such as "retraining".
+        The work, such as "retraining".
     store
         Name of the record store.
     patience
@@ -72,12 +72,12 @@ def sole(what: str, store: str | None, patience: float = 0.0) -> Iterator[Callab
     ------
     callable
         To be called with the open store before anything is written: raises InputError if this process stood still for
-        so long that another one took over.
+        so long that another process took over.
 
     Raises
     ------
     HeldError
-        If another living process does it.
+        If another living process holds the lease.
     """
     holder = _Holder(what, store)
     until = time.monotonic() + patience
@@ -89,7 +89,7 @@ def sole(what: str, store: str | None, patience: float = 0.0) -> Iterator[Callab
 
     def check(records: Records) -> None:
         if not holder.renew(records):
-            msg = f"{what}: this process stood still for so long that another one took over: run it again"
+            msg = f"{what}: this process stood still for so long that another took over: run it again"
             raise InputError(msg)
 
     try:
@@ -100,7 +100,7 @@ def sole(what: str, store: str | None, patience: float = 0.0) -> Iterator[Callab
 
 @contextmanager
 def sole_launch(store: str | None, patience: float = 900.0) -> Iterator[Callable[[], None]]:
-    """Be the only one that launches into a record store, once whoever does so now has ended.
+    """Hold the lease on launching into a record store, once its present holder has ended.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def sole_launch(store: str | None, patience: float = 900.0) -> Iterator[Callable
 
 @dataclass
 class _Holder:
-    """One lease that this process holds, or wants to."""
+    """A lease that this process holds, or wants to hold."""
 
     what: str
     store: str | None
@@ -146,11 +146,11 @@ class _Holder:
     _thread: threading.Thread | None = None
 
     def take(self) -> bool:
-        """Take the lease unless a living process has it; `refusal` then says which."""
+        """Take the lease unless a living process has it; `refusal` then names that process."""
         with open_store(self.store) as records:
             held = _stored(records, self.what)
             if held is not None and lives(records, held):
-                self.refusal = f"{self.what} runs already: {told(held)}, since {held.since}"
+                self.refusal = f"{self.what} runs already: {holder_words(held)}, since {held.since}"
                 return False
             here = this_process()
             lease = Lease(
@@ -184,7 +184,7 @@ class _Holder:
             self.renew(records, release=True)
 
     def renew(self, records: Records, *, release: bool = False) -> bool:
-        """Give a sign of life, or give the lease back; say whether it is still ours."""
+        """Renew the lease, or give it back; return whether this process still holds it."""
         while (held := _stored(records, self.what)) is not None and held.holder == self.token:
             update = {"holder": None} if release else {"renewed": time.time()}
             if swap(records, held.model_copy(update=update), held.revision):
@@ -202,14 +202,14 @@ def _stored(records: Records, what: str) -> Lease | None:
     return next(records.find(Lease, {"id": Lease.identity(what)}), None)
 
 
-def told(held: Lease) -> str:
-    """Return in words who holds a lease."""
+def holder_words(held: Lease) -> str:
+    """Return the holder of a lease in words."""
     ago = max(0.0, time.time() - held.renewed)
     return f"process {held.pid} on {held.hostname}, heard of {ago:.0f} s ago"
 
 
 def lives(records: Records, held: Lease) -> bool:
-    """Tell whether the holder of a lease lives; where nothing else tells, by watching whether it renews it."""
+    """Return whether the holder of a lease lives; where nothing else shows it, watch whether the lease is renewed."""
     if held.holder is None:
         return False
     known = runs(Process(held.place, held.pid, held.born))
@@ -233,7 +233,7 @@ def lives(records: Records, held: Lease) -> bool:
 
 @dataclass
 class _Sessions:
-    """The leases of this process, by record store; who began what in it, and which others are known to live."""
+    """The leases of this process, by record store; the owners of its jobs, and the holders that are known to live."""
 
     pid: int
     holders: dict[str | None, _Holder] = field(default_factory=dict)
@@ -294,9 +294,9 @@ def lease_of(records: Records, record: DefectRecord) -> Lease | None:
 
 
 def may_begin(records: Records, record: DefectRecord | None, by: str) -> bool:
-    """Tell whether nothing relaxes a record now, as far as can be known here.
+    """Return whether nothing relaxes a record now, as far as this process can know.
 
-    Of a job in a queue only the queue knows: its record stays running until the queue has the job run again, or until
+    Only the queue knows about a job in a queue: its record stays running until the queue runs the job again, or until
     `definet retry` declares it lost.
     """
     if record is None or record.status != "running":
@@ -306,7 +306,7 @@ def may_begin(records: Records, record: DefectRecord | None, by: str) -> bool:
         return True
     if place.session is not None:
         return not _session_lives(records, record)
-    # Earlier versions wrote no more than host and process: dead if that process is not there, else not to be known.
+    # Earlier versions wrote only host and process: the process is dead if it is not there, else its state is unknown.
     return place.pid is not None and place.hostname == socket.gethostname() and not _exists(place.pid)
 
 
@@ -335,7 +335,7 @@ def _exists(pid: int) -> bool:
 
 
 def claim(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
-    """Write a record unless the store no longer holds what was read of it; say whether it was written.
+    """Write a record if the store still holds the record that was read; return whether it was written.
 
     Parameters
     ----------
@@ -355,19 +355,21 @@ def claim(records: Records, record: DefectRecord, earlier: DefectRecord | None) 
 
 
 def _identity(record: DefectRecord | None) -> dict[str, Any] | None:
-    """Return what a claim changes, by its path in a document."""
+    """Return the fields that a claim changes, by their paths in a document."""
     return None if record is None else {"status": record.status, "provenance.job_uuid": record.provenance.job_uuid}
 
 
 def standing(records: Records, ids: Iterable[str]) -> tuple[list[DefectRecord], list[DefectRecord]]:
-    """Return those of some records that are running: first what somebody relaxes, then what nobody does any more."""
-    found = [record for record in (records.record(one) for one in ids) if record and record.status == "running"]
+    """Return the running ones among some records: first those with a living owner, then those without."""
+    found = [
+        record for record in (records.record(identity) for identity in ids) if record and record.status == "running"
+    ]
     dead = [record for record in found if may_begin(records, record, "")]
     return [record for record in found if record not in dead], dead
 
 
 def explain_running(records: Records, ids: Iterable[str]) -> list[str]:
-    """Say of records that are not finished, a line for each holder, who has them and what to do."""
+    """Return a line for each holder of unfinished records: who it is, and what to do."""
     held, dead = standing(records, ids)
     lines = Counter(f"are in the hands of {_holder(records, record)}" for record in held)
     if dead:

@@ -1,4 +1,4 @@
-"""One rule for everything that is named by the beginning of its hash: what several match is refused, with the list."""
+"""Names by the beginning of a hash: a beginning that several hashes share is refused, with the list."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHOWN = 12  # characters of a hash that a person reads
 _LISTED = 20
 
 Named = tuple[str, str]
-"""A hash, and what a person knows it by; the latter may be empty."""
+"""A hash, and the name that a person knows; the name may be empty."""
 
 
 def beginning_with(ref: str, known: Iterable[Named], shortest: int = 1) -> list[Named]:
-    """Return those whose hash begins so, sorted; a whole hash stands for itself, whatever else begins so.
+    """Return the named hashes that begin so, sorted; a whole hash names itself only.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def beginning_with(ref: str, known: Iterable[Named], shortest: int = 1) -> list[
         Fewer characters name nothing.
     """
     every, given = sorted(set(known)), ref.strip().lower()
-    whole = [one for one in every if one[0] == given]
-    return whole or [one for one in every if len(given) >= shortest and one[0].startswith(given)]
+    whole = [named for named in every if named[0] == given]
+    return whole or [named for named in every if len(given) >= shortest and named[0].startswith(given)]
 
 
 def only(ref: str, known: Iterable[Named], what: str, where: str, shortest: int = 1) -> Named:
-    """Return the one thing whose hash begins so.
+    """Return the only hash that begins so.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def only(ref: str, known: Iterable[Named], what: str, where: str, shortest: int 
 
 
 def listed(some: Sequence[Named]) -> str:
-    """Return candidates in words; of each hash as much as tells them apart."""
-    hashes = {one for one, _ in some}
-    size = next((n for n in range(_SHOWN, 64) if len({one[:n] for one in hashes}) == len(hashes)), 64)
-    shown = [f"{name} ({one[:size]})" if name else one[:size] for one, name in some[:_LISTED]]
+    """Return candidates in words, each hash as long as needed to be distinct."""
+    hashes = {whole for whole, _ in some}
+    size = next((n for n in range(_SHOWN, 64) if len({whole[:n] for whole in hashes}) == len(hashes)), 64)
+    shown = [f"{name} ({whole[:size]})" if name else whole[:size] for whole, name in some[:_LISTED]]
     return ", ".join(shown) + (f" and {len(some) - _LISTED} more" if len(some) > _LISTED else "")

@@ -1,4 +1,4 @@
-"""Which process of which running system this is: a process number alone says neither."""
+"""Identity of a process: its number, its running system and its PID namespace."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ENDED = "ZX"  # states of a process that is dead and was not waited for
 
 @dataclass(frozen=True)
 class Process:
-    """One process.
+    """A process.
 
     Attributes
     ----------
     place
-        The running system and the PID namespace; empty where they cannot be known: nothing is then said of `pid`.
+        The running system and the PID namespace; empty where they cannot be known: `pid` then means nothing.
     pid
         Its number there.
     born
@@ -31,7 +31,7 @@ class Process:
 
 
 def this_process() -> Process:
-    """Return the process that asks."""
+    """Return the calling process."""
     pid = os.getpid()
     try:
         if str((_PROC / "self").readlink()) != str(pid):  # the numbers in /proc are those of another namespace
@@ -44,7 +44,7 @@ def this_process() -> Process:
 
 
 def runs(other: Process) -> bool | None:
-    """Tell whether a process runs; None where this cannot be known from here."""
+    """Return whether a process runs; None where this machine cannot know it."""
     here = this_process()
     if not (here.place and other.born) or here.place != other.place:
         return None

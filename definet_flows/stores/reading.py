@@ -24,17 +24,17 @@ from definet_flows.schemas import (
 from definet_flows.stores.analysis import pages
 from definet_flows.stores.analysis.ledgers import LEDGER_FIELDS, LedgerRow
 from definet_flows.stores.analysis.rows import (
-    ARM_NEEDED,
-    ARM_PATHS,
-    ENDS_NEEDED,
-    ENDS_PATHS,
-    JUDGED_PATHS,
-    Arm,
-    Ends,
-    Judged,
-    arm_of,
-    ends_of,
-    judged_of,
+    PAIR_NEEDED,
+    PAIR_PATHS,
+    PREDICTION_PATHS,
+    RECORD_NEEDED,
+    RECORD_PATHS,
+    PairRow,
+    PredictionRow,
+    RecordRow,
+    pair_row_of,
+    prediction_row_of,
+    record_row_of,
 )
 from definet_flows.stores.backends.maggma_kinds import is_mongo
 from definet_flows.stores.backends.projection import Projection, keeps, kept
@@ -131,28 +131,30 @@ class Reader:
         raws = self._query({**criteria, "kind": kind}, fields, limit=limit)
         return self._each(map(parse_as(model), raws))
 
-    def arms(self, where: Filter = _EVERYTHING) -> list[Arm]:
+    def record_rows(self, where: Filter = _EVERYTHING) -> list[RecordRow]:
         """Return the flat row of every record that matches; no structure is read."""
         if (paged := self._pages("record", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), self._each(pages.arms(paged))))
-        return list(self._each(map(arm_of, self._query(where.criteria("record"), [*ALWAYS, *ARM_PATHS]))))
+                return list(filter(where.matcher(), self._each(pages.record_rows(paged))))
+        return list(self._each(map(record_row_of, self._query(where.criteria("record"), [*ALWAYS, *RECORD_PATHS]))))
 
-    def ends(self, where: Filter = _EVERYTHING) -> list[Ends]:
+    def pair_rows(self, where: Filter = _EVERYTHING) -> list[PairRow]:
         """Return the flat row of every pair that matches."""
         if (paged := self._pages("pair", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), self._each(pages.ends(paged))))
-        return list(self._each(map(ends_of, self._query(where.criteria("pair"), [*ALWAYS, *ENDS_PATHS]))))
+                return list(filter(where.matcher(), self._each(pages.pair_rows(paged))))
+        return list(self._each(map(pair_row_of, self._query(where.criteria("pair"), [*ALWAYS, *PAIR_PATHS]))))
 
-    def judged(self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None) -> list[Judged]:
+    def prediction_rows(
+        self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None
+    ) -> list[PredictionRow]:
         """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
         where = Filter(weights=weights, configuration_ids=configuration_ids)
         if (paged := self._pages("prediction", where)) is not None:
             with uncollected():
-                return list(filter(where.matcher(), self._each(pages.judged(paged))))
-        raws = self._query(where.criteria("prediction"), [*ALWAYS, *JUDGED_PATHS])
-        return list(self._each(map(judged_of, raws)))
+                return list(filter(where.matcher(), self._each(pages.prediction_rows(paged))))
+        raws = self._query(where.criteria("prediction"), [*ALWAYS, *PREDICTION_PATHS])
+        return list(self._each(map(prediction_row_of, raws)))
 
     def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
         """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
@@ -228,10 +230,10 @@ class Reader:
             raise InputError(msg) from None
 
 
-ROW_OF: dict[str, Callable[[Mapping[str, Any]], Arm | Ends | Judged]] = {
-    "record": arm_of,
-    "pair": ends_of,
-    "prediction": judged_of,
+ROW_OF: dict[str, Callable[[Mapping[str, Any]], RecordRow | PairRow | PredictionRow]] = {
+    "record": record_row_of,
+    "pair": pair_row_of,
+    "prediction": prediction_row_of,
 }
 
 
@@ -242,9 +244,9 @@ def _projection(of: pages.Of, needed: int) -> Projection:
 
 
 PROJECTIONS: dict[pages.Of, Projection] = {
-    "record": _projection("record", ARM_NEEDED),
-    "pair": _projection("pair", ENDS_NEEDED),
-    "prediction": _projection("prediction", len(JUDGED_PATHS)),
+    "record": _projection("record", RECORD_NEEDED),
+    "pair": _projection("pair", PAIR_NEEDED),
+    "prediction": _projection("prediction", len(PREDICTION_PATHS)),
 }
 
 

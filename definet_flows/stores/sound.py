@@ -1,7 +1,7 @@
-"""Whether what a stored document says can be: finite numbers, no negative costs, tables of the sizes they should have.
+"""Checks on the values of a stored document: finite numbers, no negative costs, tables of the right sizes.
 
-Pydantic has seen to types and names of fields. What is checked here holds for what is read, not for what is made: a
-relaxation that ended in nonsense is written as it is, and left out by name when it is read.
+Pydantic checks types and names of fields. The checks here apply to documents that are read, not to new documents: a
+relaxation that ended in nonsense is written as it is, and is left out by name when it is read.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ Measure = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)
 
 
 def check_sound(document: BaseModel) -> None:
-    """Refuse a document that says what cannot be.
+    """Refuse a document with an impossible value.
 
     Raises
     ------
     BadDocumentError
-        Names the field and what is wrong with it.
+        If a value is impossible; names the field and the fault.
     """
     _check_values(document, "")
     _check_sizes(document)
@@ -88,7 +88,7 @@ def _check_list(values: Sequence[Any], field: str) -> None:
     """Check a list, at once where it holds numbers only."""
     if _PLAIN.issuperset(map(type, values)):
         if values:
-            _check_number(field, sum(values))  # what is not finite stays so in the sum
+            _check_number(field, sum(values))  # a value that is not finite makes the sum not finite
             _check_number(field, min(values))
             _check_number(field, max(values))
         return

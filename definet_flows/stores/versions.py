@@ -1,7 +1,7 @@
 """Reading documents of any age, and the published schema.
 
-A change of `definet_flows.schemas` that old documents do not satisfy raises `SCHEMA_VERSION` by one
-and adds one function here; a document is brought up to date step by step when it is read.
+A change of `definet_flows.schemas` that old documents do not satisfy raises `SCHEMA_VERSION` by 1
+and adds a function here; a document is brought up to date step by step when it is read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Raw = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 UPGRADES: dict[int, Callable[[Raw], Raw]] = {}
-"""What turns a document of version n into one of n + 1; it must bear with projections, which lack fields."""
+"""Functions that turn a document of version n into version n + 1; a projection, which lacks fields, must pass too."""
 
 REMEDY = "remove it from the store or write it anew"
 _LONGEST = 64  # characters of an id in a message
@@ -34,8 +34,9 @@ def upgraded(raw: Raw) -> Raw:
     Raises
     ------
     InputError
-        If the document comes from a newer version of this package, or from one too old to read; BadDocumentError if it
-        does not say from which.
+        If the document comes from a newer version of this package, or from a version too old to read.
+    BadDocumentError
+        If it does not name its version.
     """
     raw = {key: value for key, value in raw.items() if key not in _STORE_FIELDS}
     version = raw.get("schema_version")
@@ -61,7 +62,7 @@ def parse(raw: Raw, model: type[Model]) -> Model:
     Raises
     ------
     BadDocumentError
-        If the document does not fit the model, or says what cannot be.
+        If the document does not fit the model, or holds an impossible value.
     InputError
         If it is of a version that cannot be read.
     """
@@ -77,18 +78,18 @@ def parse(raw: Raw, model: type[Model]) -> Model:
 
 
 def parse_as(model: type[Model]) -> Callable[[Raw], Model]:
-    """Return what reads a stored document as `model`; raises as `parse`."""
+    """Return the function that reads a stored document as `model`; raises as `parse`."""
     return lambda raw: parse(raw, model)
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return field and reason of the first thing that is wrong."""
+    """Return field and reason of the first fault."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def bad_document(raw: Raw, problem: str) -> BadDocumentError:
-    """Return the error that names a document and what is wrong with it."""
+    """Return the error that names a document and its fault."""
     identity = str(raw.get("id"))
     if len(identity) > _LONGEST:
         identity = f"{identity[:_LONGEST]}..."

@@ -84,8 +84,10 @@ def spoil(identity_, **changes):
 
 def ids():
     with open_store("records.jsonl", read_only=True) as records:
-        rows = [row for row in records.arms() if row.configuration_id == identity("same")]
-        return {row.start: row.id for row in rows}, next(one.id for one in records.ends() if one.steps_unrelaxed == 40)
+        rows = [row for row in records.record_rows() if row.configuration_id == identity("same")]
+        return {row.start: row.id for row in rows}, next(
+            one.id for one in records.pair_rows() if one.steps_unrelaxed == 40
+        )
 
 
 def saving():

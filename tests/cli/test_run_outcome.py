@@ -7,14 +7,14 @@ import typer
 from flow_helpers import CU
 
 from definet_flows.cli.campaign import run as campaign_cli
-from definet_flows.stores import ArmsRow
+from definet_flows.stores import StartsRow
 from definet_flows.workflows.campaign.local import run_here
 
 pytest_plugins = ["flow_fixtures"]
 
 
 def outcome(folder, **given):
-    row = ArmsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
+    row = StartsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
     totals = {"saving": None, "message": "relaxations: 0 run", "relaxations_run": 0, "relaxations_reused": 1}
     return campaign_cli._Outcome("m", [row], **{"totals": totals, "store": "s", "folder": folder, **given})
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from definet_flows.cli import app
 from definet_flows.errors import InputError
 from definet_flows.report.bonds import bonds
-from definet_flows.report.cases import Case, find_cases
+from definet_flows.report.cases import CaseRecords, find_cases
 from definet_flows.report.explain import Explanation, explain
 from definet_flows.schemas import DefectRecord
 from definet_flows.stores import Records, SqliteStore, judge
@@ -71,9 +71,9 @@ def test_no_id_at_all_is_refused(records: Records, empty: str) -> None:
 
 
 def test_each_set_of_weights_is_a_case_and_a_record_chooses_one(records: Records) -> None:
-    arms = pair("same", steps=(40, 7))
+    starts = pair("same", steps=(40, 7))
     second = make.record("predicted", configuration_id=identity("same"), weights=OTHER_WEIGHTS, move=nudged(), steps=7)
-    records.put(second, judge(arms[0], second))
+    records.put(second, judge(starts[0], second))
     cases = find_cases(records, identity("same"))
     assert {case.note.weights for case in cases if case.note} == {WEIGHTS, OTHER_WEIGHTS}
     (case,) = find_cases(records, second.id)
@@ -110,10 +110,10 @@ def test_the_error_is_stated_beside_that_of_no_prediction(records: Records) -> N
         ("worse", "5 steps more from the prediction"),
         ("better", "E(predicted) - E(unrelaxed) = -1000.0 meV"),
         ("other", "not in the saving"),
-        ("unconverged", "unconverged (an arm stopped above its force criterion"),
+        ("unconverged", "unconverged (a relaxation stopped above its force criterion"),
         ("gated", "no pair: there is no relaxation from a prediction"),
         ("control", "no pair: there is no control"),
-        ("failed", "no pair: the unrelaxed arm failed"),
+        ("failed", "no pair: the relaxation from the unrelaxed start failed"),
     ],
 )
 def test_the_verdict_says_what_counts_and_why(records: Records, fate: str, words: str) -> None:
@@ -142,10 +142,10 @@ def _length(record: DefectRecord, neighbour: str) -> float:
 
 def test_a_record_without_structures_is_told_without_them() -> None:
     bare = make.record(status="failed").model_copy(update={"sites": None, "ledger": None, "error": "no space left"})
-    explanation = explain(Case(bare, None, None))
+    explanation = explain(CaseRecords(bare, None, None))
     assert (explanation.bonds, explanation.drawing) == ((), None)
-    assert explanation.arms[0].notes == ("no space left",)
-    assert explanation.arms[0].steps is None
+    assert explanation.starts[0].notes == ("no space left",)
+    assert explanation.starts[0].steps is None
 
 
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:

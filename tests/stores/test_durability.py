@@ -174,4 +174,4 @@ def test_a_mongodb_is_taken_and_its_reader_is_not(configure, mongo_server):
         open_store()
     assert "pa55" not in str(error.value)
     with open_store(read_only=True) as records:
-        assert records.arms() == []
+        assert records.record_rows() == []

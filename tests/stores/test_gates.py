@@ -20,15 +20,15 @@ from definet_flows.stores import (
     Filter,
     JournalStore,
     Records,
-    arms_rows,
     counts,
     counts_by,
     savings,
     savings_by,
+    starts_rows,
     update_pairs,
 )
 from definet_flows.stores.export.entries import finished
-from definet_flows.stores.export.tables import arms_frame
+from definet_flows.stores.export.tables import record_frame
 from definet_flows.workflows.queue.status import statuses
 
 pytest_plugins = ["mongo_server"]
@@ -103,7 +103,7 @@ def test_gated_by_two_networks_is_gated_by_each(records, weights):
     assert counts_by(records, "weights")[weights] == counted
     status = launched(records, weights)
     assert (status.recorded, status.ended) == (2, True)
-    rows = {row.configuration_id: row for row in arms_rows(records, Filter(weights=weights))}
+    rows = {row.configuration_id: row for row in starts_rows(records, Filter(weights=weights))}
     assert (rows[G].gate, rows[G].reason) == ("rejected", f"rejected by {weights[0]}")
     assert (rows[A].steps_unrelaxed, rows[A].steps_predicted, rows[A].verdict) == (40, 10, "same minimum")
 
@@ -179,7 +179,7 @@ def test_two_engines_are_two_rows(records):
     other = "6" * 32
     second = record(configuration_id=A, steps=33, weights=W1)
     records.put(second.model_copy(update={"id": "x", "settings_hash": other, "engine": "vasp"}))
-    rows = [row for row in arms_rows(records, Filter(weights=W2)) if row.configuration_id == A]
+    rows = [row for row in starts_rows(records, Filter(weights=W2)) if row.configuration_id == A]
     assert [(row.engine, row.settings_hash, row.steps_unrelaxed, row.steps_predicted) for row in rows] == [
         ("sevennet", SETTINGS, 40, 10),
         ("vasp", other, 33, None),
@@ -189,7 +189,7 @@ def test_two_engines_are_two_rows(records):
 
 def test_each_weights_have_a_row_where_none_are_asked_for(records):
     gated_twice(records)
-    rows = arms_rows(records, Filter())
+    rows = starts_rows(records, Filter())
     assert [(row.configuration_id, row.weights, row.gate) for row in rows] == [
         (G, W1, "rejected"),
         (G, W2, "rejected"),
@@ -204,7 +204,7 @@ def test_each_weights_have_a_row_where_none_are_asked_for(records):
 def test_exports_of_weights_hold_what_they_share(records):
     gated_twice(records)
     where = Filter(weights=W2)
-    frame = arms_frame(records, where)
+    frame = record_frame(records, where)
     assert sorted(zip(frame.configuration_id, frame.start, frame.weights, frame.gate, strict=True)) == [
         (G, "unrelaxed", W2, "rejected"),
         (A, "predicted", W2, "accepted"),

@@ -80,11 +80,11 @@ def test_few_equal_pairs_and_a_stray_one_stay_finite():
 def fill(store, count):
     with open_store(str(store)) as records:
         for number in range(count):
-            arms = [
+            starts = [
                 record(start, configuration_id=f"{number:032}", steps=steps)
                 for start, steps in (("unrelaxed", 30 + number), ("predicted", 10 + 2 * number))
             ]
-            records.put(*arms, judge(*arms))
+            records.put(*starts, judge(*starts))
         return savings(records)
 
 

@@ -165,11 +165,11 @@ def test_what_is_done_is_not_overwritten_by_what_was_read_before(any_records):
 
 def test_the_rows_that_pages_show_know_of_a_claim_at_once(any_records):
     claim(any_records, running("one"), None)
-    assert [arm.status for arm in any_records.arms()] == ["running"]
+    assert [row.status for row in any_records.record_rows()] == ["running"]
     claim(any_records, record(), running("two"))
-    assert [arm.status for arm in any_records.arms()] == ["running"]  # refused: the row too
+    assert [row.status for row in any_records.record_rows()] == ["running"]  # refused: the row too
     claim(any_records, record(), running("one"))
-    assert [arm.status for arm in any_records.arms()] == ["done"]
+    assert [row.status for row in any_records.record_rows()] == ["done"]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("mongo", marks=pytest.mark.mongo)])

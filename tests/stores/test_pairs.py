@@ -23,7 +23,7 @@ def relaxation(seed=0, scale=0.1):
     return np.random.default_rng(seed).normal(scale=scale, size=(ROWS, 3))
 
 
-def arms(first, second, *, de=0.0, **changes):
+def two_starts(first, second, *, de=0.0, **changes):
     return record(move=first, **changes), record("predicted", move=second, energy=-100.0 + de, **changes)
 
 
@@ -48,7 +48,7 @@ def test_thresholds(shift, de, verdict):
     first = relaxation()
     second = first.copy()
     second[atom_row(), 2] += shift
-    pair = judge(*arms(first, second, de=de))
+    pair = judge(*two_starts(first, second, de=de))
     assert pair.verdict == verdict
     atoms = ROWS - 1
     assert pair.distance == pytest.approx(shift * (1 - 1 / atoms), abs=1e-5)  # the mean shift is removed
@@ -72,12 +72,12 @@ def with_ledgers(first, second, one, other):
     ],
 )
 def test_moments_are_part_of_the_minimum(one, other, verdict):
-    both = with_ledgers(*arms(relaxation(), relaxation()), {"magnetization": one}, {"magnetization": other})
+    both = with_ledgers(*two_starts(relaxation(), relaxation()), {"magnetization": one}, {"magnetization": other})
     assert judge(*both).verdict == verdict
 
 
 def test_arms_that_were_not_given_the_same_are_not_compared():
-    both = arms(relaxation(), relaxation())
+    both = two_starts(relaxation(), relaxation())
     assert judge(*both).same_inputs is None
     assert judge(*with_ledgers(*both, {"inputs": "a"}, {"inputs": "a"})).same_inputs is True
     pair = judge(*with_ledgers(*both, {"inputs": "a"}, {"inputs": "b"}))
@@ -90,16 +90,16 @@ def test_arms_that_were_not_given_the_same_are_not_compared():
 def test_the_floor_and_a_changed_optimiser_are_told():
     note = "optimiser changed: conjugate gradient, then RMM-DIIS"
     both = with_ledgers(
-        *arms(relaxation(), relaxation()), {"notes": (note, "else")}, {"optimizer": "conjugate gradient"}
+        *two_starts(relaxation(), relaxation()), {"notes": (note, "else")}, {"optimizer": "conjugate gradient"}
     )
     pair = judge(*both)
     assert pair.floor == 3
     assert pair.notes == (f"unrelaxed: {note}",)
-    assert judge(*arms(relaxation(), relaxation())).floor == 2
+    assert judge(*two_starts(relaxation(), relaxation())).floor == 2
 
 
 def test_unconverged():
-    first, second = arms(relaxation(), relaxation(), de=-1.0)
+    first, second = two_starts(relaxation(), relaxation(), de=-1.0)
     late = second.model_copy(update={"ledger": second.ledger.model_copy(update={"converged": False})})
     assert judge(first, late).verdict == "unconverged"
 
@@ -108,7 +108,7 @@ def test_a_placeholder_does_not_count():
     first = relaxation()
     second = first.copy()
     second[np.flatnonzero(nodes(host(), configuration())[1] == 2)] += 3.0
-    assert judge(*arms(first, second)).distance == pytest.approx(0, abs=1e-5)
+    assert judge(*two_starts(first, second)).distance == pytest.approx(0, abs=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -118,7 +118,7 @@ def test_rigid_shift_and_periodic_images_do_not_count(shift, images):
     first = relaxation()
     cells = np.random.default_rng(images).integers(-2, 3, size=(ROWS, 3))
     second = first + np.array(shift) + cells @ np.array(host().lattice)
-    assert judge(*arms(first, second)).distance < 1e-4
+    assert judge(*two_starts(first, second)).distance < 1e-4
 
 
 @pytest.mark.parametrize("defects", [("v_S",), ("W_Mo",), ("v_S", "W_Mo")])
@@ -127,11 +127,11 @@ def test_symmetry_images_are_the_same_minimum(defects):
     operations = stabilizer(host(), configuration(defects))
     first = relaxation()
     for image in operations.images(first):
-        pair_of = arms(first, image, defects=defects)
+        pair_of = two_starts(first, image, defects=defects)
         assert judge(*pair_of, operations).distance < 1e-4
         assert judge(*pair_of, pairs.images_of(pair_of[0])).distance < 1e-4  # rebuilt from the record alone
     assert len(operations) > 1
-    assert judge(*arms(first, operations.images(first)[1], defects=defects)).distance > SAME
+    assert judge(*two_starts(first, operations.images(first)[1], defects=defects)).distance > SAME
 
 
 SAME = pairs.SAME_DISTANCE
@@ -142,15 +142,15 @@ def test_an_image_under_an_operation_the_defect_breaks_is_another_end():
     broken = stabilizer(host(), configuration(("v_S", "W_Mo")))
     assert len(broken) < len(whole)
     image = whole.images(relaxation())[-1]
-    two = arms(relaxation(), image, defects=("v_S", "W_Mo"))
+    two = two_starts(relaxation(), image, defects=("v_S", "W_Mo"))
     assert judge(*two, broken).verdict == "other minimum"
 
 
 def test_only_two_finished_arms_of_one_configuration():
-    first, second = arms(None, None)
+    first, second = two_starts(None, None)
     other = record("predicted", configuration_id="other")
     for wrong in ((second, first), (first, first), (first, other)):
-        with pytest.raises(InputError, match="not the two arms"):
+        with pytest.raises(InputError, match="not from the two starts"):
             judge(*wrong)
     with pytest.raises(InputError, match="before both are done"):
         judge(first, record("predicted", status="running"))
@@ -164,7 +164,7 @@ def records():
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_either_arm_may_finish_second(records, order):
-    two = arms(relaxation(), relaxation())
+    two = two_starts(relaxation(), relaxation())
     where = two[0].configuration_id, two[0].settings_hash
     for k, position in enumerate(order):
         records.put(two[position])
@@ -174,7 +174,7 @@ def test_either_arm_may_finish_second(records, order):
 
 
 def test_running_and_failed_arms_make_no_pair(records):
-    first, second = arms(None, None)
+    first, second = two_starts(None, None)
     records.put(first, record("predicted", status="running"))
     assert update_pairs(records, first.configuration_id, first.settings_hash) == []
     records.put(second.model_copy(update={"status": "failed", "sites": None, "ledger": None, "error": "node died"}))
@@ -182,7 +182,7 @@ def test_running_and_failed_arms_make_no_pair(records):
 
 
 def test_each_network_has_its_pair_with_the_one_control(records):
-    first, second = arms(None, None)
+    first, second = two_starts(None, None)
     newer = record("predicted", weights="b" * 64, steps=2)
     assert newer.id == DefectRecord.identity(newer.configuration_id, newer.settings_hash, "predicted", "b" * 64)
     records.put(first, second, newer)

@@ -283,7 +283,7 @@ def test_a_holder_that_stood_still_is_told_that_it_was_replaced(tmp_path, monkey
         sole("work", path) as check,
         sole("work", path),
         open_store(path) as records,
-        pytest.raises(InputError, match="another one took over"),
+        pytest.raises(InputError, match="another took over"),
     ):
         check(records)
 

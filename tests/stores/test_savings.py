@@ -18,7 +18,7 @@ def records():
 
 
 def add(records, name, unrelaxed=None, predicted=None, **changes):
-    """Put the arms whose steps are given, and their pair."""
+    """Put the relaxations whose steps are given, and their pair."""
     where = {"configuration_id": name, **changes}
     de = where.pop("de", 0.0)
     converged = where.pop("converged", True)

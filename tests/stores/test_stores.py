@@ -94,15 +94,15 @@ class TestAnyStore:
 
     def test_two_that_finish_together(self, reopen):
         """Threads upsert the same and different ids at once: one document each, and one pair."""
-        arms = record(), record("predicted", steps=4)
+        starts = record(), record("predicted", steps=4)
         with reopen() as records:
             barrier = threading.Barrier(8)
 
             def finish(k: int) -> None:
                 barrier.wait()
-                records.put(arms[k % 2])
+                records.put(starts[k % 2])
                 records.put(record(configuration_id=f"own {k}"))
-                update_pairs(records, arms[0].configuration_id, arms[0].settings_hash)
+                update_pairs(records, starts[0].configuration_id, starts[0].settings_hash)
 
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(finish, range(8)))
@@ -279,7 +279,7 @@ class TestMongo:
             with pytest.raises(InputError, match="16 MB"):
                 records.put(record().model_copy(update={"error": "x" * 17_000_000}))
             assert records.store.count({"kind": "record"}) == 0
-            assert records.arms() == []
+            assert records.record_rows() == []
 
     def test_no_password_in_what_is_shown(self, mongo_server):
         with Records(mongo_server.store(), name="cluster") as records:

@@ -18,7 +18,7 @@ from definet_flows.schemas import VACANCY, dump
 from definet_flows.stores import Filter, Records, update_pairs
 from definet_flows.stores.export.entries import defect_entries, write_entries
 from definet_flows.stores.export.layout import write_cif_folder
-from definet_flows.stores.export.tables import arms_frame, ends_frame, write_ase_db, write_csv, write_extxyz
+from definet_flows.stores.export.tables import pair_frame, record_frame, write_ase_db, write_csv, write_extxyz
 from definet_flows.stores.learning.splits import split_of
 
 MOVED = np.random.default_rng(1).normal(scale=0.1, size=(27, 3))
@@ -50,10 +50,10 @@ def test_csv(records, tmp_path):
 
 
 def test_pandas(records):
-    arms, ends = arms_frame(records), ends_frame(records, Filter(name="v_S"))
-    assert arms.groupby("name").ionic_steps.sum().to_dict() == {"v_S": 25, "v_S+W_Mo": 20}
+    relaxations, ends = record_frame(records), pair_frame(records, Filter(name="v_S"))
+    assert relaxations.groupby("name").ionic_steps.sum().to_dict() == {"v_S": 25, "v_S+W_Mo": 20}
     assert ends[["verdict", "steps_unrelaxed", "steps_predicted"]].to_numpy().tolist() == [["same minimum", 20, 5]]
-    assert list(arms_frame(records, Filter(host="BN")).columns) == list(arms.columns)
+    assert list(record_frame(records, Filter(host="BN")).columns) == list(relaxations.columns)
 
 
 def check_atoms(atoms, stored, tables):

@@ -12,40 +12,40 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import dump
 from definet_flows.stores import Filter, Records, savings, update_pairs
 from definet_flows.stores.analysis import pages
-from definet_flows.stores.analysis.rows import arm_of
+from definet_flows.stores.analysis.rows import record_row_of
 
 pytest_plugins = ["mongo_server"]
 
 
 def put_campaign(records):
     for k in range(5):
-        arms = [record(start, configuration_id=f"c{k}", steps=9 - k) for start in ("unrelaxed", "predicted")]
-        records.put(*arms)
+        starts = [record(start, configuration_id=f"c{k}", steps=9 - k) for start in ("unrelaxed", "predicted")]
+        records.put(*starts)
         update_pairs(records, f"c{k}", SETTINGS)
     records.put(record(configuration_id="gated", gated=True), record(configuration_id="r", status="running"))
     records.put(*(prediction(f"c{k}") for k in range(3)))
 
 
 def test_a_row_has_every_field_at_its_place():
-    arm = arm_of(dump(record("predicted", steps=7, costs=(70, 3.5))))
-    told = (arm.host, arm.n_sites, arm.name, arm.gate, arm.ionic_steps, arm.electronic_steps, arm.core_hours)
+    row = record_row_of(dump(record("predicted", steps=7, costs=(70, 3.5))))
+    told = (row.host, row.n_sites, row.name, row.gate, row.ionic_steps, row.electronic_steps, row.core_hours)
     assert told == ("MoS2", 27, "v_S", "accepted", 7, 70, 3.5)
-    assert (arm.start, arm.status, arm.converged, arm.energy, arm.max_force) == ("predicted", "done", True, -100, 0.009)
+    assert (row.start, row.status, row.converged, row.energy, row.max_force) == ("predicted", "done", True, -100, 0.009)
 
 
 def test_a_record_that_lacks_what_every_row_needs_is_named():
     broken = dump(record())
     del broken["engine"]
     with pytest.raises(InputError, match=r"document \w+: engine: missing"):
-        arm_of(broken)
+        record_row_of(broken)
 
 
 def test_a_row_of_another_format_is_refused():
-    row = arm_of(dump(record()))
-    assert next(pages.arms([{"rows": {"x": pages.encode(row)}}])) == row
+    row = record_row_of(dump(record()))
+    assert next(pages.record_rows([{"rows": {"x": pages.encode(row)}}])) == row
     newer = json.dumps([99, *json.loads(pages.encode(row))[1:]])
     with pytest.raises(InputError, match=r"ledger of x has format 99.*update definet_flows"):
-        list(pages.arms([{"rows": {"x": newer}}]))
+        list(pages.record_rows([{"rows": {"x": newer}}]))
 
 
 def test_any_other_store_has_no_pages():
@@ -76,7 +76,11 @@ class TestMongo:
     )
     def test_pages_and_documents_agree(self, records, where, monkeypatch):
         chosen = Filter(**where)
-        reads = records.arms, records.ends, lambda where: records.judged(where.weights, where.configuration_ids)
+        reads = (
+            records.record_rows,
+            records.pair_rows,
+            lambda where: records.prediction_rows(where.weights, where.configuration_ids),
+        )
         from_pages = [sorted(read(chosen)) for read in reads]
         monkeypatch.setattr(Records, "_pages", lambda *_: None)
         assert from_pages == [sorted(read(chosen)) for read in reads]
@@ -110,18 +114,18 @@ class TestMongo:
             )
             copy.put(record(configuration_id="later"))
             assert not copy.complete
-            before = sorted(copy.arms())
+            before = sorted(copy.record_rows())
             assert len(before) == 13
             assert copy.rebuild_pages() == 13 + 5 + 3
             assert copy.complete
-            assert sorted(copy.arms()) == before
+            assert sorted(copy.record_rows()) == before
 
     def test_rebuilding_forgets_what_was_removed(self, records):
         records.store.remove_docs({"configuration_id": "c0"})
         records.rebuild_pages()
-        assert {arm.configuration_id for arm in records.arms()} == {"c1", "c2", "c3", "c4", "gated", "r"}
-        assert len(records.ends()) == 4
+        assert {row.configuration_id for row in records.record_rows()} == {"c1", "c2", "c3", "c4", "gated", "r"}
+        assert len(records.pair_rows()) == 4
 
     def test_a_changed_record_has_one_row(self, records):
         records.put(record(configuration_id="r", steps=3))
-        assert [arm.status for arm in records.arms(Filter(configuration_ids=("r",)))] == ["done"]
+        assert [row.status for row in records.record_rows(Filter(configuration_ids=("r",)))] == ["done"]

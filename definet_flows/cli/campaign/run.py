@@ -19,7 +19,7 @@ from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
-    from definet_flows.stores import ArmsRow
+    from definet_flows.stores import StartsRow
     from definet_flows.workflows import DefectFlowMaker
 
 _FAILED = 1
@@ -102,7 +102,7 @@ class _Outcome:
     """
 
     model: str
-    rows: list[ArmsRow]
+    rows: list[StartsRow]
     totals: dict[str, Any] | None
     store: str
     folder: Path
@@ -123,7 +123,7 @@ class _Outcome:
 
 def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     """Run the flow under a progress bar, and print its table."""
-    from definet_flows.stores import Filter, arms_rows, open_store
+    from definet_flows.stores import Filter, open_store, starts_rows
     from definet_flows.stores.locking import explain_running
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
@@ -144,8 +144,8 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
         weights=campaign.weights,
     )
     with open_store(maker.store, read_only=True) as records:
-        rows = arms_rows(records, where)
-        arms = records.arms(where.model_copy(update={"weights": None}))
+        rows = starts_rows(records, where)
+        arms = records.record_rows(where.model_copy(update={"weights": None}))
         unfinished = explain_running(records, [arm.id for arm in arms if arm.status == "running"])
     outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished)
     _print(outcome)

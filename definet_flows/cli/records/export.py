@@ -35,7 +35,7 @@ def export(
     """
     from definet_flows.errors import InputError
     from definet_flows.stores import explain_nothing, open_store
-    from definet_flows.stores.analysis.gates import joined_arms
+    from definet_flows.stores.analysis.gates import joined_rows
     from definet_flows.stores.export import tables
 
     chosen = read_filter(host, name, engine, where)
@@ -45,7 +45,7 @@ def export(
         raise InputError(msg)
     options.check_writable(output)
     with open_store(store, read_only=True) as records:
-        if not joined_arms(records, chosen)[0]:
+        if not joined_rows(records, chosen)[0]:
             raise InputError(explain_nothing(records, chosen))
         if form == "cif":
             from definet_flows.stores.export.layout import write_cif_folder

@@ -16,7 +16,7 @@ from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from definet_flows.report.bonds import Bond
-    from definet_flows.report.explain import Arm, Explanation
+    from definet_flows.report.explain import ExplainedStart, Explanation
 
 _FORMATS = ("png", "svg")
 _BAR = 40  # columns of the terminal
@@ -116,11 +116,11 @@ def _print(explanation: Explanation, configuration_id: str, record_ids: list[str
     console.print(words)
     if explanation.bonds:
         console.print(_bonds(explanation.bonds))
-    console.print(_arms(explanation.arms))
-    console.print(_steps(explanation.arms))
-    for arm in explanation.arms:
-        for note in arm.notes:
-            console.print(f"{arm.start}: {one_line(note)}", soft_wrap=True)
+    console.print(_starts(explanation.starts))
+    console.print(_steps(explanation.starts))
+    for start in explanation.starts:
+        for note in start.notes:
+            console.print(f"{start.start}: {one_line(note)}", soft_wrap=True)
 
 
 def _bonds(bonds: tuple[Bond, ...]) -> Table:
@@ -136,34 +136,34 @@ def _bonds(bonds: tuple[Bond, ...]) -> Table:
     return table
 
 
-def _arms(arms: tuple[Arm, ...]) -> Table:
+def _starts(starts: tuple[ExplainedStart, ...]) -> Table:
     table = Table("relaxation from the", title="relaxations", title_justify="left")
-    for arm in arms:
-        table.add_column(f"{arm.start} start" if arm.start == "unrelaxed" else "prediction", justify="right")
+    for start in starts:
+        table.add_column(f"{start.start} start" if start.start == "unrelaxed" else "prediction", justify="right")
     rows: dict[str, list[str]] = {
-        "status": [arm.status if arm.status != "done" or arm.converged else "not converged" for arm in arms],
-        "ionic steps": [_number(arm.steps, "d") for arm in arms],
-        "electronic steps": [_number(arm.electronic, "d") for arm in arms],
-        "core-hours": [_number(arm.core_hours, ".3g") for arm in arms],
-        "largest force at the start [eV/Å]": [_number(arm.start_force, ".3f") for arm in arms],
-        "largest force at the end [eV/Å]": [_number(arm.end_force, ".4f") for arm in arms],
-        "energy of the cell [eV]": [_number(arm.energy, ".4f") for arm in arms],
-        "point group, start → end": [arm.point_groups for arm in arms],
+        "status": [start.status if start.status != "done" or start.converged else "not converged" for start in starts],
+        "ionic steps": [_number(start.steps, "d") for start in starts],
+        "electronic steps": [_number(start.electronic, "d") for start in starts],
+        "core-hours": [_number(start.core_hours, ".3g") for start in starts],
+        "largest force at the start [eV/Å]": [_number(start.start_force, ".3f") for start in starts],
+        "largest force at the end [eV/Å]": [_number(start.end_force, ".4f") for start in starts],
+        "energy of the cell [eV]": [_number(start.energy, ".4f") for start in starts],
+        "point group, start → end": [start.point_groups for start in starts],
     }
     for heading, cells in rows.items():
         table.add_row(heading, *cells)
     return table
 
 
-def _steps(arms: tuple[Arm, ...]) -> Table:
-    """Bars as long as the steps of each arm."""
+def _steps(starts: tuple[ExplainedStart, ...]) -> Table:
+    """Bars as long as the steps of each start."""
     figure = Table(show_header=False, box=None, pad_edge=False, title="ionic steps", title_justify="left")
-    most = max((arm.steps or 0 for arm in arms), default=0)
+    most = max((start.steps or 0 for start in starts), default=0)
     colors = {"unrelaxed": "dark_orange3", "predicted": "deep_sky_blue3"}
-    for arm in arms:
-        steps = arm.steps or 0
+    for start in starts:
+        steps = start.steps or 0
         figure.add_row(
-            arm.start, Bar(most or 1, 0, steps, width=_BAR, color=colors[arm.start]), _number(arm.steps, "d")
+            start.start, Bar(most or 1, 0, steps, width=_BAR, color=colors[start.start]), _number(start.steps, "d")
         )
     return figure
 

@@ -1,4 +1,4 @@
-"""All executions of VASP that custodian needed for one relaxation, as attempts of a ledger."""
+"""All executions of VASP for one relaxation, as attempts of a ledger."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SURFACE_TAGS = frozenset(
 
 
 def read_runs(directory: str | Path) -> tuple[VaspRun, ...]:
-    """Return what every execution of VASP in a folder did, in order. Raises as `read_executions`."""
-    return tuple(one.run for one in read_executions(directory))
+    """Return the results of every execution of VASP in a folder, in order. Raises as `read_executions`."""
+    return tuple(execution.run for execution in read_executions(directory))
 
 
 def read_attempts(directory: str | Path) -> tuple[Attempt, ...]:
@@ -45,15 +45,15 @@ def attempts_of(executions: Sequence[Execution], where: str | None = None) -> tu
     """Return executions as attempts; `where` is the folder they ran in, with its machine."""
     return tuple(
         Attempt(
-            ionic_steps=one.run.ionic_steps,
-            electronic_steps=one.run.electronic_steps,
-            optimizer=one.run.optimizer,
-            corrections=one.corrections,
-            changed_tags=changed_tags(executions[k - 1], one) if k else {},
-            finished=one.run.finished is not False,
+            ionic_steps=execution.run.ionic_steps,
+            electronic_steps=execution.run.electronic_steps,
+            optimizer=execution.run.optimizer,
+            corrections=execution.corrections,
+            changed_tags=changed_tags(executions[k - 1], execution) if k else {},
+            finished=execution.run.finished is not False,
             directory=where,
         )
-        for k, one in enumerate(executions)
+        for k, execution in enumerate(executions)
     )
 
 
@@ -63,15 +63,15 @@ def surface_changes(attempts: Sequence[Attempt]) -> dict[str, str]:
 
 
 def changed_tags(before: Execution, after: Execution) -> dict[str, str]:
-    """Return the INCAR tags that changed from one execution to the next, k-points and potentials too."""
+    """Return the INCAR tags that changed between two executions, k-points and potentials too."""
     old, new = before.tags, after.tags
     names = sorted((old.keys() | new.keys()) - _MACHINE_TAGS) if old and new else []
     found = {name: str(new.get(name)) for name in names if old.get(name) != new.get(name)}
-    return found | {name: told for name, told in surface_differences(before.run, after.run).items() if name in _FILES}
+    return found | {name: value for name, value in surface_differences(before.run, after.run).items() if name in _FILES}
 
 
 def surface_differences(before: VaspRun, after: VaspRun) -> dict[str, str]:
-    """Return what of the energy surface differs between two runs, with the later's values; only where both tell.
+    """Return the settings of the energy surface that differ between two runs; the later values, if both are known.
 
     An OUTCAR lists irreducible k-points, which depend on the symmetry of the positions too: they are not compared.
     """

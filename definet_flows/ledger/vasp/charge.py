@@ -1,4 +1,4 @@
-"""The charge of a calculation: by its electrons, else by the names of its folders, else taken to be none."""
+"""The charge of a calculation: by its electrons, else by the names of its folders, else zero."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from definet_flows.ledger.vasp.executions import Execution
 
 _WHOLE = 0.01
-"""Electrons; what is farther from a whole number is no charge state."""
+"""Electrons; a charge that is farther from a whole number is no charge state."""
 
 _OUTPUT_NAME = re.compile(r"[._-]?(?:vasprun\.xml|OUTCAR).*")
 _PRIOR_INFO = "prior_info.yaml"  # pydefect's; its line "charge: 1"
@@ -28,7 +28,7 @@ _POTCAR_VALENCE = re.compile(r"ZVAL\s*=\s*([\d.]+)")
 
 @dataclass(frozen=True)
 class Charge:
-    """A net charge, elementary charges, and what a reader must know of where it comes from."""
+    """A net charge, elementary charges, and notes on its source."""
 
     value: int
     notes: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ def charge_of(execution: Execution, place: Path, root: Path) -> Charge:
     ------
     InputError
         If the electrons are no charge state, such as +0.5; or if an INCAR sets NELECT and neither valences nor names
-        tell what that means.
+        give the charge.
     """
     named, electrons = charge_from_path(place, root), _electrons(execution)
     known, notes = _by_electrons(execution, electrons, place)
     if known is None and named is None and electrons is not None:
-        msg = f"{place} sets NELECT {electrons:g}, and nothing tells the valence electrons: put its POTCAR beside it"
+        msg = f"{place} sets NELECT {electrons:g}, and nothing gives the valence electrons: put its POTCAR beside it"
         raise InputError(msg)
     if known is None:
         source = "taken to be neutral" if named is None else "by its name"
@@ -69,17 +69,17 @@ def charge_of(execution: Execution, place: Path, root: Path) -> Charge:
     return Charge(value, notes)
 
 
-def _by_electrons(execution: Execution, told: float | None, place: Path) -> tuple[float | None, tuple[str, ...]]:
-    """Return valence electrons less NELECT, of the output, else of INCAR (`told`) and POTCAR; and where they differ."""
+def _by_electrons(execution: Execution, nelect: float | None, place: Path) -> tuple[float | None, tuple[str, ...]]:
+    """Return valence electrons less NELECT, of the output, else of INCAR (`nelect`) and POTCAR; and notes."""
     run = execution.run
     valence = run.valence if run.valence is not None else _valence(execution, place)
-    by_incar = None if told is None or valence is None else valence - told
+    by_incar = None if nelect is None or valence is None else valence - nelect
     known = run.charge if run.charge is not None else by_incar
     if known is None or not isfinite(known):
         return None, ()
     if by_incar is None or abs(by_incar - known) <= _WHOLE:
         return known, ()
-    return known, (f"the INCAR sets NELECT {told:g}, the output another: the output counts",)
+    return known, (f"the INCAR sets NELECT {nelect:g}, the output another: the output counts",)
 
 
 def _electrons(execution: Execution) -> float | None:
@@ -119,7 +119,7 @@ _DISTORTION = re.compile("distort|rattle|dimer", re.IGNORECASE)
 
 
 def charge_in_name(name: str) -> int | None:
-    """Return the charge that a folder's or file's name tells; None if it tells none.
+    """Return the charge in the name of a folder or file; None if there is none.
 
     Names that say so (`q=-1`, `v_S_q-1`, `charge_2`); or names of defects that end in it, before what may follow, as
     doped, ShakeNBreak, PyCDT and pydefect write them: `v_Cd_-2_vasp_gam`, `Te_Cd_C2v_Te2.83_+2`, `vac_1_Cd_0`,
@@ -148,7 +148,7 @@ def charge_in_name(name: str) -> int | None:
 
 
 def _is_site(word: str) -> bool:
-    """Say whether a word of a defect's name means sites; a plus joins defects, as in `v_S+W_Mo`."""
+    """Return whether a word of a defect's name means sites; a plus joins defects, as in `v_S+W_Mo`."""
     for part in word.split("+"):
         match = _SITE.fullmatch(part)
         element = match["element"] if match else None
@@ -162,15 +162,15 @@ def _signed(word: str) -> int:
 
 
 def charge_from_path(path: Path, root: Path) -> int | None:
-    """Return the charge that the names of a file and its folders tell, the innermost first, up to `root`.
+    """Return the charge in the names of a file and its folders, the innermost first, up to `root`.
 
-    A folder with pydefect's prior_info.yaml is as that says.
+    In a folder with pydefect's prior_info.yaml that file counts.
     """
     for place in _places(path, root):
         output = _OUTPUT_NAME.search(place.name)
         prior = place / _PRIOR_INFO
-        told = re.search(r"^charge:\s*([+-]?\d+)", "".join(Lines(prior)), re.MULTILINE) if prior.is_file() else None
-        charge = int(told[1]) if told else charge_in_name(place.name[: output.start()] if output else place.name)
+        written = re.search(r"^charge:\s*([+-]?\d+)", "".join(Lines(prior)), re.MULTILINE) if prior.is_file() else None
+        charge = int(written[1]) if written else charge_in_name(place.name[: output.start()] if output else place.name)
         if charge is not None:
             return charge
     return None

@@ -1,8 +1,8 @@
 """All executions of VASP in one folder: those that custodian stopped and archived, then the last one.
 
 custodian archives once per *correction*, not once per execution: when two handlers correct the same end, or when it
-gives up after an archive, the same output is there twice. An output that the next one begins with, byte for byte, is
-the same execution seen earlier, and is counted once; VASP's own date and timings tell executions apart.
+gives up after an archive, the same output is there twice. If the next output begins with it, byte for byte, both are of
+the same execution, which counts once; VASP's own date and timings differ between executions.
 """
 
 from __future__ import annotations
@@ -29,21 +29,25 @@ if TYPE_CHECKING:
     from emmet.core.trajectory import RelaxTrajectory
     from pymatgen.core import Structure
 
-_IDENTITY = ("OUTCAR", "vasprun.xml", "OSZICAR")  # the first of them tells whether two outputs are of one execution
+_IDENTITY = (
+    "OUTCAR",
+    "vasprun.xml",
+    "OSZICAR",
+)  # the first of them decides whether two outputs are of the same execution
 
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution of VASP.
+    """An execution of VASP.
 
     Attributes
     ----------
     run
-        What its output says.
+        Its output, read.
     tags
         INCAR it was run with; of the output where the file is missing.
     corrections
-        custodian's words for what ended it.
+        custodian's words for the error that ended it.
     last
         Last trustworthy positions, in the engine's order; None if there are none.
     trajectory
@@ -53,9 +57,9 @@ class Execution:
     ends
         Where a run that continues it may begin: CONTCAR, the last finished step, where the output says it closed.
     label
-        Which of several runs in a folder it belongs to, such as `.relax1`.
+        The run in the folder that it belongs to, such as `.relax1`.
     missing
-        Why nothing of it can be read, though it is known to have been there; empty for any other.
+        Why its output cannot be read; empty if it can.
     """
 
     run: VaspRun
@@ -71,7 +75,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the output of one execution is to be found."""
+    """Place of the output of an execution."""
 
     folder: Path | None  # None: it is gone
     run: str  # label of the run that it belongs to
@@ -90,7 +94,7 @@ def read_executions(directory: str | Path, *, trajectories: bool = False) -> tup
     Parameters
     ----------
     directory
-        The folder; or a single file of one execution, which is then all there is.
+        The folder; or a single file of an execution.
     trajectories
         Read the trajectories too.
 
@@ -110,18 +114,18 @@ def read_executions(directory: str | Path, *, trajectories: bool = False) -> tup
     for source in _sources(directory, log):
         files = _files(source)
         output = next((files[name] for name in _IDENTITY if name in files and _holds(files[name])), None)
-        if output is None:  # VASP wrote nothing: no steps; or it did, and that is gone
+        if output is None:  # VASP wrote nothing, or its output is gone
             found += [_missing(source)] if source.problem else []
             continue
-        one = _read(source, files, trajectories=trajectories)
+        execution = _read(source, files, trajectories=trajectories)
         if before is not None and fingerprint(output, before.length) == before:
             earlier = found.pop()
-            one = replace(one, tags=earlier.tags, corrections=earlier.corrections + source.words)
-        found.append(one)
+            execution = replace(execution, tags=earlier.tags, corrections=earlier.corrections + source.words)
+        found.append(execution)
         before = None if source.latest else fingerprint(output)
-    if all(one.missing for one in found):
+    if all(execution.missing for execution in found):
         msg = f"no VASP output in {directory}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
-        raise InputError("; ".join([msg, *(one.missing for one in found)]))
+        raise InputError("; ".join([msg, *(execution.missing for execution in found)]))
     found[-1] = replace(found[-1], corrections=found[-1].corrections + tuple(dict.fromkeys(log.unarchived)))
     return tuple(found)
 
@@ -146,7 +150,7 @@ def _sources(directory: Path, log: CustodianLog) -> Iterator[_Source]:
 def _files(source: _Source) -> dict[str, Path]:
     """Return the output of an execution by kind."""
     found = reversed(output_files(source.folder)) if source.folder is not None else ()
-    return {one.kind: one.path for one in found if one.label == source.label}
+    return {file.kind: file.path for file in found if file.label == source.label}
 
 
 def _missing(source: _Source) -> Execution:
@@ -171,7 +175,7 @@ def _read(source: _Source, files: dict[str, Path], *, trajectories: bool) -> Exe
 
 
 def _holds(path: Path) -> bool:
-    """Say whether there is anything in a file."""
+    """Return whether a file has content."""
     return next(iter(Lines(path)), "") != ""
 
 
@@ -193,7 +197,7 @@ def _trajectory(path: Path | None) -> RelaxTrajectory | None:
         return None
     try:
         with warnings.catch_warnings(), cleaned(path) as file:
-            warnings.simplefilter("ignore")  # what it warns of is told by the run
+            warnings.simplefilter("ignore")  # the run reports the same
             run = Vasprun(
                 file.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
             )

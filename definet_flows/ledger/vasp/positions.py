@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CLOSEST = 0.5  # of the start's shortest distance: nearer atoms are no positions to go on from
 _SAME_CELL = 1e-4  # Å
 _SAME_END = 1e-3  # Å; a converged run's CONTCAR holds the positions of its last step
-_ONE_MOVE = 1.0  # Å; any other run's CONTCAR is at most one move of an optimiser past it
+_ONE_MOVE = 1.0  # Å; any other run's CONTCAR is at most a move of an optimiser past it
 
 
 def read_poscar(path: Path | None) -> Structure | None:
@@ -36,7 +36,7 @@ def read_poscar(path: Path | None) -> Structure | None:
 
 
 def _cut_in_last_row(text: str) -> bool:
-    """Say whether the last line of a file without a line end is shorter in a number than the line before."""
+    """Return whether the last line of a file without a line end is shorter in a number than the line before."""
     *_, before, last = ["", "", *(line for line in text.splitlines() if line.strip())]
     widths = [[len(word) for word in re.findall(r"\.(\d+)", line)] for line in (before, last)]
     return widths[0] != widths[1]
@@ -45,7 +45,7 @@ def _cut_in_last_row(text: str) -> bool:
 def _parsed(text: str) -> Structure | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with it is judged by who asks
+            warnings.simplefilter("ignore")  # the caller judges what is wrong
             structure: Structure = Poscar.from_str(text).structure
     except Exception:  # noqa: BLE001  # a file cut off anywhere fails in many ways
         return None
@@ -53,7 +53,7 @@ def _parsed(text: str) -> Structure | None:
 
 
 def trusted(run: VaspRun, start: Structure | None, contcar: Structure | None) -> Structure | None:
-    """Return the last positions that can be gone on from; None if forces that mean little led there.
+    """Return the last positions that a relaxation can go on from; None if unreliable forces led there.
 
     That is the CONTCAR, if it is sane and does not contradict the run's output; else where the last finished ionic
     step was.
@@ -63,11 +63,11 @@ def trusted(run: VaspRun, start: Structure | None, contcar: Structure | None) ->
         return None
     fits = contcar is not None and not contradicts(run, contcar)
     candidates = (contcar if fits else None, run.final)
-    return next((one for one in candidates if one is not None and _sane(one, start)), None)
+    return next((positions for positions in candidates if positions is not None and _sane(positions, start)), None)
 
 
 def contradicts(run: VaspRun, contcar: Structure) -> bool:
-    """Say whether a CONTCAR is not where the run's output says that it ended."""
+    """Return whether a CONTCAR is not where the run's output says that it ended."""
     if run.final is None:
         return False
     ends = [end for end in (run.final, run.closing) if end is not None]
@@ -76,16 +76,16 @@ def contradicts(run: VaspRun, contcar: Structure) -> bool:
     return not apart or min(apart) > limit
 
 
-def farthest(one: Structure, other: Structure) -> float | None:
+def farthest(first: Structure, other: Structure) -> float | None:
     """Return the largest distance of any atom between two structures, Å; None if they list other atoms or cells."""
-    if one.species != other.species or not np.allclose(one.lattice.matrix, other.lattice.matrix, atol=_SAME_CELL):
+    if first.species != other.species or not np.allclose(first.lattice.matrix, other.lattice.matrix, atol=_SAME_CELL):
         return None
-    delta = one.frac_coords - other.frac_coords
-    return float(np.linalg.norm((delta - np.rint(delta)) @ one.lattice.matrix, axis=1).max(initial=0.0))
+    delta = first.frac_coords - other.frac_coords
+    return float(np.linalg.norm((delta - np.rint(delta)) @ first.lattice.matrix, axis=1).max(initial=0.0))
 
 
 def _sane(structure: Structure, start: Structure) -> bool:
-    """Say whether positions can be gone on from: the same atoms in the same cell, none on top of another."""
+    """Return whether a relaxation can go on from positions: same atoms, same cell, no two atoms in the same place."""
     if structure.species != start.species or not np.allclose(
         structure.lattice.matrix, start.lattice.matrix, atol=_SAME_CELL
     ):

@@ -1,4 +1,4 @@
-"""What a run of VASP was for: only a relaxation of the ions in a fixed cell counts as a relaxation of a defect."""
+"""Purpose of a run of VASP: only a relaxation of the ions in a fixed cell counts as a relaxation of a defect."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FIXED_CELL = (0, 1, 2)
 def no_relaxation(execution: Execution) -> str | None:
     """Return why an execution is no relaxation of a defect, by the tags that say so; None if it is.
 
-    What neither the output nor the INCAR tells is taken to be a relaxation's.
+    A tag that is neither in the output nor in the INCAR is taken to be that of a relaxation.
     """
-    told = {name: _whole(execution.tags[name]) for name in CONTROLS if name in execution.tags}
-    tags: dict[str, int | None] = {**told, **execution.run.controls}
+    asked = {name: _whole(execution.tags[name]) for name in CONTROLS if name in execution.tags}
+    tags: dict[str, int | None] = {**asked, **execution.run.controls}
     steps, optimizer = tags.get("NSW"), tags.get("IBRION")
     if steps is not None and steps <= 0:
         return f"NSW {steps}: a static calculation, no relaxation"

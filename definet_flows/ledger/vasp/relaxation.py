@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 RATTLED = "start rattled"
-"""How a note on a rattled start begins; it holds for whatever goes on from there."""
+"""Beginning of the note on a rattled start; it holds for every continuation."""
 
 NO_NUMBERS = "energy or forces of the last ionic step are no numbers (NaN, inf or ***)"
-"""What is wrong with a relaxation that ended so."""
+"""The error of a relaxation that ended so."""
 
 TRIALS = "spin_*"
 """Folders inside a relaxation's own in which starting moments were tried; their steps count."""
@@ -37,9 +37,9 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
     directory
         Holds the last execution's output, and custodian's archives of those before it.
     where
-        What attempts and messages call the folder, such as machine:/path.
+        Name of the folder in attempts and messages, such as machine:/path.
     wall_seconds
-        Wall time of all of it, s, as measured outside; None: the sum of what each finished execution says.
+        Wall time of all of it, s, as measured outside; None: the sum over the finished executions.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def read_relaxation(directory: str | Path, *, where: str | None = None, wall_sec
 def read_with_executions(
     directory: str | Path, *, where: str | None = None, wall_seconds: float | None = None
 ) -> tuple[Outcome, tuple[Execution, ...]]:
-    """Return what `read_relaxation` does, and the executions that it was read from."""
+    """Return the outcome as `read_relaxation`, and the executions."""
     folder, parts = Path(directory), _everything(Path(directory))
-    executions = tuple(one for _, found in parts for one in found)
-    attempts = tuple(one for place, found in parts for one in attempts_of(found, _name(place, folder, where)))
-    runs = [one.run for one in executions]
+    executions = tuple(execution for _, found in parts for execution in found)
+    attempts = tuple(attempt for place, found in parts for attempt in attempts_of(found, _name(place, folder, where)))
+    runs = [execution.run for execution in executions]
     first, last = next((run for run in runs if run.initial is not None), runs[0]), runs[-1]
-    end = next((one.last for one in reversed(executions) if one.last is not None), None)
+    end = next((execution.last for execution in reversed(executions) if execution.last is not None), None)
     group = point_group(end) if last.finished is not False else None
     wall = wall_seconds if wall_seconds is not None else _told(runs)
     cores = next((run.cores for run in reversed(runs) if run.cores), None)
@@ -89,7 +89,9 @@ def read_with_executions(
 
 def read_all_executions(directory: str | Path, *, trajectories: bool = False) -> tuple[Execution, ...]:
     """Return the executions of a relaxation in order, the trials of moments first, as `read_executions` does."""
-    return tuple(one for _, found in _everything(Path(directory), trajectories=trajectories) for one in found)
+    return tuple(
+        execution for _, found in _everything(Path(directory), trajectories=trajectories) for execution in found
+    )
 
 
 def _everything(directory: Path, *, trajectories: bool = False) -> list[tuple[Path, tuple[Execution, ...]]]:
@@ -98,14 +100,14 @@ def _everything(directory: Path, *, trajectories: bool = False) -> list[tuple[Pa
     for folder in (*sorted(path for path in directory.glob(TRIALS) if path.is_dir()), directory):
         try:
             found.append((folder, read_executions(folder, trajectories=trajectories)))
-        except InputError:  # it came to nothing
+        except InputError:  # no output
             if folder == directory and not found:
                 raise
     return found
 
 
 def _name(place: Path, folder: Path, where: str | None) -> str | None:
-    """Return what attempts in `place` call it, if they call the relaxation's folder `where`."""
+    """Return the name of `place` in attempts that call the relaxation's folder `where`."""
     return where if where is None or place == folder else f"{where}/{place.name}"
 
 
@@ -119,19 +121,24 @@ def _finite(value: float | None) -> float | None:
 
 
 def _gaps(executions: Sequence[Execution]) -> tuple[str, ...]:
-    """Return what of the executions is not, or not fully, counted."""
-    notes = [f"{one.missing}: its steps are not counted, the number of steps is a lower bound" for one in executions]
-    told = [note for one, note in zip(executions, notes, strict=True) if one.missing]
-    told += [note for one in executions for note in one.run.notes if not one.missing and _matters(note)]
-    if ml := sum(one.run.ml_steps for one in executions):
-        told.append(f"{ml} steps by a machine-learned force field are not counted as ionic steps")
+    """Return notes on executions that are not, or not fully, counted."""
+    notes = [
+        f"{execution.missing}: its steps are not counted, the number of steps is a lower bound"
+        for execution in executions
+    ]
+    gaps = [note for execution, note in zip(executions, notes, strict=True) if execution.missing]
+    gaps += [
+        note for execution in executions for note in execution.run.notes if not execution.missing and _matters(note)
+    ]
+    if ml := sum(execution.run.ml_steps for execution in executions):
+        gaps.append(f"{ml} steps by a machine-learned force field are not counted as ionic steps")
     if executions[-1].run.ends_by_ml:
-        told.append("the end was reached by a machine-learned force field, not by DFT")
-    return tuple(dict.fromkeys(told))
+        gaps.append("the end was reached by a machine-learned force field, not by DFT")
+    return tuple(dict.fromkeys(gaps))
 
 
 def _matters(note: str) -> bool:
-    """Say whether a note on one execution matters to the relaxation: that it was cut off, its attempt says."""
+    """Return whether a note on an execution matters to the relaxation; its attempt already says if it was cut off."""
     return "is damaged" in note or "not used" in note
 
 
@@ -141,23 +148,23 @@ def _wall_notes(runs: Sequence[VaspRun], measured: float | None) -> tuple[str, .
 
 
 def remarks(attempts: Sequence[Attempt], group: str | None) -> tuple[str, ...]:
-    """Return what a reader of the ledger must know: changed optimisers and settings, a symmetric end."""
+    """Return the notes of a ledger: changed optimisers and settings, a symmetric end."""
     notes = []
     optimizers = list(dict.fromkeys(attempt.optimizer for attempt in attempts if attempt.optimizer))
     if len(optimizers) > 1:
         notes.append(f"optimiser changed: {', then '.join(optimizers)}")
     if changed := surface_changes(attempts):
-        told = ", ".join(f"{name} {value}" for name, value in sorted(changed.items()))
-        notes.append(f"corrections changed the energy surface: {told}")
+        words = ", ".join(f"{name} {value}" for name, value in sorted(changed.items()))
+        notes.append(f"corrections changed the energy surface: {words}")
     if group not in (None, "1"):
         notes.append(f"symmetric end ({group}): stationary, not tested for stability")
     return tuple(notes)
 
 
 def combined(earlier: Ledger | None, now: Ledger | None) -> Ledger | None:
-    """Return one ledger for a relaxation that went on elsewhere: every attempt once, start and end as they were.
+    """Return the ledger of a relaxation that went on in another folder: every attempt once, with its first start.
 
-    Attempts in a folder that `now` tells of are taken from there, so the same run told twice counts once.
+    Attempts in a folder that `now` covers are taken from `now`, so that a run in both ledgers counts once.
     """
     if earlier is None or now is None:
         return now or earlier
@@ -168,7 +175,7 @@ def combined(earlier: Ledger | None, now: Ledger | None) -> Ledger | None:
     attempts = (*before, *now.attempts)
     electronic = [attempt.electronic_steps for attempt in attempts]
     rattle = [note for note in earlier.notes if note.startswith(RATTLED)]
-    kept = len(before) == len(earlier.attempts)  # else what the folder told before is in there too
+    kept = len(before) == len(earlier.attempts)  # else the earlier sums include a folder of `now`
     return now.model_copy(
         update={
             "ionic_steps": sum(attempt.ionic_steps for attempt in attempts),
@@ -183,5 +190,5 @@ def combined(earlier: Ledger | None, now: Ledger | None) -> Ledger | None:
     )
 
 
-def _sum(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one + other
+def _sum(first: float | None, other: float | None) -> float | None:
+    return None if first is None or other is None else first + other

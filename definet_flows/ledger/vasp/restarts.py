@@ -1,4 +1,4 @@
-"""Which run continues which: a restart begins where another ended."""
+"""Restarts: a run that begins where another run ended continues it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HERE = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """What of a run decides which other it continues.
+    """Facts of a run that decide which other run it continues.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Run:
     charge
         Net charge, elementary charges; runs of other charges are other relaxations.
     where
-        What attempts and messages call its folder.
+        Name of its folder in attempts and messages.
     """
 
     executions: tuple[Execution, ...]
@@ -41,27 +41,27 @@ class Run:
 
     @property
     def start(self) -> Structure | None:
-        """Where the first execution began."""
-        return next((one.start for one in self.executions if one.start is not None), None)
+        """Start of the first execution."""
+        return next((execution.start for execution in self.executions if execution.start is not None), None)
 
     @property
     def ends(self) -> tuple[Structure, ...]:
-        """Where a run that continues this one may begin."""
+        """Structures from which a continuation may begin."""
         return self.executions[-1].ends
 
     @property
     def steps(self) -> int:
         """Finished ionic steps."""
-        return sum(one.run.ionic_steps for one in self.executions)
+        return sum(execution.run.ionic_steps for execution in self.executions)
 
     @property
     def began(self) -> str:
-        """When it began; empty if it does not say."""
-        return next((one.run.began for one in self.executions if one.run.began), "")
+        """When it began; empty if unknown."""
+        return next((execution.run.began for execution in self.executions if execution.run.began), "")
 
     @property
     def moved(self) -> bool:
-        """Whether it ended elsewhere than it began: else who begins there need not continue it."""
+        """Whether it ended elsewhere than it began: else a run that begins there need not continue it."""
         return self.start is not None and not _meets(self.start, self.ends)
 
     @property
@@ -71,15 +71,15 @@ class Run:
 
 
 def predecessors(runs: Sequence[Run]) -> list[int | None]:
-    """Return for each run which other it begins at the end of, by index; None without.
+    """Return for each run the index of the run that it continues; None if it continues none.
 
-    Of several the one that began latest counts, if they say when; nothing continues itself, by whatever way. A run
-    that began later than another is never continued by that.
+    Of several the latest counts, if their times are known; no run continues itself, not even through others. A run
+    never continues a run that began later.
     """
     possible = [[k for k in others if _may_continue(runs[k], runs[n])] for n, others in _candidates(runs)]
     found: list[int | None] = [None] * len(runs)
     for n, before in enumerate(possible):
-        # who did not move continues something, or it is just another run from the same start
+        # a run without movement continues another, or is a run from the same start
         real = [k for k in before if runs[k].moved or any(runs[j].moved for j in possible[k] if j != n)]
         for k in sorted(real, key=lambda k: (runs[k].began, runs[k].moved, runs[k].where), reverse=True):
             if n not in (k, *_line(found, k)):
@@ -108,7 +108,7 @@ def _meets(start: Structure, ends: Sequence[Structure]) -> bool:
 
 
 def _line(found: Sequence[int | None], k: int) -> Iterator[int]:
-    """Yield what a run continues, and what that continues, and so on."""
+    """Yield the run that a run continues, then the run that this continues, and so on."""
     before = found[k]
     while before is not None:
         yield before
@@ -116,9 +116,9 @@ def _line(found: Sequence[int | None], k: int) -> Iterator[int]:
 
 
 def other_relaxation(before: Run, after: Run) -> str:
-    """Say why a run that begins at another's end is a relaxation of its own all the same; empty if it is not.
+    """Return why a run that begins at the end of another is still a relaxation of its own; empty if it is not.
 
-    Steps on another energy surface are none of this one's.
+    Steps on another energy surface do not belong to this relaxation.
     """
     if before.charge != after.charge:
         return f"charge {before.charge:+d}"
@@ -128,13 +128,13 @@ def other_relaxation(before: Run, after: Run) -> str:
 
 def broken_label(executions: Sequence[Execution], named: Sequence[str]) -> str | None:
     """Return the label of a run in a folder that does not begin where the run before it ended; None if all do."""
-    known = list(dict.fromkeys(one.label for one in executions))
+    known = list(dict.fromkeys(execution.label for execution in executions))
     for label in named:
         if label not in known:  # the same output under another name
             return label
     for before, label in pairwise(known):
-        first = next(one for one in executions if one.label == label)
-        ends = [end for one in executions if one.label == before for end in one.ends]
+        first = next(execution for execution in executions if execution.label == label)
+        ends = [end for execution in executions if execution.label == before for end in execution.ends]
         if first.start is None or not _meets(first.start, ends):
             return label
     return None

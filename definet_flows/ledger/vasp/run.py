@@ -1,4 +1,4 @@
-"""What one execution of VASP did, whichever of its files says so."""
+"""Results of an execution of VASP, from any of its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPTIMIZERS = {1: "RMM-DIIS", 2: "conjugate gradient", 3: "damped dynamics"}
 
 @dataclass(frozen=True)
 class VaspRun:
-    """What one execution of VASP did. None where the files do not say.
+    """Results of an execution of VASP. None where the files do not give them.
 
     Attributes
     ----------
@@ -38,17 +38,17 @@ class VaspRun:
     force_criterion
         -EDIFFG, eV/Å, where forces decide.
     cores, wall_seconds
-        What the run took.
+        Cost of the run.
     initial, final
         Where the first and the last finished force evaluation were made.
     closing
-        Where the run says that it ended, which may be one move farther.
+        Where the output says that the run ended, which may be a move farther.
     charge
         Net charge of the cell, elementary charges.
     valence
         Valence electrons of the neutral cell.
     controls
-        What the run was to do: NSW, IBRION, ISIF, IMAGES.
+        Task of the run: NSW, IBRION, ISIF, IMAGES.
     began
         When it began, `YYYY MM DD hh:mm:ss` by its machine's clock.
     ml_steps
@@ -58,7 +58,7 @@ class VaspRun:
     sound
         Whether energy and forces of the last step are numbers.
     surface
-        What decides the energy surface, whatever the cell: functional, cutoff, smearing, k-points, kind of POTCARs.
+        Settings of the energy surface, without the cell: functional, cutoff, smearing, k-points, kind of POTCARs.
     """
 
     ionic_steps: int
@@ -96,16 +96,16 @@ class VaspRun:
 
 
 CONTROLS = ("NSW", "IBRION", "ISIF", "IMAGES")
-"""INCAR tags that say what a run is to do."""
+"""INCAR tags that set the task of a run."""
 
 
 def are_numbers(*values: float | None) -> bool:
-    """Say whether all values that are known are finite."""
+    """Return whether all values that are known are finite."""
     return all(value is None or math.isfinite(value) for value in values)
 
 
 def number(word: str) -> float:
-    """Return a printed number; NaN where VASP printed none, such as ****** for one too large."""
+    """Return a printed number; NaN where VASP printed none, such as ****** for a number too large."""
     try:
         return float(word)
     except ValueError:

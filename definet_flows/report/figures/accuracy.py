@@ -1,4 +1,4 @@
-"""Figures of how good the predictions were: error against distance to the nearest defect, parity of displacements."""
+"""Figures of the accuracy of predictions: error against distance to the nearest defect, parity of displacements."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from definet_flows.schemas import FloatArray
 
 DRAWN = 3000
-"""Most atoms drawn one by one; all of them count in the lines and numbers."""
+"""Most atoms that are drawn; all atoms count in the lines and numbers."""
 BIN = 0.5
 NEAR = 4.0
-"""Å; atoms nearer than this to a defect site are told apart in the parity"""
+"""Å; atoms nearer than this to a defect site have a colour of their own in the parity"""
 
 _SEED = 20250501
-_FLOOR = 1e-4  # Å; what lies lower is drawn there on the logarithmic axis
+_FLOOR = 1e-4  # Å; lower values are drawn there on the logarithmic axis
 _TAIL = 95  # percentile
 
 
@@ -45,7 +45,7 @@ def _by_distance(atoms: Deviation, relaxations: int) -> Chart:
         key="error-distance",
         title="Error against distance to the nearest defect",
         caption="Distance of each atom's predicted position from where the relaxation from the prediction ended, "
-        f"in bins of {BIN:g} Å; orange: the same of the unrelaxed position, what no prediction would leave. "
+        f"in bins of {BIN:g} Å; orange: the same of the unrelaxed position, the error without a prediction. "
         f"{len(error):,} atoms of {relaxations:,} converged relaxations, {len(drawn):,} drawn; values below "
         f"{_FLOOR:g} Å are drawn there.",
         x="distance to the nearest defect site [Å]",
@@ -58,7 +58,7 @@ def _by_distance(atoms: Deviation, relaxations: int) -> Chart:
 def _quantile(name: str, distance: FloatArray, values: FloatArray, percent: int, *, dash: bool) -> Points:
     bins = np.floor(distance / BIN).astype(int)
     present = np.unique(bins)
-    heights = [np.percentile(values[bins == one], percent) for one in present]
+    heights = [np.percentile(values[bins == k], percent) for k in present]
     return Points(
         name=name,
         role="unrelaxed" if name.startswith("no ") else "predicted",
@@ -72,7 +72,7 @@ def _quantile(name: str, distance: FloatArray, values: FloatArray, percent: int,
 def _parity(atoms: Deviation) -> Chart:
     near = np.flatnonzero(atoms.distance < NEAR)
     far = np.flatnonzero(atoms.distance >= NEAR)
-    chosen = [_sample(one, DRAWN // 3) for one in (far, near)]
+    chosen = [_sample(part, DRAWN // 3) for part in (far, near)]
     kinds: tuple[tuple[str, Role], ...] = (
         (f"atoms beyond {NEAR:g} Å of a defect", "neutral"),
         (f"atoms within {NEAR:g} Å", "predicted"),
@@ -105,7 +105,7 @@ def _numbers(atoms: Deviation) -> str:
 
 
 def _sample(which: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """Return at most `most` of them, the same ones each time."""
+    """Return at most `most` of them, the same each time."""
     if len(which) <= most:
         return which
     return np.sort(np.random.default_rng(_SEED).choice(which, most, replace=False))

@@ -1,4 +1,4 @@
-"""Figures as plain data: what is drawn where and in which role. `interactive` and `static` draw them."""
+"""Figures as plain data: points, boxes and their roles. `interactive` and `static` draw them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from definet_flows.schemas import FloatArray
 Role = Literal["unrelaxed", "predicted", "neutral"]
 
 COLORS: dict[Role, str] = {"unrelaxed": "#d55e00", "predicted": "#2a7fba", "neutral": "#7f8790"}
-"""Told apart by the colour-blind, and at least 3:1 against the page's light and its dark ground."""
+"""Distinct to the colour-blind; contrast at least 3:1 against the light and the dark ground of the page."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Points:
     hollow: bool = False
     small: bool = False
     faint: bool = False
-    """One of very many: small and translucent"""
+    """Small and translucent, for very many marks"""
     interval: tuple[FloatArray, FloatArray] | None = None
     """Lower and upper ends of error bars"""
 
@@ -40,19 +40,19 @@ class Boxes:
     name: str
     role: Role
     categories: list[str]
-    """One for each value; equal ones share a box"""
+    """The category of each value; equal categories share a box"""
     values: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """One figure."""
+    """A figure."""
 
     key: str
     """Name of the file and of the element in the page"""
     title: str
     caption: str
-    """What is counted, and what is not"""
+    """The counted relaxations, and those left out"""
     x: str
     """Title of the axis, with its unit"""
     y: str

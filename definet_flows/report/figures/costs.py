@@ -1,4 +1,4 @@
-"""Figures of what relaxations cost: steps of every pair, steps and core-hours against size, savings, versions."""
+"""Figures of the costs of relaxations: steps of every pair, steps and core-hours against size, savings, versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from definet_flows.stores import Quantity
 
 SAME = "same minimum"
-_ARMS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from unrelaxed"), ("predicted", "from predicted"))
+_STARTS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from unrelaxed"), ("predicted", "from predicted"))
 _MANY = 300  # pairs beyond which marks get smaller
 SHORT = 8  # characters of a hash that a person reads
 
@@ -73,7 +73,9 @@ def _with_intervals(name: str, x: list[str], quantities: Sequence[Quantity]) -> 
     saved = np.array([quantity.saving for quantity in quantities], dtype=float)
     ends = np.array([quantity.interval or (quantity.saving,) * 2 for quantity in quantities], dtype=float)
     ends = ends.reshape(-1, 2)
-    labels = tuple(f"{percent(share)} over {one.pairs} pairs" for share, one in zip(saved, quantities, strict=True))
+    labels = tuple(
+        f"{percent(share)} over {quantity.pairs} pairs" for share, quantity in zip(saved, quantities, strict=True)
+    )
     return Points(name, "predicted", x, saved, labels, interval=(ends[:, 0], ends[:, 1]))
 
 
@@ -82,13 +84,13 @@ def _steps(pairs: Sequence[Pair]) -> Chart:
     rank = {pair.id: number for number, pair in enumerate(ordered, start=1)}
     counted = [pair for pair in ordered if pair.verdict == SAME]
     others = [pair for pair in ordered if pair.verdict != SAME]
-    series = [_arm(counted, rank, role, name, hollow=False) for role, name in _ARMS if counted]
-    series += [_arm(others, rank, role, f"{name}, not counted", hollow=True) for role, name in _ARMS if others]
+    series = [_arm(counted, rank, role, name, hollow=False) for role, name in _STARTS if counted]
+    series += [_arm(others, rank, role, f"{name}, not counted", hollow=True) for role, name in _STARTS if others]
     return Chart(
         key="steps",
         title="Ionic steps of every pair",
-        caption="Force evaluations, restarts included, of both arms of each configuration, sorted by the unrelaxed "
-        f"arm. {len(counted)} pairs in the same minimum; "
+        caption="Force evaluations, restarts included, from both starts of each configuration, sorted by the "
+        f"unrelaxed start. {len(counted)} pairs in the same minimum; "
         + (
             f"hollow marks: {len(others)} pairs that the headline leaves out."
             if others
@@ -130,18 +132,22 @@ def _sizes(key: str, title: str, unit: str, pairs: Sequence[Pair], fields: tuple
         caption=f"{caption}.",
         x="sites of the supercell",
         y=unit,
-        log=all(bool((one > 0).all()) for one in values) and unit == "core-hours",
-        series=tuple(Boxes(name, role, sizes, one) for (role, name), one in zip(_ARMS, values, strict=True))
+        log=all(bool((costs > 0).all()) for costs in values) and unit == "core-hours",
+        series=tuple(Boxes(name, role, sizes, costs) for (role, name), costs in zip(_STARTS, values, strict=True))
         if known
         else (),
     )
 
 
 def _versions(versions: Sequence[Version]) -> Chart:
-    known = [one for one in versions if one.first is not None and one.savings.saving is not None]
-    left_out = [one.weights[:SHORT] for one in versions if one not in known]
-    points = _with_intervals("saved", [(one.first or "")[:19] for one in known], [one.savings.ionic for one in known])
-    labels = tuple(f"weights {one.weights[:SHORT]}: {label}" for one, label in zip(known, points.labels, strict=True))
+    known = [version for version in versions if version.first is not None and version.savings.saving is not None]
+    left_out = [version.weights[:SHORT] for version in versions if version not in known]
+    points = _with_intervals(
+        "saved", [(version.first or "")[:19] for version in known], [version.savings.ionic for version in known]
+    )
+    labels = tuple(
+        f"weights {version.weights[:SHORT]}: {label}" for version, label in zip(known, points.labels, strict=True)
+    )
     without = f" Without a time or a pair in the same minimum: {', '.join(left_out)}." if left_out else ""
     return Chart(
         key="versions",

@@ -16,7 +16,7 @@ SmallArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Deviation:
-    """One relaxation that started from a prediction, atoms only; displacements are from the unrelaxed sites."""
+    """A relaxation that started from a prediction, atoms only; displacements are from the unrelaxed sites."""
 
     atoms: npt.NDArray[np.int64]
     """Rows of the site map, [n_atoms]"""
@@ -29,15 +29,15 @@ class Deviation:
 
     @property
     def error(self) -> FloatArray:
-        """Distance of each atom's predicted position from its relaxed one, Å, [n_atoms]."""
+        """Distance of each atom's predicted position from its relaxed position, Å, [n_atoms]."""
         return np.asarray(np.linalg.norm(self.predicted - self.relaxed, axis=1))
 
 
 def deviation(record: DefectRecord) -> Deviation | None:
     """Return the deviation of a record's prediction from its end; None if it has no converged end or no prediction.
 
-    The end is that of the relaxation that started from the prediction: every such relaxation has one, controls or
-    not. A rigid shift is not taken off.
+    The end is that of the relaxation that started from the prediction: every such relaxation has an end, with or
+    without a control. A rigid shift is not taken off.
     """
     sites, ledger = record.sites, record.ledger
     converged = record.status == "done" and ledger is not None and ledger.converged
@@ -57,7 +57,7 @@ def deviation(record: DefectRecord) -> Deviation | None:
 
 
 def defect_distances(cell: FloatArray, sites: FloatArray, markers: npt.NDArray[np.int64]) -> FloatArray:
-    """Return the distance of every site, Cartesian [n, 3], to the nearest edited one or its image, Å, [n]."""
+    """Return the distance of every site, Cartesian [n, 3], to the nearest edited site or its image, Å, [n]."""
     frac = sites @ np.linalg.inv(cell)
     _, squared = pbc_shortest_vectors(Lattice(cell), frac[markers != PRISTINE], frac, return_d2=True)
     return np.asarray(np.sqrt(np.asarray(squared).min(axis=0)))
@@ -71,23 +71,23 @@ def nearest_image(vectors: FloatArray, cell: FloatArray) -> FloatArray:
 
 @dataclass
 class Deviations:
-    """Deviations of many records, collected one by one."""
+    """Deviations of many records, collected record by record."""
 
     distance: list[SmallArray] = field(default_factory=list)
     predicted: list[SmallArray] = field(default_factory=list)
     relaxed: list[SmallArray] = field(default_factory=list)
 
-    def add(self, one: Deviation) -> None:
-        """Take up one record's atoms."""
-        self.distance.append(one.distance.astype(np.float32))
-        self.predicted.append(one.predicted.astype(np.float32))
-        self.relaxed.append(one.relaxed.astype(np.float32))
+    def add(self, deviation: Deviation) -> None:
+        """Add the atoms of a record."""
+        self.distance.append(deviation.distance.astype(np.float32))
+        self.predicted.append(deviation.predicted.astype(np.float32))
+        self.relaxed.append(deviation.relaxed.astype(np.float32))
 
     def __len__(self) -> int:
         return len(self.distance)
 
     def joined(self) -> Deviation:
-        """Return all atoms as one; `atoms` then numbers them."""
+        """Return all atoms as a single deviation; `atoms` then numbers them."""
         distance = np.concatenate([np.empty(0, np.float32), *self.distance])
         none = np.empty((0, 3), np.float32)
         return Deviation(

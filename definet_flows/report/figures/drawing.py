@@ -1,4 +1,4 @@
-"""Structures as files, drawn by matplotlib: one configuration seen from above and from the side."""
+"""Structures as files, drawn by matplotlib: a configuration seen from above and from the side."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from definet_flows.report.figures.overlays import Overlay
 
 REACH = 6.0
-"""Å; what lies farther from the defects' centre is left out of the drawing"""
+"""Å; atoms farther from the defects' centre are left out of the drawing"""
 _MARGIN = 1.0  # Å
 _WIDTH = 88  # characters of a line of the title
 _AXES = "xyz"
 
 
 def write_overlay(overlay: Overlay, path: Path, form: Format) -> None:
-    """Write one configuration seen from above and from the side.
+    """Write a configuration seen from above and from the side.
 
     Raises
     ------

@@ -20,7 +20,7 @@ _FAINT = 0.35
 
 def figure_json(chart: Chart) -> dict[str, Any]:
     """Return `data` and `layout` for plotly.js; text is escaped, plotly.js would read tags in it."""
-    figure = go.Figure([_boxes(one) if isinstance(one, Boxes) else _points(one) for one in chart.series])
+    figure = go.Figure([_boxes(series) if isinstance(series, Boxes) else _points(series) for series in chart.series])
     figure.update_layout(
         template=None,
         showlegend=len(chart.series) > 1,
@@ -32,7 +32,7 @@ def figure_json(chart: Chart) -> dict[str, Any]:
         xaxis={"title": {"text": chart.x, "standoff": 12, "font": {"size": 14}}},
         yaxis={"title": {"text": chart.y, "standoff": 12, "font": {"size": 14}}},
     )
-    if any(isinstance(one, Boxes) for one in chart.series):
+    if any(isinstance(series, Boxes) for series in chart.series):
         figure.update_xaxes(type="category")
     if chart.log:
         figure.update_yaxes(type="log", dtick=1, exponentformat="none")
@@ -48,23 +48,23 @@ def figure_json(chart: Chart) -> dict[str, Any]:
     return {"data": result["data"], "layout": result["layout"]}
 
 
-def _points(one: Points) -> go.Scatter:
-    color, labels = COLORS[one.role], [escape(label) for label in one.labels]
+def _points(points: Points) -> go.Scatter:
+    color, labels = COLORS[points.role], [escape(label) for label in points.labels]
     bars = None
-    if one.interval is not None:
-        low, high = one.interval
-        bars = {"array": high - one.y, "arrayminus": one.y - low, "thickness": 1.5, "width": 6}
+    if points.interval is not None:
+        low, high = points.interval
+        bars = {"array": high - points.y, "arrayminus": points.y - low, "thickness": 1.5, "width": 6}
     return go.Scatter(
-        name=escape(one.name),
-        x=one.x,
-        y=one.y,
-        mode="+".join(part for part, wanted in (("lines", one.line), ("markers", one.marks)) if wanted),
-        line={"color": color, "dash": one.line or "solid", "width": 2},
+        name=escape(points.name),
+        x=points.x,
+        y=points.y,
+        mode="+".join(part for part, wanted in (("lines", points.line), ("markers", points.marks)) if wanted),
+        line={"color": color, "dash": points.line or "solid", "width": 2},
         marker={
             "color": color,
-            "size": _size(one),
-            "opacity": _FAINT if one.faint else 0.9,
-            "symbol": "circle-open" if one.hollow else "circle",
+            "size": _size(points),
+            "opacity": _FAINT if points.faint else 0.9,
+            "symbol": "circle-open" if points.hollow else "circle",
         },
         error_y=bars,
         text=labels or None,
@@ -72,21 +72,26 @@ def _points(one: Points) -> go.Scatter:
     )
 
 
-def _size(one: Points) -> int:
-    if one.faint or one.small:
+def _size(points: Points) -> int:
+    if points.faint or points.small:
         return 4
-    return 7 if one.interval is None else 10
+    return 7 if points.interval is None else 10
 
 
-def _boxes(one: Boxes) -> go.Box:
-    return go.Box(name=escape(one.name), x=one.categories, y=one.values, marker={"color": COLORS[one.role], "size": 4})
+def _boxes(boxes: Boxes) -> go.Box:
+    return go.Box(
+        name=escape(boxes.name), x=boxes.categories, y=boxes.values, marker={"color": COLORS[boxes.role], "size": 4}
+    )
 
 
 def _add_diagonal(figure: go.Figure, chart: Chart) -> None:
     ends = [
-        np.asarray(values, dtype=float) for one in chart.series if isinstance(one, Points) for values in (one.x, one.y)
+        np.asarray(values, dtype=float)
+        for points in chart.series
+        if isinstance(points, Points)
+        for values in (points.x, points.y)
     ]
-    low, high = min(one.min() for one in ends), max(one.max() for one in ends)
+    low, high = min(end.min() for end in ends), max(end.max() for end in ends)
     figure.add_shape(
         type="line", x0=low, y0=low, x1=high, y1=high, line={"color": COLORS["neutral"], "dash": "dash", "width": 1}
     )
@@ -96,6 +101,8 @@ def _add_diagonal(figure: go.Figure, chart: Chart) -> None:
 
 def _show_days(figure: go.Figure, chart: Chart) -> None:
     """Show at least a day on either side: about a lone point plotly would show milliseconds."""
-    times = sorted(datetime.fromisoformat(str(x)) for one in chart.series if isinstance(one, Points) for x in one.x)
+    times = sorted(
+        datetime.fromisoformat(str(x)) for points in chart.series if isinstance(points, Points) for x in points.x
+    )
     margin = max(timedelta(days=1), 0.1 * (times[-1] - times[0]))
     figure.update_xaxes(type="date", range=[times[0] - margin, times[-1] + margin])

@@ -1,4 +1,4 @@
-"""One configuration three times over - unrelaxed, predicted, relaxed - centred on its defects, for drawing."""
+"""A configuration three times - unrelaxed, predicted, relaxed - centred on its defects, for drawing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Point = tuple[float, float, float]
 
 
 class Overlay(Frozen):
-    """What a drawing needs; the defects' centre is the origin and every atom stands in the image nearest to it."""
+    """Data of a drawing; the defects' centre is the origin and every atom stands in the image nearest to it."""
 
     name: str = Field(description="defect names, such as v_S+W_Mo")
     configuration_id: str
@@ -60,7 +60,7 @@ def overlay(record: DefectRecord, largest: float | None = None, facts: tuple[str
 
 
 def arrow_scale(overlay: Overlay) -> int:
-    """Return how many times longer than the displacements the arrows are drawn, so that the longest is about 3.5 Å."""
+    """Return the factor from displacements to arrows that makes the longest arrow about 3.5 Å."""
     end = overlay.relaxed or overlay.predicted
     if end is None:
         return 1
@@ -77,7 +77,7 @@ def _centred(sites: SiteMap, cell: FloatArray) -> FloatArray:
 
 
 def bonded(distances: FloatArray) -> npt.NDArray[np.bool_]:
-    """Tell which atoms are bonded, from their distances [n, n], Å; the metal sublattice of a dichalcogenide is not."""
+    """Return which atoms are bonded by their distances [n, n], Å; the metal sublattice of a dichalcogenide is not."""
     apart = distances + np.where(np.eye(len(distances), dtype=bool), np.inf, 0.0)
     nearest = apart.min(axis=1)
     return np.asarray(apart < BOND * np.maximum(nearest[:, None], nearest[None]))

@@ -26,7 +26,7 @@ STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "axes.spines.to
 
 
 def write_chart(chart: Chart, path: Path, form: Format) -> None:
-    """Write one chart; an existing file is replaced only once the new one is complete.
+    """Write a chart; only a complete file replaces an existing file.
 
     Raises
     ------
@@ -57,12 +57,12 @@ def _draw(chart: Chart, axes: Axes) -> None:
     if chart.empty:
         axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center")
         return
-    boxes = [one for one in chart.series if isinstance(one, Boxes)]
-    for number, arm in enumerate(boxes):
-        _draw_boxes(arm, axes, number - (len(boxes) - 1) / 2)
-    for one in chart.series:
-        if isinstance(one, Points):
-            _draw_points(one, axes)
+    boxes = [series for series in chart.series if isinstance(series, Boxes)]
+    for number, start in enumerate(boxes):
+        _draw_boxes(start, axes, number - (len(boxes) - 1) / 2)
+    for series in chart.series:
+        if isinstance(series, Points):
+            _draw_points(series, axes)
     if chart.log:
         axes.set_yscale("log")
     elif not chart.diagonal:
@@ -77,31 +77,31 @@ def _draw(chart: Chart, axes: Axes) -> None:
         axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_points(one: Points, axes: Axes) -> None:
-    color = COLORS[one.role]
-    if one.interval is not None:
-        low, high = one.interval
-        axes.errorbar(one.x, one.y, yerr=[one.y - low, high - one.y], fmt="none", ecolor=color, capsize=4)
+def _draw_points(points: Points, axes: Axes) -> None:
+    color = COLORS[points.role]
+    if points.interval is not None:
+        low, high = points.interval
+        axes.errorbar(points.x, points.y, yerr=[points.y - low, high - points.y], fmt="none", ecolor=color, capsize=4)
     axes.plot(
-        one.x,
-        one.y,
+        points.x,
+        points.y,
         color=color,
-        label=plain(one.name),
-        linestyle={"": "none", "solid": "-", "dash": "--"}[one.line],
-        marker="o" if one.marks else "none",
-        markersize=2 if one.faint or one.small else 4,
-        markerfacecolor="none" if one.hollow else color,
-        alpha=0.3 if one.faint else 0.9,
-        zorder=1 if one.faint else 3,
-        rasterized=one.faint,  # thousands of circles would make the file heavy
+        label=plain(points.name),
+        linestyle={"": "none", "solid": "-", "dash": "--"}[points.line],
+        marker="o" if points.marks else "none",
+        markersize=2 if points.faint or points.small else 4,
+        markerfacecolor="none" if points.hollow else color,
+        alpha=0.3 if points.faint else 0.9,
+        zorder=1 if points.faint else 3,
+        rasterized=points.faint,  # thousands of circles would make the file heavy
     )
 
 
-def _draw_boxes(one: Boxes, axes: Axes, offset: float) -> None:
-    """Draw one arm's boxes beside the other's; `offset` is in widths of a box."""
-    categories = list(dict.fromkeys(one.categories))
-    groups = [one.values[[c == category for c in one.categories]] for category in categories]
-    color, width = COLORS[one.role], 0.3
+def _draw_boxes(boxes: Boxes, axes: Axes, offset: float) -> None:
+    """Draw the boxes of one start beside those of the other; `offset` is in widths of a box."""
+    categories = list(dict.fromkeys(boxes.categories))
+    groups = [boxes.values[[c == category for c in boxes.categories]] for category in categories]
+    color, width = COLORS[boxes.role], 0.3
     drawn = axes.boxplot(
         groups,
         positions=[k + offset * width for k in range(len(categories))],
@@ -113,5 +113,5 @@ def _draw_boxes(one: Boxes, axes: Axes, offset: float) -> None:
     )
     for box in drawn["boxes"]:
         box.set(facecolor=color, alpha=0.7)
-    drawn["boxes"][0].set_label(plain(one.name))
+    drawn["boxes"][0].set_label(plain(boxes.name))
     axes.set_xticks(range(len(categories)), categories)

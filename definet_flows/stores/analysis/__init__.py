@@ -1,1 +1,1 @@
-"""What the records say: rows, pairs, savings, counts."""
+"""Analysis of the records: rows, pairs, savings, counts."""

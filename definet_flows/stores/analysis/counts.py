@@ -1,4 +1,4 @@
-"""What relaxations there are and what they took: counts, sums and medians, in all and by group."""
+"""Numbers and costs of relaxations: counts, sums and medians, in total and by group."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import Field
 
 from definet_flows.schemas import Frozen
 from definet_flows.stores.analysis.figures import GroupBy, check_group
-from definet_flows.stores.analysis.gates import joined_arms
+from definet_flows.stores.analysis.gates import joined_rows
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from definet_flows.stores.analysis.rows import Arm
+    from definet_flows.stores.analysis.rows import RecordRow
     from definet_flows.stores.records import Records
 
 _EVERYTHING = Filter()
@@ -24,7 +24,7 @@ _SHOWN = 10  # values that a message names
 
 
 class Counts(Frozen):
-    """Relaxations of one group; sums are over those that tell the cost."""
+    """Relaxations of a group; sums are over those whose cost is known."""
 
     relaxations: int
     configurations: int
@@ -44,15 +44,15 @@ class Counts(Frozen):
 
 def counts(records: Records, where: Filter = _EVERYTHING) -> Counts:
     """Count the relaxations that match; no structure is read."""
-    rows, _ = joined_arms(records, where)
+    rows, _ = joined_rows(records, where)
     return _count(rows)
 
 
 def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Counts]:
     """Count the relaxations of each group, in ascending order of the group's key; raises as `savings_by`."""
     check_group(by)
-    rows, gates = joined_arms(records, where)
-    groups: dict[str | int, list[Arm]] = defaultdict(list)
+    rows, gates = joined_rows(records, where)
+    groups: dict[str | int, list[RecordRow]] = defaultdict(list)
     for row in rows:
         groups[getattr(row, by)].append(row)
     if by == "weights":
@@ -60,7 +60,7 @@ def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dic
     return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
 
 
-def _count(rows: Sequence[Arm]) -> Counts:
+def _count(rows: Sequence[RecordRow]) -> Counts:
     starts, statuses, gates = ([getattr(row, field) for row in rows] for field in ("start", "status", "gate"))
     steps = [row.steps for row in rows if row.status == "done"]
     return Counts(
@@ -82,8 +82,8 @@ def _count(rows: Sequence[Arm]) -> Counts:
 
 
 def explain_nothing(records: Records, where: Filter) -> str:
-    """Say in one line why nothing matches: the store is empty, or which filter excludes everything."""
-    rows = records.arms()
+    """Return in a line why nothing matches: the store is empty, or a filter excludes everything."""
+    rows = records.record_rows()
     if not rows:
         return f"record store {records.name!r} holds no relaxations: run a flow first, or name another with --store"
     for field, value in where.model_dump(exclude_none=True, exclude={"configuration_ids"}).items():
@@ -91,4 +91,4 @@ def explain_nothing(records: Records, where: Filter) -> str:
         if str(value) not in there:
             known = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
             return f"no relaxation has {field} {value}: record store {records.name!r} has {known or 'none'}"
-    return f"no relaxation in record store {records.name!r} matches all filters at once: leave one out"
+    return f"no relaxation in record store {records.name!r} matches all filters at once: leave a filter out"

@@ -1,4 +1,4 @@
-"""The figures that a saving is stated with, and beside them everything that is not in the headline."""
+"""The figures of a saving: the headline, and everything that is not in it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ UNASKED = "none"
 
 
 class Spending(Frozen):
-    """What a campaign took in all of one cost, and what it would have taken from unrelaxed starts."""
+    """The whole cost of a campaign, and its cost from unrelaxed starts."""
 
     predicted: int | float = Field(description="relaxations from predictions")
-    controls: int | float = Field(description="unrelaxed arms of configurations that also have a predicted arm")
-    without_prediction: int | float = Field(description="unrelaxed arms of gated or not predicted configurations")
-    hosts: int | float = Field(description="relaxations of pristine hosts")
+    controls: int | float = Field(
+        description="relaxations from unrelaxed starts whose configuration is also relaxed from a prediction"
+    )
+    without_prediction: int | float = Field(
+        description="relaxations from unrelaxed starts of gated or not predicted configurations"
+    )
+    hosts: int | float = Field(description="relaxations of bulk supercells")
     failed: int | float = Field(description="relaxations that failed or have not finished")
     unknown: int = Field(default=0, description="relaxations whose ledger does not tell this cost; not in the sums")
     baseline: float | None = Field(
-        description="the same configurations from unrelaxed starts: measured where there is an unrelaxed arm, else "
-        "the predicted arm's cost times unrelaxed / predicted of the pairs; None without pairs"
+        description="the same configurations from unrelaxed starts: measured where there is a control, else the cost "
+        "from the prediction times unrelaxed / predicted of the pairs; None without pairs"
     )
 
     @property
     def total(self) -> int | float:
-        """Everything that was computed."""
+        """Sum of all computed relaxations."""
         return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
 
     @property
@@ -42,11 +46,11 @@ class Spending(Frozen):
 
 
 class Quantity(Frozen):
-    """One cost (ionic steps, electronic steps or core-hours) over the pairs in the same minimum that know it."""
+    """A cost (ionic steps, electronic steps or core-hours) over the pairs in the same minimum that know it."""
 
-    pairs: int = Field(description="pairs that know this cost of both arms")
-    unrelaxed: float = Field(description="sum over the unrelaxed arms")
-    predicted: float = Field(description="sum over the predicted arms")
+    pairs: int = Field(description="pairs that know this cost from both starts")
+    unrelaxed: float = Field(description="sum over the relaxations from unrelaxed starts")
+    predicted: float = Field(description="sum over the relaxations from predictions")
     saving: float | None = Field(description="1 - predicted / unrelaxed; None without pairs")
     interval: tuple[float, float] | None = Field(
         description="95 % interval of `saving`, configurations as independent draws; None below five of them"
@@ -56,7 +60,7 @@ class Quantity(Frozen):
     median_predicted: float | None
     median_saving: float | None = Field(description="median over pairs of 1 - predicted / unrelaxed")
     campaign: float | None = Field(
-        description="saving over all predicted configurations, a gated-out one counted as no saving"
+        description="saving over all predicted configurations; gated-out configurations save nothing"
     )
     spending: Spending
 
@@ -71,10 +75,10 @@ class Savings(Frozen):
     better_minimum: int
     other_minimum: int
     unconverged: int
-    not_comparable: int = Field(description="pairs whose arms were given more than different positions")
+    not_comparable: int = Field(description="pairs whose inputs differ in more than the positions")
     ceiling: float | None = Field(
-        description="the ionic saving if every predicted arm took the fewest evaluations its optimiser can: one line "
-        "search of conjugate gradient is three; None without pairs"
+        description="the ionic saving if every relaxation from a prediction took the fewest evaluations that its "
+        "optimiser can: a line search of conjugate gradient is three; None without pairs"
     )
     gated: int = Field(description="configurations whose prediction was rejected, relaxed from the unrelaxed start")
     without_control: int = Field(default=0, description="configurations relaxed from a prediction only")
@@ -90,7 +94,7 @@ class Savings(Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def campaign(self) -> float | None:
-        """Ionic saving over all predicted configurations, a gated-out one counted as no saving."""
+        """Ionic saving over all predicted configurations; gated-out configurations save nothing."""
         return self.ionic.campaign
 
     @computed_field  # type: ignore[prop-decorator]
@@ -107,7 +111,7 @@ class Savings(Frozen):
 
     @property
     def message(self) -> str:
-        """One line that says what is known, or what is missing."""
+        """A line with the saving, or with the reason why there is none."""
         if self.saving is not None:
             return f"{self.saving:.1%} of ionic steps saved; pairs in the same minimum: {self.same_minimum}"
         if self.pairs:
@@ -118,28 +122,28 @@ class Savings(Frozen):
 
     @property
     def _without_pairs(self) -> str:
-        """Say why there are no pairs: every reason that there is, with its number."""
+        """Return why there are no pairs: every reason with its number."""
         reasons = {
             "have no control (raise the control fraction)": self.without_control,
             "were gated out: the gate rejected the prediction": self.gated,
             "are not compared yet (definet records build)": self.not_compared,
         }
-        told = [f"{count} {reason}" for reason, count in reasons.items() if count]
+        found = [f"{count} {reason}" for reason, count in reasons.items() if count]
         for count, what in ((self.failed, "failed (definet retry)"), (self.running, "not finished")):
-            told += [f"relaxations {what}: {count}"] if count else []
-        if not told:
+            found += [f"relaxations {what}: {count}"] if count else []
+        if not found:
             return "no configuration was relaxed from a prediction"
-        return f"no configuration was relaxed from both starts; of the configurations {', '.join(told)}"
+        return f"no configuration was relaxed from both starts; of the configurations {', '.join(found)}"
 
 
 def check_group(by: str) -> None:
-    """Refuse a grouping that there is not.
+    """Refuse an unknown grouping.
 
     Raises
     ------
     InputError
-        Names those that there are.
+        If there is no such grouping; names those that exist.
     """
     if by not in get_args(GroupBy):
-        msg = f"records are not grouped by {by!r}: one of {', '.join(get_args(GroupBy))}"
+        msg = f"records are not grouped by {by!r}: choose from {', '.join(get_args(GroupBy))}"
         raise InputError(msg)

@@ -1,8 +1,8 @@
-"""Whether the gate let a prediction start a relaxation: the only place where relaxations and predictions are joined.
+"""Verdicts of the gate on relaxations: the only place where relaxations and predictions are joined.
 
-A relaxation from the unrelaxed start is shared by all weights, and its record keeps what the first of them said. What
-others say is read off their predictions, by configuration, weights and base. The record's own note counts for its own
-weights where no prediction is stored; a relaxation from a prediction belongs to one set of weights, its note is true.
+All weights share a relaxation from the unrelaxed start; its record keeps the verdict of the first of them. The verdicts
+of other weights are read from their predictions, by configuration, weights and base. The record's own note counts for
+its weights where no prediction is stored. The note of a relaxation from a prediction counts always.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from definet_flows.schemas import Frozen, Gate, RelaxedHost, Table, base_hash
 from definet_flows.stores.analysis.figures import UNASKED
-from definet_flows.stores.analysis.rows import Arm
+from definet_flows.stores.analysis.rows import RecordRow
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from definet_flows.stores.analysis.ledgers import LedgerRow
-    from definet_flows.stores.analysis.rows import Judged
+    from definet_flows.stores.analysis.rows import PredictionRow
     from definet_flows.stores.records import Records
 
 Key = tuple[str, str]
@@ -35,43 +35,43 @@ _MILDEST = {"accepted": 0, "flagged": 1, "rejected": 2}
 
 
 class Gates:
-    """What the gate said of each configuration with one engine's settings, under each weights that were asked."""
+    """The gate's verdict on each configuration with the settings of one engine, for all weights that were asked."""
 
     def __init__(self, said: Mapping[Key, Mapping[str, Gate]]) -> None:
         self._said = said
 
-    def under(self, arm: Key, weights: str) -> Gate | None:
+    def under(self, pairing: Key, weights: str) -> Gate | None:
         """Return the verdict under these weights (sha256); None if they were not asked."""
-        return self._said.get(arm, {}).get(weights)
+        return self._said.get(pairing, {}).get(weights)
 
-    def weights(self, arm: Key) -> list[str]:
+    def weights(self, pairing: Key) -> list[str]:
         """Return the weights that were asked, in order of their hash."""
-        return sorted(self._said.get(arm, ()))
+        return sorted(self._said.get(pairing, ()))
 
-    def mildest(self, arm: Key) -> tuple[str, Gate] | None:
-        """Return the weights whose verdict is the mildest, and that: gated out is what no weights accept."""
-        said = self._said.get(arm)
+    def mildest(self, pairing: Key) -> tuple[str, Gate] | None:
+        """Return the weights with the mildest verdict, and the verdict: gated out means that no weights accept."""
+        said = self._said.get(pairing)
         return min(said.items(), key=lambda item: (_MILDEST[item[1].verdict], item[0])) if said else None
 
     def only(self, weights: str) -> Gates:
-        """Return what these weights say."""
-        return Gates({arm: {weights: said[weights]} for arm, said in self._said.items() if weights in said})
+        """Return the verdicts of these weights."""
+        return Gates({pairing: {weights: said[weights]} for pairing, said in self._said.items() if weights in said})
 
-    def refused(self, rows: Iterable[Arm]) -> list[Arm]:
-        """Return the relaxations of what was gated out, each as often as there are weights that did so."""
+    def refused(self, rows: Iterable[RecordRow]) -> list[RecordRow]:
+        """Return the relaxations of gated-out configurations, each as often as there are weights that reject it."""
         lone = (row for row in rows if row.start == "unrelaxed")
-        return [row for row in lone for gate in self._said.get(row.arm, {}).values() if gate.verdict == "rejected"]
+        return [row for row in lone for gate in self._said.get(row.pairing, {}).values() if gate.verdict == "rejected"]
 
-    def by_weights(self, rows: Iterable[Arm]) -> dict[str | int, list[Arm]]:
-        """Return the rows of what each weights were asked about; an unrelaxed one may serve several, or none."""
-        groups: dict[str | int, list[Arm]] = defaultdict(list)
+    def by_weights(self, rows: Iterable[RecordRow]) -> dict[str | int, list[RecordRow]]:
+        """Return the rows by weights; a relaxation from the unrelaxed start may serve several weights, or none."""
+        groups: dict[str | int, list[RecordRow]] = defaultdict(list)
         for row in rows:
             if row.start == "predicted":
                 groups[row.weights or UNASKED].append(row)
                 continue
-            said = self._said.get(row.arm) or {}
+            said = self._said.get(row.pairing) or {}
             for weights, gate in said.items():
-                groups[weights].append(_told(row, weights, gate))
+                groups[weights].append(_with_gate(row, weights, gate))
             if not said:
                 groups[UNASKED].append(row)
         return groups
@@ -79,7 +79,7 @@ class Gates:
 
 def find_gates(
     records: Records,
-    rows: Sequence[Arm] | Sequence[LedgerRow],
+    rows: Sequence[RecordRow] | Sequence[LedgerRow],
     weights: str | None = None,
     ids: tuple[str, ...] | None = None,
 ) -> Gates:
@@ -90,57 +90,61 @@ def find_gates(
     records
         An open store.
     rows
-        Relaxations, of whatever weights.
+        Relaxations of any weights.
     weights
-        Only what these (sha256) say; None: all.
+        Only the verdicts of these (sha256); None: all.
     ids
-        The configuration_ids that the rows were asked for by; None: they may be of any.
+        The configuration_ids of the rows; None: any.
     """
     said: dict[Key, dict[str, Gate]] = defaultdict(dict)
-    shared = {row.arm: _host_hash(row) for row in rows if row.start == "unrelaxed"}
+    shared = {row.pairing: _host_hash(row) for row in rows if row.start == "unrelaxed"}
     own = [row for row in rows if row.start == "predicted" and weights in (None, row.weights)]
     for row in rows:
         if row.start == "unrelaxed" and weights in (None, row.weights):
             _note(said, row)
     if weights is not None:
-        answered = {row.arm for row in own}
-        shared = {arm: host for arm, host in shared.items() if arm not in answered}
+        answered = {row.pairing for row in own}
+        shared = {pairing: host for pairing, host in shared.items() if pairing not in answered}
     if shared:
-        _join(said, records.judged(weights, ids), shared, cache(partial(base_of, records)))
+        _join(said, records.prediction_rows(weights, ids), shared, cache(partial(base_of, records)))
     for row in own:
         _note(said, row)
     return Gates(said)
 
 
-def _host_hash(row: Arm | LedgerRow) -> str:
-    return row.host_hash if isinstance(row, Arm) else row.host.hash
+def _host_hash(row: RecordRow | LedgerRow) -> str:
+    return row.host_hash if isinstance(row, RecordRow) else row.host.hash
 
 
-def _note(said: dict[Key, dict[str, Gate]], row: Arm | LedgerRow) -> None:
-    """Take over what a record keeps."""
+def _note(said: dict[Key, dict[str, Gate]], row: RecordRow | LedgerRow) -> None:
+    """Note the verdict that a record keeps."""
     if row.weights is None:
         return
-    if isinstance(row, Arm):
-        said[row.arm][row.weights] = _gate(row.gate, row.gate_reason or "", in_domain=True)
+    if isinstance(row, RecordRow):
+        said[row.pairing][row.weights] = _gate(row.gate, row.gate_reason or "", in_domain=True)
     elif row.prediction is not None:
-        said[row.arm][row.weights] = row.prediction.gate
+        said[row.pairing][row.weights] = row.prediction.gate
 
 
 def _join(
     said: dict[Key, dict[str, Gate]],
-    judged: Iterable[Judged],
+    predictions: Iterable[PredictionRow],
     shared: Mapping[Key, str],
     base: Callable[[str, str], str | None],
 ) -> None:
-    """Take over the verdicts of predictions on the base that the relaxations start from."""
+    """Note the verdicts of predictions on the base that the relaxations start from."""
     settings: dict[str, list[str]] = defaultdict(list)
     for configuration_id, settings_hash in shared:
         settings[configuration_id].append(settings_hash)
-    for one in judged:
-        for settings_hash in settings.get(one.configuration_id, ()):
-            arm = one.configuration_id, settings_hash
-            if base(shared[arm], settings_hash) == one.base:
-                said[arm][one.weights] = _gate(one.gate, one.gate_reason, in_domain=one.in_domain)
+    for prediction in predictions:
+        for settings_hash in settings.get(prediction.configuration_id, ()):
+            pairing = prediction.configuration_id, settings_hash
+            if base(shared[pairing], settings_hash) == prediction.base:
+                said[pairing][prediction.weights] = _predicted_gate(prediction)
+
+
+def _predicted_gate(row: PredictionRow) -> Gate:
+    return _gate(row.gate, row.gate_reason, in_domain=row.in_domain)
 
 
 class _Sites(Frozen):
@@ -148,7 +152,7 @@ class _Sites(Frozen):
 
 
 class _Start(Frozen):
-    """What a record says of the base."""
+    """The fields of a record that give its base."""
 
     kind: Literal["record"] = "record"
     schema_version: int
@@ -163,9 +167,9 @@ def base_of(records: Records, host_hash: str, settings_hash: str) -> str | None:
         return base_hash(relaxed.relaxed)
     criteria = {"settings_hash": settings_hash, "host.hash": host_hash}
     fields = ["schema_version", "host.n_sites", "sites.unrelaxed"]
-    for one in records.find(_Start, criteria, fields, limit=_FEW):
-        if one.sites is not None:
-            return base_hash(one.sites.unrelaxed[: one.host["n_sites"]])
+    for record in records.find(_Start, criteria, fields, limit=_FEW):
+        if record.sites is not None:
+            return base_hash(record.sites.unrelaxed[: record.host["n_sites"]])
     return None
 
 
@@ -174,23 +178,23 @@ def _gate(verdict: Any, reason: str, *, in_domain: bool) -> Gate:  # noqa: ANN40
     return Gate(verdict=verdict, reason=reason, in_domain=in_domain)
 
 
-def _told(row: Arm, weights: str, gate: Gate) -> Arm:
+def _with_gate(row: RecordRow, weights: str, gate: Gate) -> RecordRow:
     return row._replace(weights=weights, gate=gate.verdict, gate_reason=gate.reason)
 
 
-def joined_arms(records: Records, where: Filter = _EVERYTHING) -> tuple[list[Arm], Gates]:
-    """Return the relaxations that match, each with the gate's verdict, and what all verdicts are read from.
+def joined_rows(records: Records, where: Filter = _EVERYTHING) -> tuple[list[RecordRow], Gates]:
+    """Return the relaxations that match, each with the gate's verdict, and all verdicts.
 
-    With weights asked for these are theirs: relaxations from their predictions, and those from the unrelaxed start of
-    what they were asked about, whoever was asked first. Without, a relaxation from the unrelaxed start has the mildest
-    verdict of all weights.
+    If `where` names weights, these are the relaxations from their predictions, and those from the unrelaxed start of
+    the configurations that they were asked about. Else a relaxation from the unrelaxed start has the mildest verdict of
+    all weights.
     """
-    rows = records.arms(where.model_copy(update={"weights": None}))
+    rows = records.record_rows(where.model_copy(update={"weights": None}))
     gates = find_gates(records, rows, where.weights, where.configuration_ids)
     if where.weights is not None:
         return gates.by_weights(rows).get(where.weights, []), gates
-    mildest = {row.id: gates.mildest(row.arm) for row in rows if row.start == "unrelaxed"}
-    return [row if not (said := mildest.get(row.id)) else _told(row, *said) for row in rows], gates
+    mildest = {row.id: gates.mildest(row.pairing) for row in rows if row.start == "unrelaxed"}
+    return [row if not (said := mildest.get(row.id)) else _with_gate(row, *said) for row in rows], gates
 
 
 class Starts(NamedTuple):
@@ -205,29 +209,29 @@ class Starts(NamedTuple):
 
     @property
     def rows(self) -> list[LedgerRow]:
-        """The relaxations that there are, the predicted one first."""
+        """The relaxations that exist, from the prediction first."""
         return [row for row in (self.predicted, self.unrelaxed) if row is not None]
 
     @property
     def key(self) -> StartsKey:
-        """Identity of what is compared."""
-        return (*self.rows[0].arm, self.weights)
+        """Identity of the comparison."""
+        return (*self.rows[0].pairing, self.weights)
 
 
 def both_starts(records: Records, where: Filter = _EVERYTHING) -> Iterator[Starts]:
     """Yield both relaxations of each configuration, settings and weights that match; structures are not read."""
     rows = list(records.ledgers(where.model_copy(update={"weights": None})))
     gates = find_gates(records, rows, where.weights, where.configuration_ids)
-    arms: dict[Key, list[LedgerRow]] = defaultdict(list)
+    by_pairing: dict[Key, list[LedgerRow]] = defaultdict(list)
     for row in rows:
-        arms[row.arm].append(row)
-    for arm, found in arms.items():
+        by_pairing[row.pairing].append(row)
+    for pairing, found in by_pairing.items():
         unrelaxed = next((row for row in found if row.start == "unrelaxed"), None)
         predicted = {row.weights: row for row in found if row.start == "predicted"}
-        asked: list[str | None] = [where.weights] if where.weights is not None else [*gates.weights(arm)]
+        asked: list[str | None] = [where.weights] if where.weights is not None else [*gates.weights(pairing)]
         if where.weights is None and None in predicted:
             asked.append(None)
         for weights in asked or [None]:
-            gate = None if weights is None else gates.under(arm, weights)
+            gate = None if weights is None else gates.under(pairing, weights)
             if unrelaxed is not None or weights in predicted:
                 yield Starts(unrelaxed, predicted.get(weights), weights, gate)

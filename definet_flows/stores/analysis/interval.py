@@ -1,7 +1,7 @@
 """The 95 % interval of a saving: a ratio of two sums over configurations.
 
 The interval is computed for the logarithm of predicted / unrelaxed. Each end is the farther of two: Student's t with
-the jackknife's standard error, and the studentised bootstrap, which knows the skewness that long relaxations bring.
+the jackknife's standard error, and the studentised bootstrap, which includes the skewness due to long relaxations.
 The second may be at most `_WIDEST` times as far as the first, for with few configurations it has no bound.
 `benchmarks/coverage.py` shows how often the interval holds the true saving.
 """
@@ -23,7 +23,7 @@ FEWEST = 5
 
 _RESAMPLES = 1000
 _SEED = 20250501
-_MOST = 1000  # configurations beyond which the bootstrap finds what Student's t says
+_MOST = 1000  # configurations beyond which the bootstrap agrees with Student's t
 _WIDEST = 2.0
 _TAILS = (0.025, 0.975)
 _LEAST = 1e-9  # relative scatter of a resample below which it is rounding
@@ -45,7 +45,7 @@ def saving_interval(costs: npt.ArrayLike, configurations: Sequence[str]) -> Inte
         Unrelaxed and predicted cost of each pair, not negative, [n, 2]; the unit cancels.
     configurations
         configuration_id of each pair, [n]. Pairs of one configuration share its relaxation from the unrelaxed start:
-        their sums count as one draw.
+        their sums count as a single draw.
 
     Returns
     -------
@@ -58,7 +58,9 @@ def saving_interval(costs: npt.ArrayLike, configurations: Sequence[str]) -> Inte
         return Interval(None, f"too few: {len(sums)} configurations, an interval needs {FEWEST}")
     totals = sums.sum(axis=0)
     if np.any(sums.max(axis=0) >= totals):
-        return Interval(None, "too few: all of the cost of an arm is that of a single configuration, or there is none")
+        return Interval(
+            None, "too few: from a start all of the cost is that of a single configuration, or there is none"
+        )
     down, up = _reach(sums / totals)
     ratio = totals[1] / totals[0]
     return Interval((float(1 - ratio * np.exp(up)), float(1 - ratio * np.exp(-down))), None)

@@ -1,4 +1,4 @@
-"""What a query reads of a record: everything but the structures, below 2 kB."""
+"""A record as a query reads it: everything but the structures, below 2 kB."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LedgerRow(Frozen):
 
     @property
     def steps(self) -> int:
-        """Force evaluations this relaxation took; zero if it never got so far."""
+        """Force evaluations this relaxation took; zero if it made none."""
         return self.ledger.ionic_steps if self.ledger else 0
 
     @property
@@ -44,8 +44,8 @@ class LedgerRow(Frozen):
         return self.prediction.weights if self.prediction else None
 
     @property
-    def arm(self) -> tuple[str, str]:
-        """What the two arms of a pair share: configuration and settings."""
+    def pairing(self) -> tuple[str, str]:
+        """What both relaxations of a pair share: configuration and settings."""
         return self.configuration_id, self.settings_hash
 
 

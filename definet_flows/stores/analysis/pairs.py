@@ -1,4 +1,4 @@
-"""Pairs: whether the relaxations from the two starts of one configuration ended in the same minimum."""
+"""Pairs: whether the relaxations from both starts of one configuration ended in the same minimum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Verdict
+from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Start, Verdict
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.learning.pristine import pristine_of
 
@@ -30,10 +30,10 @@ SAME_MOMENT = 0.1
 FLOORS = {"conjugate gradient": 3}
 """Fewest force evaluations of a relaxation that does not begin converged, by optimiser.
 
-One line search of VASP's conjugate gradient is the start, a trial and a corrector.
+A line search of VASP's conjugate gradient is the start, a trial and a corrector.
 """
 
-_FLOOR = 2  # any other optimiser: the start and one step
+_FLOOR = 2  # any other optimiser: the start and a step
 
 Images: TypeAlias = "SiteOperations | None"
 
@@ -51,14 +51,14 @@ def images_of(record: DefectRecord) -> Images:
 def end_distance(
     lattice: npt.ArrayLike, unrelaxed: SiteMap, predicted: SiteMap, images: Images = None
 ) -> tuple[float, int]:
-    """Return how far apart two ends of one configuration are, up to symmetry and a rigid shift.
+    """Return the distance between two ends of one configuration, up to symmetry and a rigid shift.
 
     Parameters
     ----------
     lattice
         Lattice vectors as rows, Å, [3, 3].
     unrelaxed, predicted
-        Site maps of the two arms; their starts share the `unrelaxed` table.
+        Site maps of the two relaxations; their starts share the `unrelaxed` table.
     images
         Operations of the configuration; only the identity is tried if None.
 
@@ -115,7 +115,7 @@ def _nearest_image(vectors: FloatArray, cell: FloatArray) -> FloatArray:
 
 def _largest_shift(difference: FloatArray, cell: FloatArray) -> float:
     """Return the largest displacement, Å, once the mean shift is gone; [n_atoms, 3]."""
-    # Wrapped about one atom first: a shift near half a cell must not wrap some atoms and not others.
+    # Wrapped about a single atom first: a shift near half a cell must not wrap some atoms and not others.
     relative = _nearest_image(difference - difference[0], cell)
     lengths = np.linalg.norm(_nearest_image(relative - relative.mean(axis=0), cell), axis=1)
     return float(lengths.max())
@@ -126,17 +126,16 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
 
     Same minimum: the ends agree within `SAME_DISTANCE`, mean shift removed and `images` tried, within
     `SAME_ENERGY` and within `SAME_MOMENT`. Better minimum: the predicted end is lower by more than that. Not
-    comparable: the engine tells that the arms were given more than different positions, or corrections gave them
-    different energy surfaces.
+    comparable: the inputs differ in more than the positions, or corrections led to different energy surfaces.
 
     Raises
     ------
     InputError
-        If the records are not the two arms of one configuration, or one has not finished.
+        If the records are not from the two starts of one configuration, or a relaxation has not finished.
     """
-    arms = (unrelaxed.start, predicted.start) == ("unrelaxed", "predicted")
-    if not arms or _arm(unrelaxed) != _arm(predicted) or predicted.prediction is None:
-        msg = f"records {unrelaxed.id} and {predicted.id} are not the two arms of one configuration"
+    starts = (unrelaxed.start, predicted.start) == ("unrelaxed", "predicted")
+    if not starts or _pairing(unrelaxed) != _pairing(predicted) or predicted.prediction is None:
+        msg = f"records {unrelaxed.id} and {predicted.id} are not from the two starts of one configuration"
         raise InputError(msg)
     ends = [record.ledger for record in (unrelaxed, predicted)]
     if None in ends or unrelaxed.sites is None or predicted.sites is None:
@@ -168,16 +167,16 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
     )
 
 
-def _arm(record: DefectRecord) -> tuple[str, str]:
+def _pairing(record: DefectRecord) -> tuple[str, str]:
     return record.configuration_id, record.settings_hash
 
 
-def _costs(ledger: Ledger, arm: str) -> dict[str, int | float | None]:
+def _costs(ledger: Ledger, start: Start) -> dict[str, int | float | None]:
     return {
-        f"steps_{arm}": ledger.ionic_steps,
-        f"electronic_{arm}": ledger.electronic_steps,
-        f"core_hours_{arm}": ledger.core_hours,
-        f"start_force_{arm}": ledger.start_max_force,
+        f"steps_{start}": ledger.ionic_steps,
+        f"electronic_{start}": ledger.electronic_steps,
+        f"core_hours_{start}": ledger.core_hours,
+        f"start_force_{start}": ledger.start_max_force,
     }
 
 
@@ -189,9 +188,9 @@ def _same_inputs(first: Ledger, second: Ledger) -> bool | None:
     return None if first.inputs is None or second.inputs is None else first.inputs == second.inputs
 
 
-def _notes(arm: str, ledger: Ledger) -> tuple[str, ...]:
-    """Return what happened to one arm and not, or not in the same way, to the other."""
-    return tuple(f"{arm}: {note}" for note in ledger.notes if "changed" in note)
+def _notes(start: Start, ledger: Ledger) -> tuple[str, ...]:
+    """Return what changed during the relaxation from this start."""
+    return tuple(f"{start}: {note}" for note in ledger.notes if "changed" in note)
 
 
 def _judged(
@@ -222,10 +221,10 @@ def update_pairs(
     settings_hash: str,
     images: Callable[[DefectRecord], Images] = images_of,
 ) -> list[Pair]:
-    """Write the pair of every finished predicted arm with the finished unrelaxed one; return them.
+    """Write the pair of every finished relaxation from a prediction with the control; return the pairs.
 
-    To be called after either arm was written: whichever comes second finds both, and if both do, they
-    write the same documents. An empty list while one arm is missing.
+    Call it after either relaxation is written. The second caller finds both relaxations; if both callers find
+    them, they write the same documents. The list is empty while a relaxation is missing.
     """
     where = Filter(configuration_ids=(configuration_id,), settings_hash=settings_hash)
     done = [record for record in records.records(where) if record.status == "done"]

@@ -1,4 +1,4 @@
-"""The flat rows that every query works on: what a record or a pair says without its structures."""
+"""The flat rows that every query works on: a record, a pair or a prediction without its structures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class Arm(NamedTuple):
-    """One relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
+class RecordRow(NamedTuple):
+    """A relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
 
     id: str
     configuration_id: str
@@ -43,18 +43,18 @@ class Arm(NamedTuple):
     energy: Measure | None
 
     @property
-    def arm(self) -> tuple[str, str]:
-        """What the two arms of a pair share: configuration and settings."""
+    def pairing(self) -> tuple[str, str]:
+        """What both relaxations of a pair share: configuration and settings."""
         return self.configuration_id, self.settings_hash
 
     @property
     def steps(self) -> int:
-        """Force evaluations this relaxation took; zero if it never got so far."""
+        """Force evaluations this relaxation took; zero if it made none."""
         return self.ionic_steps or 0
 
 
-class Ends(NamedTuple):
-    """One pair: what its two arms cost, and how their ends compare."""
+class PairRow(NamedTuple):
+    """A pair: the costs from both starts, and how the ends compare."""
 
     id: str
     configuration_id: str
@@ -75,8 +75,8 @@ class Ends(NamedTuple):
     floor: Count | None
 
 
-class Judged(NamedTuple):
-    """What the gate said of one prediction, without its displacements."""
+class PredictionRow(NamedTuple):
+    """The gate's verdict on a prediction, without its displacements."""
 
     id: str
     configuration_id: str
@@ -94,76 +94,76 @@ _DEEPER = {
     "weights": "prediction.weights",
     "gate": "prediction.gate.verdict",
     "gate_reason": "prediction.gate.reason",
-    **{field: f"ledger.{field}" for field in Arm._fields[Arm._fields.index("converged") :]},
+    **{field: f"ledger.{field}" for field in RecordRow._fields[RecordRow._fields.index("converged") :]},
 }
-ARM_PATHS = tuple(_DEEPER.get(field, field) for field in Arm._fields)
-"""Where a stored record has each field of an Arm."""
+RECORD_PATHS = tuple(_DEEPER.get(field, field) for field in RecordRow._fields)
+"""Where a stored record has each field of a RecordRow."""
 
-ENDS_PATHS = tuple("host_formula" if field == "host" else field for field in Ends._fields)
-"""Where a stored pair has each field of an Ends."""
+PAIR_PATHS = tuple("host_formula" if field == "host" else field for field in PairRow._fields)
+"""Where a stored pair has each field of a PairRow."""
 
-JUDGED_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
-"""Where a stored prediction has each field of a Judged."""
+PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
+"""Where a stored prediction has each field of a PredictionRow."""
 
-_ARM, _ENDS, _JUDGED = TypeAdapter(Arm), TypeAdapter(Ends), TypeAdapter(Judged)
-ARM_NEEDED = Arm._fields.index("weights")
-ENDS_NEEDED = Ends._fields.index("electronic_unrelaxed")
+_RECORD, _PAIR, _PREDICTION = TypeAdapter(RecordRow), TypeAdapter(PairRow), TypeAdapter(PredictionRow)
+RECORD_NEEDED = RecordRow._fields.index("weights")
+PAIR_NEEDED = PairRow._fields.index("electronic_unrelaxed")
 """How many of the fields, from the first on, every document has."""
 
 
-def arm_of(raw: Mapping[str, Any]) -> Arm:
+def record_row_of(raw: Mapping[str, Any]) -> RecordRow:
     """Return the row of a stored record, upgraded if it is old.
 
     Raises
     ------
     BadDocumentError
-        If it lacks a field, or says what cannot be.
+        If it lacks a field, or holds an impossible value.
     InputError
         If it comes from a newer version.
     """
-    return checked_arm(_values(raw, ARM_PATHS, ARM_NEEDED))
+    return checked_record_row(_values(raw, RECORD_PATHS, RECORD_NEEDED))
 
 
-def ends_of(raw: Mapping[str, Any]) -> Ends:
-    """Return the row of a stored pair. Raises as `arm_of`."""
-    return checked_ends(_values(raw, ENDS_PATHS, ENDS_NEEDED))
+def pair_row_of(raw: Mapping[str, Any]) -> PairRow:
+    """Return the row of a stored pair. Raises as `record_row_of`."""
+    return checked_pair_row(_values(raw, PAIR_PATHS, PAIR_NEEDED))
 
 
-def judged_of(raw: Mapping[str, Any]) -> Judged:
-    """Return the row of a stored prediction. Raises as `arm_of`."""
-    return checked_judged(_values(raw, JUDGED_PATHS, len(JUDGED_PATHS)))
+def prediction_row_of(raw: Mapping[str, Any]) -> PredictionRow:
+    """Return the row of a stored prediction. Raises as `record_row_of`."""
+    return checked_prediction_row(_values(raw, PREDICTION_PATHS, len(PREDICTION_PATHS)))
 
 
-def arm_row(raw: Mapping[str, Any]) -> Arm:
+def unchecked_record_row(raw: Mapping[str, Any]) -> RecordRow:
     """Return the row of a record that is about to be written, as it is."""
-    return Arm(*_values(raw, ARM_PATHS, ARM_NEEDED))
+    return RecordRow(*_values(raw, RECORD_PATHS, RECORD_NEEDED))
 
 
-def ends_row(raw: Mapping[str, Any]) -> Ends:
+def unchecked_pair_row(raw: Mapping[str, Any]) -> PairRow:
     """Return the row of a pair that is about to be written, as it is."""
-    return Ends(*_values(raw, ENDS_PATHS, ENDS_NEEDED))
+    return PairRow(*_values(raw, PAIR_PATHS, PAIR_NEEDED))
 
 
-def judged_row(raw: Mapping[str, Any]) -> Judged:
+def unchecked_prediction_row(raw: Mapping[str, Any]) -> PredictionRow:
     """Return the row of a prediction that is about to be written, as it is."""
-    return Judged(*_values(raw, JUDGED_PATHS, len(JUDGED_PATHS)))
+    return PredictionRow(*_values(raw, PREDICTION_PATHS, len(PREDICTION_PATHS)))
 
 
-def checked_arm(values: Sequence[Any]) -> Arm:
+def checked_record_row(values: Sequence[Any]) -> RecordRow:
     """Return the row of these values, types and numbers checked; raises BadDocumentError."""
-    row: Arm = _checked(_ARM, values, ARM_PATHS)
+    row: RecordRow = _checked(_RECORD, values, RECORD_PATHS)
     return row
 
 
-def checked_ends(values: Sequence[Any]) -> Ends:
+def checked_pair_row(values: Sequence[Any]) -> PairRow:
     """Return the row of these values, types and numbers checked; raises BadDocumentError."""
-    row: Ends = _checked(_ENDS, values, ENDS_PATHS)
+    row: PairRow = _checked(_PAIR, values, PAIR_PATHS)
     return row
 
 
-def checked_judged(values: Sequence[Any]) -> Judged:
+def checked_prediction_row(values: Sequence[Any]) -> PredictionRow:
     """Return the row of these values, types checked; raises BadDocumentError."""
-    row: Judged = _checked(_JUDGED, values, JUDGED_PATHS)
+    row: PredictionRow = _checked(_PREDICTION, values, PREDICTION_PATHS)
     return row
 
 
@@ -195,3 +195,7 @@ def _at(raw: Mapping[str, Any], parts: tuple[str, ...]) -> Any:  # noqa: ANN401 
     for part in parts:
         value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+Arm, Ends = RecordRow, PairRow
+"""Former names."""

@@ -1,4 +1,4 @@
-"""What pre-relaxation saved: measured over pairs, from the flat rows of records and pairs alone."""
+"""Savings of pre-relaxation, measured over pairs; reads only the flat rows of records and pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
-from definet_flows.stores.analysis.gates import Gates, joined_arms
+from definet_flows.stores.analysis.gates import Gates, joined_rows
 from definet_flows.stores.analysis.interval import saving_interval
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from definet_flows.schemas import Ledger, Start
-    from definet_flows.stores.analysis.rows import Arm, Ends
+    from definet_flows.stores.analysis.rows import PairRow, RecordRow
     from definet_flows.stores.records import Records
 
 __all__ = ["Evidence", "GroupBy", "gather", "savings", "savings_by"]
 
 _EVERYTHING = Filter()
 
-_T = TypeVar("_T", "Arm", "Ends")
+_T = TypeVar("_T", "RecordRow", "PairRow")
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """One cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
+    """A cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
 
     unrelaxed: str
     predicted: str
@@ -45,16 +45,16 @@ _CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hou
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a saving is computed from."""
+    """The data that a saving is computed from."""
 
-    pairs: list[Ends]
-    rows: list[Arm]
+    pairs: list[PairRow]
+    rows: list[RecordRow]
     hosts: list[Ledger]
     gates: Gates
 
     @uncollected()
     def total(self) -> Savings:
-        """Return what all of it saved."""
+        """Return the savings of all of it."""
         same = [pair for pair in self.pairs if pair.verdict == "same minimum"]
         parts = _parts(self.rows, self.gates)
         verdicts = [pair.verdict for pair in self.pairs]
@@ -78,7 +78,7 @@ class Evidence:
 
     @uncollected()
     def by(self, field: GroupBy) -> dict[str | int, Savings]:
-        """Return what each group saved, in ascending order of the group's key; hosts count in the total only."""
+        """Return the savings of each group, in ascending order of the group's key; hosts count in the total only."""
         pairs = _grouped(self.pairs, field)
         by_weights = field == "weights"
         rows = self.gates.by_weights(self.rows) if by_weights else _grouped(self.rows, field)
@@ -91,15 +91,15 @@ class Evidence:
 
 
 def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
-    """Compute what a campaign saved, from pairs and ledgers only.
+    """Compute the savings of a campaign, from pairs and ledgers only.
 
     Parameters
     ----------
     records
         An open store.
     where
-        Which records and pairs count. With `weights`, the unrelaxed arms of the configurations that
-        these weights were asked about.
+        Which records and pairs count. With `weights`, relaxations from unrelaxed starts count for the
+        configurations that these weights were asked about.
     """
     return gather(records, where).total()
 
@@ -133,9 +133,9 @@ def gather(records: Records, where: Filter) -> Evidence:
     Evidence
         `total()` and `by(field)` give the savings: ionic and electronic steps, core-hours (h).
     """
-    rows, gates = joined_arms(records, where)
+    rows, gates = joined_rows(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    return Evidence(records.ends(where), rows, hosts, gates)
+    return Evidence(records.pair_rows(where), rows, hosts, gates)
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
@@ -147,50 +147,50 @@ def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Relaxations by what they were for; found once for all costs."""
+    """Relaxations by their purpose, found once for all costs."""
 
-    predicted: list[Arm]
-    controls: list[Arm]
-    alone: list[Arm]
-    """Unrelaxed arms of configurations without a predicted one."""
-    unmeasured: list[Arm]
-    """Predicted arms without a control, one for each configuration."""
-    unfinished: list[Arm]
+    predicted: list[RecordRow]
+    controls: list[RecordRow]
+    alone: list[RecordRow]
+    """From the unrelaxed start, of configurations not relaxed from a prediction."""
+    unmeasured: list[RecordRow]
+    """From a prediction, without a control; a single relaxation for each configuration."""
+    unfinished: list[RecordRow]
     without_control: set[tuple[str, str]]
-    """Arms of finished predicted ones of which no unrelaxed one was ever begun."""
-    gated: list[Arm]
-    """Unrelaxed arms that stand alone because every prediction of them was rejected."""
-    refused: list[Arm]
-    """Unrelaxed arms, each as often as there are weights whose prediction was rejected."""
+    """Finished from a prediction, never begun from the unrelaxed start."""
+    gated: list[RecordRow]
+    """From the unrelaxed start only, because every prediction was rejected."""
+    refused: list[RecordRow]
+    """From the unrelaxed start, each as often as there are weights whose prediction was rejected."""
 
 
-def _parts(rows: Sequence[Arm], gates: Gates) -> _Parts:
-    starts: dict[Start, list[tuple[tuple[str, str], Arm]]] = {"predicted": [], "unrelaxed": []}
+def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
+    starts: dict[Start, list[tuple[tuple[str, str], RecordRow]]] = {"predicted": [], "unrelaxed": []}
     for row in rows:
-        starts[row.start].append((row.arm, row))
-    asked = {arm for arm, _ in starts["predicted"]}
-    predicted = {arm: row for arm, row in starts["predicted"] if row.status == "done"}
-    unrelaxed = {arm: row for arm, row in starts["unrelaxed"] if row.status == "done"}
+        starts[row.start].append((row.pairing, row))
+    asked = {pairing for pairing, _ in starts["predicted"]}
+    predicted = {pairing: row for pairing, row in starts["predicted"] if row.status == "done"}
+    unrelaxed = {pairing: row for pairing, row in starts["unrelaxed"] if row.status == "done"}
     return _Parts(
         predicted=[row for _, row in starts["predicted"] if row.status == "done"],
-        controls=[row for arm, row in unrelaxed.items() if arm in predicted],
-        alone=[row for arm, row in unrelaxed.items() if arm not in predicted],
-        unmeasured=[row for arm, row in predicted.items() if arm not in unrelaxed],
+        controls=[row for pairing, row in unrelaxed.items() if pairing in predicted],
+        alone=[row for pairing, row in unrelaxed.items() if pairing not in predicted],
+        unmeasured=[row for pairing, row in predicted.items() if pairing not in unrelaxed],
         unfinished=[row for row in rows if row.status != "done"],
-        without_control=predicted.keys() - {arm for arm, _ in starts["unrelaxed"]},
-        gated=[row for arm, row in starts["unrelaxed"] if row.gate == "rejected" and arm not in asked],
+        without_control=predicted.keys() - {pairing for pairing, _ in starts["unrelaxed"]},
+        gated=[row for pairing, row in starts["unrelaxed"] if row.gate == "rejected" and pairing not in asked],
         refused=gates.refused(rows),
     )
 
 
-def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
+def _quantity(measure: _Measure, same: Sequence[PairRow], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
     costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
-    told = [cost for cost in costs if None not in cost]
-    known = np.array([cost[:2] for cost in told], dtype=float).reshape(-1, 2)
+    complete = [cost for cost in costs if None not in cost]
+    known = np.array([cost[:2] for cost in complete], dtype=float).reshape(-1, 2)
     unrelaxed, predicted = known.T
     sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
     positive = known[unrelaxed > 0]
-    interval = saving_interval(known, [cost[2] for cost in told])
+    interval = saving_interval(known, [cost[2] for cost in complete])
     return Quantity(
         pairs=count,
         unrelaxed=sums[0],
@@ -206,7 +206,7 @@ def _quantity(measure: _Measure, same: Sequence[Ends], parts: _Parts, hosts: Seq
     )
 
 
-def _ceiling(pairs: Sequence[Ends]) -> float | None:
+def _ceiling(pairs: Sequence[PairRow]) -> float | None:
     known = [(pair.steps_unrelaxed, pair.floor) for pair in pairs if pair.floor is not None]
     total = sum(steps for steps, _ in known)
     return 1 - sum(min(steps, floor) for steps, floor in known) / total if total else None
@@ -216,8 +216,8 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
     """Return the saving if the pairs stand for all accepted predictions, gated configurations saving nothing.
 
     Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as many configurations
-    as it stands for. Each set of weights has a campaign of its own: what two of them gated out counts twice, like
-    what was relaxed from the predictions of both.
+    as it stands for. Each set of weights has a campaign of its own: what two sets gated out counts twice, like
+    relaxations from the predictions of both.
     """
     unrelaxed, predicted = sums
     if not unrelaxed:
@@ -227,7 +227,7 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
     return 1 - (weight * predicted + unchanged) / (weight * unrelaxed + unchanged)
 
 
-def _sum(measure: _Measure, rows: Iterable[Arm | Ledger]) -> int | float:
+def _sum(measure: _Measure, rows: Iterable[RecordRow | Ledger]) -> int | float:
     costs: list[int | float | None] = list(map(attrgetter(measure.ledger), rows))
     return sum(cost for cost in costs if cost is not None)
 

@@ -1,1 +1,1 @@
-"""Where documents lie on a laptop: one SQLite file, and the journals of earlier versions that it takes in."""
+"""Stores for a laptop: a SQLite file, and the journals of earlier versions that it imports."""

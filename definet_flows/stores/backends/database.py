@@ -1,8 +1,8 @@
-"""One SQLite file as one store has it open: connection, transactions, and errors in one line.
+"""A SQLite file that a store has open: connection, transactions, and errors in a line.
 
 Tables: `documents` (a document's text and its checksum; `odd` marks those with a list where an index expects a value),
-`rows` (what a projection keeps of a document, so that a query over all of them reads no structure), and what the file
-says of itself: `projections`, `indexes`, `imports`.
+`rows` (the entries of a projection, so that a query over all of them reads no structure), and facts on
+the file: `projections`, `indexes`, `imports`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATIENCE = 300.0
 """Seconds that a writer waits for its turn."""
 
 APPLICATION = 0x44464E54
-"""What SQLite's header says of whose file it is."""
+"""Mark of definet_flows in the header of a SQLite file."""
 
 FORMAT = 1
 
@@ -51,7 +51,7 @@ _CHECKED: set[tuple[int, int]] = set()
 
 
 class Database:
-    """One open SQLite file.
+    """An open SQLite file.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Database:
         )
 
     def _prepare(self) -> None:
-        """Make the tables of a new file; refuse one that is of something else, or of a newer version."""
+        """Make the tables of a new file; refuse the file of another program, or of a newer version."""
         if self.read_only:
             self._read_header()
             return
@@ -161,7 +161,7 @@ class Database:
         return owner, self._connection.execute("PRAGMA user_version").fetchone()[0]
 
     def _check(self) -> None:
-        """Have SQLite check a small file, once in a process; a large one is checked by `verify`."""
+        """Have SQLite check a small file, once in a process; `verify` checks a large file."""
         state = self.path.stat()
         if state.st_size <= _SMALL and (state.st_dev, state.st_ino) not in _CHECKED:
             self.verify()
@@ -181,9 +181,9 @@ class Database:
             raise damaged(self.path, str(found).splitlines()[-1])
 
     def close(self) -> None:
-        """Close the connection; what it wrote is in the file."""
+        """Close the connection; all its writes are in the file."""
         with self.mutex, suppress(sqlite3.Error):
-            if self._pid == os.getpid():  # a child's copy of a connection is not to be touched
+            if self._pid == os.getpid():  # a child must not touch its copy of a connection
                 self._connection.close()
 
     # ------------------------------------------------------------ using
@@ -200,14 +200,14 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Change the file in one transaction: all of it is on disk at the named path when the block ends, or nothing.
+        """Change the file in a transaction: all of it is on disk at the named path when the block ends, or nothing.
 
         Writers wait for each other, in other processes too.
 
         Raises
         ------
         InputError
-            If the store is read-only, or the change cannot be written; nothing of it is then kept.
+            If the store is read-only, or the change cannot be written; then nothing of it is kept.
         """
         if self.read_only:
             msg = f"store {self.path} was opened read-only: open it with read_only=False to change it"
@@ -244,14 +244,14 @@ class Database:
     # ------------------------------------------------------------ the file under its name
 
     def _remember(self) -> None:
-        """Take note which files lie under the names; the log (`-wal`) is there from the first transaction on."""
+        """Note the files that have these names; the log (`-wal`) is there from the first transaction on."""
         for path in (self.path, Path(f"{self.path}-wal")):
             with suppress(OSError):
                 state = path.stat()
                 self._known.setdefault(path, (state.st_dev, state.st_ino))
 
     def _stand(self) -> None:
-        """Refuse to go on with a file that nobody else would find under its name."""
+        """Refuse to go on with a file that is no longer found under its name."""
         for path, known in self._known.items():
             try:
                 state = path.stat()
@@ -272,7 +272,7 @@ class Database:
 
 
 def damaged(path: Path, what: str) -> InputError:
-    """Return the error that says that a store is damaged."""
+    """Return the error of a damaged store."""
     msg = f"store {path} is damaged ({what}): restore it from a backup, or recover it with `sqlite3 {path} .recover`"
     return InputError(msg)
 
@@ -282,7 +282,7 @@ def _locked(error: sqlite3.Error) -> bool:
 
 
 def _told(path: Path, error: sqlite3.Error) -> Exception:
-    """Return a SQLite error as one line."""
+    """Return a SQLite error as a line."""
     text = str(error)
     if isinstance(error, sqlite3.IntegrityError):
         return DuplicateKeyError(f"{path}: another document has the same value ({text})", 11000)

@@ -32,7 +32,7 @@ _SHORTEST_HEADER = 90  # bytes; a first line that is longer was not cut
 
 
 class Journal:
-    """One journal file.
+    """A journal file.
 
     Parameters
     ----------
@@ -45,15 +45,15 @@ class Journal:
 
     @property
     def state(self) -> str:
-        """What changes when the file does: its first line and its length."""
+        """Its first line and its length, which change when the file does."""
         with self.path.open("rb") as file:
             head = file.readline(200)
         return f"{self.path.stat().st_size} {head[_START : _START + 8].decode(errors='replace')}"
 
     def documents(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what the journal holds in the end: `_id` and document, those written first first.
+        """Yield the final content of the journal: `_id` and document, in the order of writing.
 
-        The file is read twice; one line is in memory at a time.
+        The file is read twice; a single line is in memory at a time.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Journal:
             operation = _operation(line)
             if not start:
                 self._check_header(line, operation)
-            elif operation is None and line.endswith(b"\n"):  # what was cut off has no end
+            elif operation is None and line.endswith(b"\n"):  # a cut line has no end
                 msg = f"journal {self.path} is damaged at byte {start}: restore it from a backup or delete that line"
                 raise InputError(msg)
             if operation is None:
@@ -99,15 +99,14 @@ class Journal:
             raise InputError(msg)
 
     def is_in(self, database: Database) -> bool:
-        """Tell whether a database holds all of the journal."""
+        """Return whether a database holds all of the journal."""
         rows = database.rows("SELECT state FROM imports WHERE source = ?", [self.path.name])
         return bool(rows) and rows[0][0] == self.state
 
     def take_in(self, database: Database, key: str) -> None:
-        """Write the documents into a database, all of them or none; read again what the journal has gained since.
+        """Write the documents into a database, all of them or none; read again lines that the journal has gained.
 
-        What was changed in the database since stays as it is there. A document that cannot be stored is named in a
-        warning and left out.
+        Later changes in the database stay. A document that cannot be stored is named in a warning and left out.
         """
         if self.is_in(database):
             return
@@ -145,13 +144,13 @@ def _crc(database: Database, number: int) -> int | None:
 
 
 def _has(database: Database, key: str, doc: dict[str, Any]) -> bool:
-    """Tell whether a document was written into the database by itself; jobflow's have an index beside their key."""
+    """Return whether a document was written into the database by itself; jobflow's have an index beside their key."""
     found = database.rows(f"SELECT {at('index')} FROM documents WHERE {at(key)} = ?", [doc.get(key)])  # noqa: S608
     return any(row[0] == doc.get("index") for row in found)
 
 
 def _operation(line: bytes) -> Operation | None:
-    """Return the operation a line says; None if the line is cut off or damaged."""
+    """Return the operation in a line; None if the line is cut off or damaged."""
     rest = line[_BODY:-1]
     if not line.endswith(b"\n") or line[:_BODY] != _FORM % zlib.crc32(rest):
         return None

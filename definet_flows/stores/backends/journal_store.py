@@ -1,4 +1,4 @@
-"""The name that settings of earlier versions have for the store of a laptop."""
+"""The class of a laptop's store in settings of earlier versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from definet_flows.stores.backends.sqlite import SqliteStore
 
 
 class JournalStore(SqliteStore):
-    """A SqliteStore that takes in the journal of its path: what `~/.jobflow.yaml` and settings have named so far.
+    """A SqliteStore that takes in the journal of its path, as `~/.jobflow.yaml` and older settings name it.
 
     `PATH.sqlite` beside the journal is written, the journal itself is only read.
     """

@@ -20,12 +20,12 @@ Properties = dict[str, Any] | list[str] | None
 
 
 def matches(criteria: Criteria, doc: Doc) -> bool:
-    """Tell whether a document is one of those that a MongoDB filter asks for."""
+    """Return whether a document matches a MongoDB filter."""
     return not criteria or bool(filter_applies(criteria, doc))  # type: ignore[no-untyped-call]
 
 
 def sort_key(field: str, doc: Doc) -> Any:  # noqa: ANN401 - ordered as MongoDB orders values of any type
-    """Return what documents are sorted by."""
+    """Return the key that sorts documents."""
     return resolve_sort_key(field, doc)  # type: ignore[no-untyped-call]
 
 
@@ -37,7 +37,7 @@ def values_at(field: str, doc: Doc) -> list[Any]:
 
 
 def wanted(condition: Any) -> tuple[Any, ...] | None:  # noqa: ANN401 - any MongoDB condition
-    """Return the values that a condition on a field asks for; None if it asks otherwise, or for what SQL has not."""
+    """Return the values that a condition on a field allows; None if it is another condition, or not for SQL."""
     if isinstance(condition, dict):
         if set(condition) == {"$in"}:
             values = tuple(condition["$in"])
@@ -52,12 +52,12 @@ def wanted(condition: Any) -> tuple[Any, ...] | None:  # noqa: ANN401 - any Mong
 
 
 def _zero(value: object) -> bool:
-    """Tell whether SQLite would read a text as if it ended at a zero character."""
+    """Return whether a text holds a zero character, where SQLite would end it."""
     return isinstance(value, str) and "\0" in value
 
 
 def walk(doc: Mapping[str, Any], field: str) -> tuple[Any, bool]:
-    """Return what stands at a path, None if nothing does, and whether SQL sees it: a list on the way hides it."""
+    """Return the value at a path, None without, and whether SQL sees it: a list on the way hides it."""
     value: Any = doc
     for part in field.split("."):
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What a store keeps of each document of one kind beside it, so that a query over all of them reads no structure."""
+"""Rows that a store keeps beside the documents of a kind, so that a query over all of them reads no structure."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _CHUNK = 5000  # rows
 
 @dataclass(frozen=True)
 class Projection:
-    """A row for each document of one kind; the file says which it keeps, so every writer keeps them.
+    """A row for each document of a kind; the file names its projections, so every writer keeps them.
 
     Attributes
     ----------
     name
-        Another one for each set of paths.
+        A name of its own for each set of paths.
     kind
         `kind` of the documents.
     version
-        `schema_version` of the documents that have a row; others are read themselves.
+        `schema_version` of the documents that have a row; other documents are read whole.
     first
         First entry of each row.
     paths
@@ -50,7 +50,7 @@ class Projection:
     needed: int
 
     def row(self, doc: Mapping[str, Any]) -> str | None:
-        """Return the row of a document as JSON; None if it has none and must be read itself."""
+        """Return the row of a document as JSON; None if the document must be read whole."""
         values = [walk(doc, path) for path in self.paths]
         whole = all(plain and not _odd(value) for value, plain in values)
         if doc.get("schema_version") != self.version or not whole or (None, True) in values[: self.needed]:
@@ -69,28 +69,28 @@ class Projection:
 
 
 def _odd(value: object) -> bool:
-    """Tell whether JSON has no such value: a number that is none, a time."""
+    """Return whether JSON has no such value: NaN, a time."""
     if isinstance(value, float):
         return not math.isfinite(value)
     return value is not None and not isinstance(value, str | int)
 
 
 def keeps(database: Database, projection: Projection) -> bool:
-    """Tell whether a file has the rows of a projection."""
+    """Return whether a file has the rows of a projection."""
     return bool(database.rows("SELECT 1 FROM projections WHERE name = ?", [projection.name]))
 
 
 def keep(database: Database, projection: Projection, documents: Callable[[], Iterable[tuple[int, Doc]]]) -> None:
-    """Keep a row of every document of one kind from now on.
+    """Keep a row of every document of a kind from now on.
 
     Parameters
     ----------
     database
         An open file, within no transaction.
     projection
-        It takes the place of the one that the file has for this kind.
+        It replaces the file's projection for this kind.
     documents
-        Returns the numbers and documents of this kind that are there: their rows are made now.
+        Returns the numbers and documents of this kind in the file: their rows are made now.
     """
     if keeps(database, projection):
         return
@@ -106,7 +106,7 @@ def keep(database: Database, projection: Projection, documents: Callable[[], Ite
 
 
 def put_row(database: Database, projection: Projection, number: int, doc: Doc) -> None:
-    """Keep the row of one document."""
+    """Keep the row of a document."""
     row = projection.row(doc)
     values = [projection.name, number, None if row is None else zlib.crc32(row.encode()), row]
     database.run("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", values)
@@ -117,7 +117,7 @@ def kept(
 ) -> Iterator[list[tuple[int, str | None]]]:
     """Yield the rows of a projection in lists: number of the document, and its row as JSON.
 
-    A row is None where the document itself must be read.
+    A row is None where the document must be read whole.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def kept(
     projection
         Which rows.
     field
-        Only documents with one of `values` in this field, which has an index.
+        Only documents whose value of this field, which has an index, is in `values`.
 
     Raises
     ------
@@ -150,5 +150,5 @@ def kept(
 
 
 def _sound(crc: int | None, body: bytes | None) -> str | None:
-    """Return a row as text; None if there is none or it is damaged, its document is then read."""
+    """Return a row as text; None if it is missing or damaged: its document is then read."""
     return None if body is None or zlib.crc32(body) != crc else body.decode()

@@ -1,4 +1,4 @@
-"""SQL of what MongoDB's filters ask for."""
+"""MongoDB's filters as SQL."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def asked(criteria: Criteria) -> dict[str, tuple[Any, ...]]:
 
 
 def at(field: str) -> str:
-    """Return the SQL of what stands at a path."""
+    """Return the SQL of the value at a path."""
     path = "".join(f'."{part}"' for part in field.split("."))
     return f"json_extract(body, '${path}')"
 
 
 def hidden(field: str) -> str:
-    """Return the SQL that tells whether a document has a list or a dictionary at a path, or a list on the way."""
+    """Return the SQL that decides whether a document has a list or a dictionary at a path, or a list on the way."""
     parts = field.split(".")
     paths = ["$" + "".join(f'."{part}"' for part in parts[:k]) for k in range(1, len(parts) + 1)]
     lists = [f"json_type(body, '{path}') = 'array'" for path in paths]
@@ -48,5 +48,5 @@ def hidden(field: str) -> str:
 
 
 def listed(values: Sequence[Any]) -> str:
-    """Return values as the one parameter of `GIVEN`."""
+    """Return values as the parameter of `GIVEN`."""
     return orjson.dumps(list(values)).decode()

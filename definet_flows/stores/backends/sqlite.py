@@ -1,7 +1,7 @@
-"""A maggma Store in one SQLite file: for a laptop, as record store and as jobflow's JobStore.
+"""A maggma Store in a SQLite file: for a laptop, as record store and as jobflow's JobStore.
 
 An update is on disk before it is acknowledged; several processes may write, each waits for its turn. Documents are JSON
-text; SQL narrows a query by the indexed fields, MongoDB's filter is then applied to what is left.
+text; SQL narrows a query by the indexed fields, MongoDB's filter is then applied to the rest.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
     from definet_flows.stores.backends.matching import Criteria, Doc, Properties
 
-_FEW = 1000  # documents above which one index is as good as another
+_FEW = 1000  # documents above which every index is good enough
 
 
 class SqliteStore(Store):
-    """A maggma Store in one SQLite file.
+    """A maggma Store in a SQLite file.
 
     Parameters
     ----------
     path
-        The file; `~` is the home of whoever connects. It is made, with its folders, on first use. A path that ends in
+        The file; `~` is the home of the connecting user. It is made, with its folders, on first use. A path ending in
         `.jsonl` names a journal of earlier versions: it is read, and the file `PATH.sqlite` beside it is the store.
     read_only
-        Read what is there, change nothing.
+        Read only, change nothing.
     journal
         A journal of earlier versions whose documents belong to the store; read when it is new or has grown.
     key
@@ -96,7 +96,7 @@ class SqliteStore(Store):
     # ------------------------------------------------------------ opening and closing
 
     def connect(self, force_reset: bool = False) -> None:  # noqa: FBT001, FBT002 - maggma's signature
-        """Open the file; what it holds is read as it is asked for."""
+        """Open the file; documents are read when a query needs them."""
         if self._open is not None and not force_reset:
             return
         self.close()
@@ -177,7 +177,7 @@ class SqliteStore(Store):
         skip: int = 0,
         limit: int = 0,
     ) -> Iterator[Doc]:
-        """Yield the documents that match a MongoDB filter; a damaged one is named in a warning and left out."""
+        """Yield the documents that match a MongoDB filter; a damaged document is named in a warning and left out."""
         found = self.found(criteria)
         if sort:
             found = self._sorted(found, sort)
@@ -210,7 +210,7 @@ class SqliteStore(Store):
         skip: int = 0,
         limit: int = 0,
     ) -> Iterator[tuple[Doc, list[Doc]]]:
-        """Yield the values of fields with the documents that have them; documents that lack one are left out."""
+        """Yield the values of fields with the documents that have them; documents without them are left out."""
         fields = keys if isinstance(keys, list) else [keys]
         shown = [*fields, *properties] if properties else None
         having = [doc for doc in self.query(criteria, shown, sort, skip, limit) if all(has(doc, key) for key in fields)]
@@ -246,7 +246,7 @@ class SqliteStore(Store):
                 yield number, doc
 
     def _numbers(self, criteria: Criteria) -> list[int]:
-        """Return the numbers of all documents that can match: narrowed by one indexed field, the best."""
+        """Return the numbers of all documents that can match: narrowed by the best indexed field."""
         fields = {field: values for field, values in asked(criteria).items() if field in self._indexes()}
         if not fields:
             return [row[0] for row in self.database.rows("SELECT number FROM documents ORDER BY number")]
@@ -288,12 +288,12 @@ class SqliteStore(Store):
     # ------------------------------------------------------------ writing
 
     def update(self, docs: list[Doc] | Doc, key: list[str] | str | None = None) -> None:
-        """Upsert one batch: all of it is on disk when this returns, or none of it.
+        """Upsert a batch: all of it is on disk when this returns, or none of it.
 
         Parameters
         ----------
         docs
-            One document or several.
+            A document or several.
         key
             Field or fields that identify a document; the store's own `key` if None.
 
@@ -315,7 +315,7 @@ class SqliteStore(Store):
                 put(self._holder({field: doc[field] for field in fields}), doc, text)
 
     def replace_if(self, doc: Doc, expected: Doc | None) -> bool:
-        """Write a document if the stored one of the same key is as expected, in one transaction; say whether it was.
+        """Write a document if the stored document of its key is as expected, in a transaction; return whether it was.
 
         Parameters
         ----------
@@ -382,5 +382,5 @@ class SqliteStore(Store):
         return isinstance(other, SqliteStore) and (self.path, self.key) == (other.path, other.key)
 
 
-def _several(value: Any) -> list[Any]:  # noqa: ANN401 - one of something, or a list of them
+def _several(value: Any) -> list[Any]:  # noqa: ANN401 - a thing, or a list of them
     return value if isinstance(value, list) else [value]

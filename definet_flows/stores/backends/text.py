@@ -1,4 +1,4 @@
-"""Documents as text: JSON, with MongoDB's extended forms for what JSON cannot say (times, bytes, ObjectIds, NaN)."""
+"""Documents as text: JSON, with MongoDB's extended forms for values that JSON lacks (times, bytes, ObjectIds, NaN)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BITS = 63
 def encode(doc: Doc) -> tuple[Doc, str]:
     """Return a document as it is read back, and its text, which `decode` turns into just that.
 
-    Times are kept to the millisecond in UTC, as MongoDB keeps them. What monty knows (MSONable objects, arrays) is
-    written as its dictionary.
+    Times are kept to the millisecond in UTC, as MongoDB keeps them. Objects of monty (MSONable objects, arrays) are
+    written as dictionaries.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def decode(text: str | bytes) -> Doc:
     special = text.count('"$') if isinstance(text, str) else text.count(b'"$')
     if not special:
         return doc
-    # Most documents have one such value, the time of the last change: nothing below is looked at for it.
+    # Most documents have a single such value, the time of the last change: it needs none of the steps below.
     times = {key: _meant(value) for key, value in doc.items() if isinstance(value, dict) and set(value) == {"$date"}}
     return {**doc, **times} if len(times) == special else revived(doc)
 
@@ -60,7 +60,7 @@ def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
 
 
 def revived(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return JSON with MongoDB's extended forms turned into what they mean. Raises ValueError if they mean nothing."""
+    """Return JSON with MongoDB's extended forms turned into values. Raises ValueError if a form has no meaning."""
     if isinstance(value, dict):
         whole = {key: revived(part) for key, part in value.items()}
         return _meant(whole) if any(key.startswith("$") for key in whole) else whole
@@ -118,7 +118,7 @@ def _difference(given: Any, back: Any, place: str = "") -> str | None:  # noqa: 
         parts = ((str(k), part, other) for k, (part, other) in enumerate(zip(given, back, strict=True)))
     else:
         return None if _equal(given, back) else place
-    found = (_difference(one, other, f"{place}.{name}".lstrip(".")) for name, one, other in parts)
+    found = (_difference(first, other, f"{place}.{name}".lstrip(".")) for name, first, other in parts)
     return next((path for path in found if path is not None), None)
 
 

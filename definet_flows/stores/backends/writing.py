@@ -1,4 +1,4 @@
-"""How documents get into the database: within a transaction, with all that the file keeps of them."""
+"""Writing documents into the database: within a transaction, with their rows and indexes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """Places documents within a transaction, with all that the file keeps of them."""
+    """Writes documents within a transaction, with their rows and indexes."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -25,7 +25,7 @@ class Writer:
         self.projections = [Projection.load(row[0]) for row in database.rows("SELECT spec FROM projections")]
 
     def __call__(self, number: int | None, doc: Doc, text: str) -> int:
-        """Write one document, in place of number if there is one; return its number."""
+        """Write a document, in place of `number` if that is given; return its number."""
         odd = not all(walk(doc, field)[1] for field in self.fields)
         row = [odd, zlib.crc32(text.encode()), text]
         if number is None:
@@ -40,7 +40,7 @@ class Writer:
         return number
 
     def remove(self, number: int) -> None:
-        """Remove one document."""
+        """Remove a document."""
         self.database.run("DELETE FROM documents WHERE number = ?", [number])
         self.database.run("DELETE FROM rows WHERE number = ?", [number])
 

@@ -29,7 +29,7 @@ _EVERYTHING = Filter()
 
 
 def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, DefectEntry]:
-    """Return the finished records with an energy as entries; of one configuration the lowest end.
+    """Return the finished records with an energy as entries; the lowest end of each configuration.
 
     The bulk entry is the pristine host relaxed with the same settings, where the store has it. Energies (eV) are the
     engine's, without any correction for charge.
@@ -44,8 +44,7 @@ def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, D
     Returns
     -------
     dict
-        By doped's names (`v_S_0`, `W_Mo_-1`); complexes by the names of their parts; a number sets apart what would
-        have the same name.
+        By doped's names (`v_S_0`, `W_Mo_-1`); complexes by the names of their parts; a number is added to equal names.
 
     Raises
     ------
@@ -60,7 +59,7 @@ def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, D
     refuse_nothing(len(lowest))
     hosts = {host.settings_hash + host.host.hash: host for host in records.find(RelaxedHost)}
     found: dict[str, DefectEntry] = {}
-    for record in sorted(lowest.values(), key=lambda one: (one.n_defects, one.name, one.id)):
+    for record in sorted(lowest.values(), key=lambda end: (end.n_defects, end.name, end.id)):
         name = stem = _name(record)
         number = 1
         while name in found:

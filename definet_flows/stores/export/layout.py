@@ -1,6 +1,6 @@
 """Relaxed structures as folders of CIF files in the layout of the 2DMD archive.
 
-As in doi:10.5281/zenodo.14027373: one folder per set with `CIF/<id>_unrelaxed.cif` and `<id>_relaxed.cif`, lists
+As in doi:10.5281/zenodo.14027373: a folder per set with `CIF/<id>_unrelaxed.cif` and `<id>_relaxed.cif`, lists
 `train.csv`, `val.csv`, `test.csv` with a column `atoms_id`, and the pristine cell beside the set. Here the pristine
 cell is the whole supercell, with the sites that the defects were made on.
 """
@@ -38,16 +38,16 @@ _EVERYTHING = Filter()
 
 @dataclass(frozen=True)
 class Written:
-    """What a folder got: how many structures, and how many could not go there."""
+    """Numbers of the structures in a folder, and of those that were left out."""
 
     structures: int
     left_out: int
 
 
 def write_cif_folder(records: Records, folder: Path, where: Filter = _EVERYTHING) -> Written:
-    """Write a set for each host and settings; of several relaxations of one configuration the lowest end.
+    """Write a set for each host and settings; the lowest end of each configuration.
 
-    Splits are those that training draws. The layout knows neither charges nor inserted atoms: such records are left
+    The splits are those of training. The layout knows neither charges nor inserted atoms: such records are left
     out, as are relaxations that did not converge.
 
     Parameters
@@ -55,7 +55,7 @@ def write_cif_folder(records: Records, folder: Path, where: Filter = _EVERYTHING
     records
         An open store.
     folder
-        To be made; gets `<set>.cif` (the pristine supercell) and `<set>/` for each set, named by formula, number of
+        To be made; gets `<set>.cif` (the bulk supercell) and `<set>/` for each set, named by formula, number of
         sites and settings.
     where
         Only these.

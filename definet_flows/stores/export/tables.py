@@ -17,8 +17,8 @@ from definet_flows.atomic import replacing, unwritable
 from definet_flows.errors import InputError
 from definet_flows.foreign import cell, one_line
 from definet_flows.schemas import VACANCY, DefectRecord
-from definet_flows.stores.analysis.gates import joined_arms
-from definet_flows.stores.analysis.rows import Arm, Ends
+from definet_flows.stores.analysis.gates import joined_rows
+from definet_flows.stores.analysis.rows import PairRow, RecordRow
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ UNITS = {
     "max_force": " [eV/Å]",
     "energy": " [eV]",
 }
-"""What follows a column's name in the CSV table."""
+"""Units after the names of columns in the CSV table."""
 
 _ASE_TYPES = (bool, int, float)
 _EVERYTHING = Filter()
 _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 
-def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an Arm.
+def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an RecordRow.
 
     Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV.
 
@@ -53,12 +53,12 @@ def arms_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     where
         Which records count.
     """
-    frame = pd.DataFrame(joined_arms(records, where)[0], columns=list(Arm._fields))
+    frame = pd.DataFrame(joined_rows(records, where)[0], columns=list(RecordRow._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
 
 
-def ends_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per pair, by host, defects and configuration; columns are the fields of an Ends.
+def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+    """Return one row per pair, by host, defects and configuration; columns are the fields of an PairRow.
 
     Parameters
     ----------
@@ -67,12 +67,16 @@ def ends_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     where
         Which pairs count.
     """
-    frame = pd.DataFrame(records.ends(where), columns=list(Ends._fields))
+    frame = pd.DataFrame(records.pair_rows(where), columns=list(PairRow._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
 
 
+arms_frame, ends_frame = record_frame, pair_frame
+"""Former names."""
+
+
 def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
-    """Write one line per record, without structures; return how many.
+    """Write a line per record, without structures; return their number.
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front (`foreign.cell`).
 
@@ -81,7 +85,7 @@ def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     InputError
         If no record matches or the file cannot be written; an existing file is then kept.
     """
-    frame = arms_frame(records, where)
+    frame = record_frame(records, where)
     refuse_nothing(len(frame))
     counts = dict.fromkeys(("ionic_steps", "electronic_steps"), "Int64")  # whole numbers, some of them missing
     with replacing(path) as part:
@@ -123,7 +127,9 @@ def write_ase_db(records: Records, path: Path, where: Filter = _EVERYTHING) -> i
         As `write_extxyz`.
     """
     with replacing(path) as part:
-        part.write_bytes(b"")  # an empty file is an empty database, and it says at once where none can be
+        part.write_bytes(
+            b""
+        )  # an empty file is an empty database; creating it shows at once if the folder can be written
         try:
             count = _fill_database(records, part, where)
         except sqlite3.Error as error:
@@ -166,10 +172,10 @@ def refuse_nothing(count: int) -> None:
 
 
 def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
-    """Yield the records that have a relaxed structure; of weights also what they share, from the unrelaxed start."""
+    """Yield the records that have a relaxed structure; for weights also those from the unrelaxed start."""
     asked: set[str] | None = None
     if where.weights is not None:
-        asked = {row.id for row in joined_arms(records, where)[0]}
+        asked = {row.id for row in joined_rows(records, where)[0]}
         where = where.model_copy(update={"weights": None})
     for record in records.records(where):
         if record.status != "done" or record.sites is None or record.sites.relaxed is None:
@@ -205,7 +211,7 @@ def _reads_as(word: str) -> Callable[[type], bool]:
 
 
 def _keys(record: DefectRecord) -> dict[str, Any]:
-    """Return what a database of ASE can be searched by; it takes no text that reads as a number, so no hashes."""
+    """Return the searchable keys of a database of ASE; it takes no text that reads as a number, so no hashes."""
     words = {name: getattr(record, name) for name in ("name", "engine", "start")} | {"host": record.host.formula}
     keys: dict[str, Any] = {name: word for name, word in words.items() if not any(map(_reads_as(word), _ASE_TYPES))}
     keys |= {"n_defects": record.n_defects, "n_sites": record.host.n_sites, "charge": record.configuration.charge}

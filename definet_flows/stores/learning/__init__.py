@@ -1,1 +1,1 @@
-"""What the records teach: training sets, splits, the registry of models."""
+"""Learning from records: training sets, splits, the registry of models."""

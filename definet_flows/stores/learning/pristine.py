@@ -1,4 +1,4 @@
-"""The pristine supercell of a record, read back from its site map."""
+"""The bulk supercell of a record, read back from its site map."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from definet_flows.schemas import DefectRecord, Host
 
 
 def pristine_of(record: DefectRecord) -> Host:
-    """Return the supercell that a record's configuration was made in: its sites as they were before any edit.
+    """Return the bulk supercell of a record's configuration: its sites before any edit.
 
-    Where the host was relaxed first these are its relaxed sites, so its hash is not the record's.
+    If the host was relaxed first, these are its relaxed sites; its hash then differs from the record's.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Models that were trained on records, and one champion for each settings hash.
 
-What a model is never changes once it is registered, but for its trials. Who is champion stands in one document per
-settings hash, replaced whole: a process killed at any instant leaves the old champion or the new one. The state of a
+A registered model never changes, apart from its trials. A single document per settings hash names the champion; it is
+replaced whole: a process killed at any instant leaves the old champion or the new. The state of a
 model follows from that document.
 """
 
@@ -34,7 +34,7 @@ def register(records: Records, model: Model, content: bytes) -> Model:
 
 
 def models(records: Records, settings_hash: str | None = None) -> list[Model]:
-    """Return all models, or those of one settings hash, oldest first."""
+    """Return all models, or those of a settings hash, oldest first."""
     found = records.find(Model, {} if settings_hash is None else {"settings_hash": settings_hash})
     return sorted(found, key=lambda model: (model.provenance.finished or "", model.id))
 
@@ -60,12 +60,12 @@ def find_model(records: Records, ref: str) -> Model:
 
 
 def champion_document(records: Records, settings_hash: str) -> Champion | None:
-    """Return who is and was champion of one settings hash; None if there never was one."""
+    """Return the present and the former champions of a settings hash; None if there was no champion."""
     return next(records.find(Champion, {"id": Champion.identity(settings_hash)}), None)
 
 
 def champion(records: Records, settings_hash: str) -> Model | None:
-    """Return the champion of one settings hash; None where the weights of the package hold that place."""
+    """Return the champion of a settings hash; None where the weights of the package hold that place."""
     document = champion_document(records, settings_hash)
     if document is None or document.model is None:
         return None
@@ -82,7 +82,7 @@ def state_of(model: Model, document: Champion | None) -> State:
 
 
 def add_trial(records: Records, model: Model, trial: Trial) -> Model:
-    """Keep what came out of a trial; return the model with it."""
+    """Store the result of a trial; return the model with it."""
     tried = model.model_copy(update={"trials": (*model.trials, trial)})
     records.put(tried)
     return tried
@@ -94,7 +94,7 @@ def promote(records: Records, model: Model, trial: Trial) -> Champion:
     Raises
     ------
     InputError
-        If it did not pass, if the trial was against another than today's champion, or if somebody else changes the
+        If it did not pass, if the trial was against another than today's champion, or if another process changes the
         champion at this moment.
     """
     document = champion_document(records, model.settings_hash)
@@ -114,12 +114,12 @@ def promote(records: Records, model: Model, trial: Trial) -> Champion:
 
 
 def rollback(records: Records, settings_hash: str) -> Champion:
-    """Give the place back to the champion before; before the first one stand the weights of the package.
+    """Give the place back to the champion before; before the first champion stand the weights of the package.
 
     Raises
     ------
     InputError
-        If there is no champion, or somebody else changes it at this moment.
+        If there is no champion, or another process changes it at this moment.
     """
     document = champion_document(records, settings_hash)
     if document is None or document.model is None:
@@ -139,15 +139,15 @@ def settings_with_champion(records: Records, beginning: str | None) -> str:
     InputError
         If there is none, or there are several.
     """
-    every = [(one.settings_hash, "") for one in records.find(Champion)]
+    every = [(champion.settings_hash, "") for champion in records.find(Champion)]
     if not every:
-        msg = f"record store {records.name!r} has had no champion: `definet retrain` makes one"
+        msg = f"record store {records.name!r} has had no champion: run `definet retrain`"
         raise InputError(msg)
     found = beginning_with(beginning, every) if beginning is not None else sorted(every)
     if len(found) == 1:
         return found[0][0]
     known = listed(found or sorted(every))
-    msg = f"{len(found)} settings with a champion begin with {beginning or ''!r}: name one by --settings ({known})"
+    msg = f"{len(found)} settings with a champion begin with {beginning or ''!r}: choose by --settings ({known})"
     raise InputError(msg)
 
 

@@ -1,8 +1,8 @@
-"""Which split a configuration belongs to: drawn once, from what it is, whatever else is in the store.
+"""The split of a configuration: drawn from its own content, whatever else is in the store.
 
-What is drawn is the *motif*: kinds and mutual distances of the defects in a host material. It is the same for all
-symmetry images, and for the same defects in a larger supercell of the same material: neither can be learned from in
-one split and tested in another.
+The split is drawn for the *motif*: kinds and mutual distances of the defects in a host material. It is the same for all
+symmetry images, and for the same defects in a larger supercell of the same material: no motif is
+in the training part and in the test part at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHARES: dict[Split, float] = {"test": 0.15, "val": 0.10, "train": 0.75}
 """Expected share of the motifs of every host and density: held out, to choose the epoch, to learn from."""
 
 DENSITIES = (0.02, 0.05, 0.10)
-"""Edges of the densities that are told apart, defects per site."""
+"""Edges of the classes of density, defects per site."""
 
 _OFF_GRID = 0.0137  # in steps of `_STEP`: keeps simple ratios of distances away from where they round
 _STEP = 0.1  # of the shortest distance between two sites
@@ -72,9 +72,9 @@ def split_of(host: Host, configuration: Configuration) -> Split:
     Parameters
     ----------
     host
-        The pristine supercell.
+        The bulk supercell.
     configuration
-        In any symmetry-equivalent placement.
+        Any placement of its orbit.
     """
     return Motifs(host).split(configuration)
 
@@ -89,7 +89,7 @@ def density_of(n_defects: int, n_sites: int) -> str:
 
 
 def _shortest_distance(host: Host) -> float:
-    """Return the shortest distance between two sites, Å: the unit that distances in a motif are told in."""
+    """Return the shortest distance between two sites, Å: the unit of distances in a motif."""
     frac = np.array(host.frac_coords)
     _, squared = pbc_shortest_vectors(Lattice(host.lattice), frac, frac, return_d2=True)
     distance = np.sqrt(np.asarray(squared, dtype=np.float64))

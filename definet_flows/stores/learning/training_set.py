@@ -1,8 +1,8 @@
-"""What a record store has to learn from: converged ends of one settings hash, on their supercells.
+"""Training sets from a record store: converged ends of one settings hash, on their supercells.
 
-A label is what a relaxation did to its own start: relaxed minus unrelaxed position of each site, the mean over the
+A label is the displacement from the unrelaxed start: relaxed minus unrelaxed position of each site, the mean over the
 atoms removed. The unrelaxed table already contains the host's own relaxation by the same engine, so labels are
-relative to the relaxed host, as that which is added to it when a start is predicted.
+relative to the relaxed host, like the displacements that are added to it when a start is predicted.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Count(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One configuration to learn from.
+class TrainingEntry:
+    """A configuration to learn from.
 
     Attributes
     ----------
@@ -75,12 +75,12 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Everything of one settings hash that may be learned from, and why the rest may not.
+    """The data of one settings hash that may be learned from, and why the rest may not.
 
     Attributes
     ----------
     entries
-        One for each configuration, in order of their ids.
+        A configuration each, in order of their ids.
     refused
         Records left out, with reasons.
     spare
@@ -91,14 +91,14 @@ class TrainingSet:
 
     settings_hash: str
     engine: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TrainingEntry, ...]
     refused: tuple[Refusal, ...]
     spare: tuple[str, ...]
     other_settings: dict[str, int]
 
     @property
     def data_hash(self) -> str:
-        """Identity of the content: what is learned, from which configurations, in which splits."""
+        """Identity of the content: displacements, configurations and splits."""
         digest = hashlib.sha256(self.settings_hash.encode())
         for entry in self.entries:
             digest.update(f"{entry.configuration_id} {entry.split} {entry.host.hash}".encode())
@@ -110,13 +110,13 @@ class TrainingSet:
         """Identity of the held-out part."""
         return TrainingSet(self.settings_hash, "", self.of_split("test"), (), (), {}).data_hash
 
-    def of_split(self, split: Split) -> tuple[Entry, ...]:
+    def of_split(self, split: Split) -> tuple[TrainingEntry, ...]:
         """Return the entries of one split."""
         return tuple(entry for entry in self.entries if entry.split == split)
 
-    def by_host(self) -> dict[str, list[Entry]]:
+    def by_host(self) -> dict[str, list[TrainingEntry]]:
         """Return the entries of each supercell, by its hash."""
-        groups: dict[str, list[Entry]] = defaultdict(list)
+        groups: dict[str, list[TrainingEntry]] = defaultdict(list)
         for entry in self.entries:
             groups[entry.host.hash].append(entry)
         return dict(groups)
@@ -136,10 +136,10 @@ def settings_in(records: Records) -> dict[str, str]:
 
 
 def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iterable[Host] = ()) -> TrainingSet:
-    """Return what the records of one settings hash teach.
+    """Return the training set of the records of one settings hash.
 
-    Of several ends of one configuration one is taken: the unrelaxed arm's, which no network has steered, unless another
-    ended lower by more than `SAME_ENERGY`; without an unrelaxed arm the lowest.
+    Each configuration gives a single end: that from the unrelaxed start, which no network has steered, unless another
+    is lower by more than `SAME_ENERGY`; without a relaxation from the unrelaxed start the lowest.
 
     Parameters
     ----------
@@ -175,14 +175,14 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
         settings_hash=settings_hash,
         engine=found[0].engine if found else "",
         entries=tuple(_entry(record, motifs[record.host.hash]) for record in chosen.values()),
-        refused=tuple(sorted(refused, key=lambda one: one.record)),
+        refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
     )
 
 
 def choose_end(ends: Sequence[DefectRecord]) -> DefectRecord:
-    """Return which of several ends of one configuration is learned from, see `training_set`."""
+    """Return the end of a configuration that is learned from, see `training_set`."""
     lowest = min(ends, key=lambda record: (_energy(record), record.id))
     unrelaxed = [record for record in ends if record.start == "unrelaxed"]
     if unrelaxed and not _energy(unrelaxed[0]) - _energy(lowest) > SAME_ENERGY:  # no energies: inf - inf
@@ -195,12 +195,12 @@ def _energy(record: DefectRecord) -> float:
     return np.inf if energy is None else energy
 
 
-def _entry(record: DefectRecord, motifs: Motifs) -> Entry:
+def _entry(record: DefectRecord, motifs: Motifs) -> TrainingEntry:
     numbers, markers = nodes(motifs.host, record.configuration)
     moved = displacements_of(record)
     atoms = markers != VACANCY
     moved[atoms] -= moved[atoms].mean(0)
-    return Entry(
+    return TrainingEntry(
         configuration_id=record.configuration_id,
         record_id=record.id,
         name=record.name,
@@ -217,7 +217,7 @@ def _entry(record: DefectRecord, motifs: Motifs) -> Entry:
 
 
 def supercell_of(records: Records, record: DefectRecord) -> Host:
-    """Return the pristine supercell of a record as it was given, before any relaxation.
+    """Return the bulk supercell of a record as given, before any relaxation.
 
     From the store; else the record's own base, if that was not relaxed; else built again from a shipped host.
 

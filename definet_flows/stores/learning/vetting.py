@@ -1,4 +1,4 @@
-"""Whether one record may be learned from; a reason if not."""
+"""Whether a record may be learned from; a reason if not."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ EXCHANGED = 0.5
 """Å; atoms of one element count as exchanged if other partners would shorten the sum of their ways by more."""
 
 _LONG_WAY = 1.0  # Å; shorter ways are not looked at
-_TOLD = 6  # sites named in a reason
+_NAMED = 6  # sites named in a reason
 
 
 def why_refused(record: DefectRecord, host: Host, judge: Judge) -> str | None:
-    """Say why a record must not be learned from; None if it may.
+    """Return why a record must not be learned from; None if it may.
 
     Parameters
     ----------
     record
         Of the settings in question.
     host
-        Its pristine supercell as given.
+        Its bulk supercell as given.
     judge
-        The gate: refuses what no relaxation shows.
+        The gate: refuses displacements that no relaxation shows.
     """
     return _why_unfinished(record) or _why_outside(record) or _why_misplaced(record, host, judge)
 
@@ -65,7 +65,7 @@ def _why_outside(record: DefectRecord) -> str | None:
 
 
 def _why_misplaced(record: DefectRecord, host: Host, judge: Judge) -> str | None:
-    """Look at the positions: the table, its order, and what moved where."""
+    """Check the positions: the table, its order, and the displacements."""
     sites = record.sites
     assert sites is not None  # noqa: S101 - `_why_unfinished` has been asked
     try:
@@ -101,7 +101,7 @@ def _why_other_table(sites: SiteMap, host: Host, configuration: Configuration) -
 
 
 def _exchanged(sites: SiteMap, moved: FloatArray, lattice: npt.ArrayLike) -> tuple[str, bool]:
-    """Say which atoms of one element would have moved less as each other, and whether nothing else is wrong."""
+    """Return which atoms of one element would have moved less if exchanged, and whether nothing else is wrong."""
     numbers = np.array(sites.numbers)
     atoms = np.array([marker != str(VACANCY) for marker in sites.markers])
     start, end = base_of(sites), base_of(sites) + moved
@@ -117,8 +117,8 @@ def _exchanged(sites: SiteMap, moved: FloatArray, lattice: npt.ArrayLike) -> tup
         farthest = max(farthest, float(best.max()))
         if own.sum() - best.sum() > EXCHANGED:
             wrong += rows[partners != np.arange(len(rows))].tolist()
-    told = ", ".join(map(str, wrong[:_TOLD])) + (" ..." if len(wrong) > _TOLD else "")
-    return told, bool(wrong) and farthest < _LONG_WAY
+    words = ", ".join(map(str, wrong[:_NAMED])) + (" ..." if len(wrong) > _NAMED else "")
+    return words, bool(wrong) and farthest < _LONG_WAY
 
 
 def base_of(sites: SiteMap) -> FloatArray:

@@ -42,7 +42,7 @@ def put_weights(records: Records, content: bytes) -> str:
     parts = [content[first : first + _CHUNK] for first in range(0, len(content), _CHUNK)]
     with _beside(records) as store:
         store.ensure_index("id", unique=True)
-        for k, part in enumerate(parts):  # one at a time: all of them may exceed what one update takes
+        for k, part in enumerate(parts):  # singly: all of them may exceed the size of an update
             text = base64.b64encode(part).decode()
             place = {"id": f"{digest}-{k}", "kind": "weights", "sha256": digest, "part": k, "parts": len(parts)}
             store.update([{**place, "data": text}], key="id")
@@ -55,7 +55,7 @@ def get_weights(records: Records, digest: str) -> bytes:
     Raises
     ------
     InputError
-        If they are not in the store, or not what they should be.
+        If they are not in the store, or have another sha256.
     """
     with _beside(records) as store:
         parts = sorted(store.query({"kind": "weights", "sha256": digest}), key=lambda doc: doc["part"])

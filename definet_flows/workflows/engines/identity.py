@@ -85,7 +85,7 @@ def _digest(path: Path, *_: int) -> str:
 
 def _settings(maker: object, fields: Mapping[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
     """Return a Maker's arguments without its labels; those of Makers in its fields likewise."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in fields.items():
         if key == "@version" or key in _LABELS:
             continue

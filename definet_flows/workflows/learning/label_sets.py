@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from definet_flows.model.data.archive import PairSet
     from definet_flows.schemas import Host
     from definet_flows.stores import Records
-    from definet_flows.stores.learning.training_set import Entry
+    from definet_flows.stores.learning.training_set import TrainingEntry
 
 
 def read_training_set(records: Records, settings_hash: str, hosts: Iterable[Host] = ()) -> TrainingSet:
@@ -29,7 +29,7 @@ def pair_sets(training: TrainingSet) -> list[PairSet]:
     return [_pair_set(entries) for _, entries in sorted(training.by_host().items())]
 
 
-def _pair_set(entries: list[Entry]) -> PairSet:
+def _pair_set(entries: list[TrainingEntry]) -> PairSet:
     from definet_flows.model.data.archive import PairSet  # noqa: PLC0415 - torch
 
     host = entries[0].host

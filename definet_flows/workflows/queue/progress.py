@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from definet_flows.schemas import Start
     from definet_flows.stores import Records
-    from definet_flows.stores.analysis.rows import Arm
+    from definet_flows.stores.analysis.rows import RecordRow
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def progress_of(
         Of the campaign: configuration ids, those that are relaxed from both starts, what its relaxations share,
         sha256 of the weights.
     """
-    rows = records.arms(Filter(configuration_ids=ids, settings_hash=settings_hash))
+    rows = records.record_rows(Filter(configuration_ids=ids, settings_hash=settings_hash))
     gates = find_gates(records, rows, weights, ids)
-    arms: dict[str, list[Arm]] = defaultdict(list)
+    arms: dict[str, list[RecordRow]] = defaultdict(list)
     for row in rows:
         if row.start == "unrelaxed" or row.weights == weights:
             arms[row.configuration_id].append(row)
@@ -77,7 +77,7 @@ def _wanted(gates: Gates, arm: tuple[str, str], weights: str, *, control: bool) 
     return {"unrelaxed", "predicted"} if control else {"predicted"}
 
 
-def _standing(rows: list[Arm], wanted: set[Start]) -> str | None:
+def _standing(rows: list[RecordRow], wanted: set[Start]) -> str | None:
     """Return the set of a configuration; None if something is missing that nobody has begun."""
     statuses = {row.status for row in rows}
     if "running" in statuses:

@@ -11,7 +11,7 @@ from flow_helpers import CU, run, write_weights
 from definet_flows import open_store
 from definet_flows.schemas import Gate, Prediction
 from definet_flows.starts import gate
-from definet_flows.stores import Filter, arms_rows, counts
+from definet_flows.stores import Filter, counts, starts_rows
 from definet_flows.workflows.queue.plan import enlist, look_up, make_plan, missing_flows
 from definet_flows.workflows.queue.status import statuses
 
@@ -70,7 +70,7 @@ def test_gated_again_by_a_second_network(networks, jobs, gated):
     assert left(second) == []
     with open_store(second.store, read_only=True) as records:
         (status,) = statuses(records)
-        rows = {row.name: row for row in arms_rows(records, Filter(weights=w2))}
+        rows = {row.name: row for row in starts_rows(records, Filter(weights=w2))}
         assert counts(records, Filter(weights=w2)).gated == 1
     assert (status.recorded, status.ended) == (2, True)
     assert (rows["v_Cu"].gate, rows["v_Cu"].reason) == ("rejected", f"no trust of {w2[:4]}")
@@ -86,7 +86,7 @@ def test_gated_by_the_first_only(networks, jobs, gated):
     done, _ = run(second.make(CU), jobs)
     assert (done["savings"]["gated"], left(first), left(second)) == (0, [], [])
     with open_store(second.store, read_only=True) as records:
-        gates = {one: arms_rows(records, Filter(name="v_Cu", weights=one))[0].gate for one in (w1, w2)}
+        gates = {one: starts_rows(records, Filter(name="v_Cu", weights=one))[0].gate for one in (w1, w2)}
     assert gates == {w1: "rejected", w2: "accepted"}
 
 

@@ -18,7 +18,7 @@ from definet_flows.hosts import make_host
 from definet_flows.model.inference.checkpoint import load_checkpoint
 from definet_flows.model.inference.predict import predict
 from definet_flows.schemas import VACANCY, DefectRecord, RelaxedHost
-from definet_flows.stores import ArmsRow, Filter, Records, open_store
+from definet_flows.stores import Filter, Records, StartsRow, open_store
 from definet_flows.workflows.campaign.local import job_store
 
 COMMAND = ["run", "MoS2", "--supercell", "3", "3", "1", "--defect", "W_Mo", "--defect", "v_S", "--engine", "sevennet"]
@@ -84,7 +84,7 @@ def test_unrelaxed_arms_serve_other_weights_too(campaign: Path) -> None:
 
 def test_two_campaigns_make_one_document(tmp_path: Path) -> None:
     names = {"configuration_id": "c", "settings_hash": "s", "engine": "sevennet", "weights": "w", "name": "v_S"}
-    row = ArmsRow(**names, steps_unrelaxed=20, steps_predicted=5, converged=True)
+    row = StartsRow(**names, steps_unrelaxed=20, steps_predicted=5, converged=True)
     row = row.model_copy(update={"verdict": "same minimum"})
     outcomes = [campaign_cli._Outcome(name, [row], {"saving": 0.75}, "r.jsonl", tmp_path) for name in ("a", "b")]
     campaign_cli._end(outcomes[0], tmp_path / "out.json", outcomes[1])

@@ -82,7 +82,7 @@ def test_a_campaign_runs_on_local_workers(controller, cluster_maker):
         ("totals", "light"): 1,
     }
     with open_store("campaign", read_only=True) as records:
-        found = sorted((row.name, row.start, row.status) for row in records.arms())
+        found = sorted((row.name, row.start, row.status) for row in records.record_rows())
     arms = [("Ni_Cu", "failed"), ("v_Cu", "done")]
     assert found == [(name, start, status) for name, status in arms for start in ("predicted", "unrelaxed")]
     again = launch_remote(plan, "definet", placement)

@@ -1,4 +1,4 @@
-"""custodian's account of a folder: the outputs that it archived, and its words for what ended each execution."""
+"""custodian's account of a folder: the archived outputs, and its words for the error that ended each execution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARCHIVES = "error.*.tar*"
 
 @dataclass(frozen=True)
 class CustodianLog:
-    """What custodian.json says.
+    """Content of custodian.json.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class CustodianLog:
 
 
 def read_log(directory: Path) -> CustodianLog:
-    """Return what custodian.json says of a folder; nothing where it is missing or cut off."""
+    """Return the content of custodian.json in a folder; empty where it is missing or cut off."""
     found = CustodianLog({}, {}, ())
     for path in sorted(directory.glob("custodian.json*"))[:1]:
         try:
@@ -67,7 +67,7 @@ def _log(log: list[dict[str, Any]]) -> CustodianLog:
 
 
 def archives(directory: Path, log: CustodianLog) -> dict[int, Path | None]:
-    """Return custodian's archives by number, in order; None for what was there once and is gone."""
+    """Return custodian's archives by number, in order; None for an archive that is gone."""
     named = {path.name.split(".")[1]: path for path in sorted(directory.glob(_ARCHIVES), reverse=True)}
     found: dict[int, Path | None] = {int(number): path for number, path in named.items() if number.isdigit()}
     # numbers run from 1 without a gap, and custodian knows how many there were
@@ -76,7 +76,7 @@ def archives(directory: Path, log: CustodianLog) -> dict[int, Path | None]:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[tuple[Path, str]]:
-    """Unpack an archive for as long as it is looked at; yield the folder, and what is wrong with the archive."""
+    """Unpack an archive for as long as it is looked at; yield the folder, and the fault of the archive."""
     problem = ""
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -85,6 +85,6 @@ def unpacked(path: Path) -> Iterator[tuple[Path, str]]:
                     if member.isfile() and Path(member.name).name.startswith(_KEPT):
                         member.name = Path(member.name).name
                         archive.extract(member, folder, filter="data")
-        except (tarfile.TarError, *DAMAGE) as error:  # cut off where the disk was full: what came out is read
+        except (tarfile.TarError, *DAMAGE) as error:  # cut off where the disk was full: the unpacked part is read
             problem = f"{path.name} is damaged: {error}"
         yield Path(folder), problem

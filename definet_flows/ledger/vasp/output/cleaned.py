@@ -1,4 +1,4 @@
-"""vasprun.xml without what no XML parser takes and without its bulk, so that pymatgen reads what is there.
+"""vasprun.xml without characters that no XML parser takes and without its bulk, so that pymatgen reads the rest.
 
 VASP writes the SYSTEM line as it is, and a broken disk or network leaves control characters: either would end a parser
 there, and every step after it would be lost. Eigenvalues and densities of states, most of the file, are left out.
@@ -32,7 +32,7 @@ _SPECIES = re.compile(r"<rc><c>\s*(\d+)</c><c>\w+ *</c><c>[^<]*</c><c>\s*([\d.]+
 
 @dataclass
 class Cleaned:
-    """A cleaned vasprun.xml, and what its lines say.
+    """A cleaned vasprun.xml, and the facts in its lines.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Cleaned:
     ends_by_ml
         Whether the last step was such.
     damage
-        What ended the file too early, beside being cut off.
+        Damage that ended the file too early, apart from a cut.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Cleaned:
     _inside: bool = False
 
     def count(self, line: str) -> None:
-        """Take in what a line says."""
+        """Note the facts in a line."""
         if "<calculation>" in line:
             self._inside, self.ends_by_ml = True, False
         elif "</calculation>" in line:
@@ -113,7 +113,7 @@ def _write(lines: Iterator[str], file: TextIO, found: Cleaned) -> None:
 
 
 def _clean(line: str) -> str:
-    """Return a line without control characters; a number with one inside is none any more, and stands as ******."""
+    """Return a line without control characters; a damaged number becomes ******."""
     if _CONTROL.search(line):
         line = _TOUCHED.sub("******", line) if _NUMERIC.search(line) else line
         line = _CONTROL.sub("", line)

@@ -1,4 +1,4 @@
-"""What one execution of VASP was given, but for the positions: equal in both arms of a pair."""
+"""The input of an execution of VASP apart from the positions: equal for both starts of a pair."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class VaspInputs:
     Attributes
     ----------
     hash
-        Hash of all of it; None if one of the files is missing.
+        Hash of all of it; None if a file is missing.
     potcars
         TITEL of each POTCAR and the sha256 of its text.
     """
@@ -37,7 +37,7 @@ class VaspInputs:
 
 
 def read_inputs(directory: Path) -> VaspInputs:
-    """Return what a run was given at its start; custodian keeps it as `INCAR.orig` and so on."""
+    """Return the input of a run at its start; custodian keeps it as `INCAR.orig` and so on."""
     texts = {name: _original(directory, name) for name in ("INCAR", "KPOINTS", "POTCAR", "POSCAR")}
     potcars = potcar_hashes(texts["POTCAR"] or "")
     if None in texts.values():

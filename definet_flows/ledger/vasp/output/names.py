@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KINDS = ("vasprun.xml", "OUTCAR", "OSZICAR")
-"""Files that tell what a run did, the most telling first."""
+"""Files with the results of a run, the most complete first."""
 
 _KIND = "|".join(map(re.escape, KINDS))
 _OUTPUT = re.compile(
@@ -30,11 +30,11 @@ class OutputFile:
     path
         Where it is.
     kind
-        One of `KINDS`.
+        An element of `KINDS`.
     name
-        What stands before the kind, as in `NAME.OUTCAR`; empty for the output of a folder's own run.
+        Text before the kind, as in `NAME.OUTCAR`; empty for the output of a folder's own run.
     label
-        What sets runs in one folder apart: `.relax1`, `.relax2` and so on; empty for the last.
+        Label of the run in its folder: `.relax1`, `.relax2` and so on; empty for the last.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class OutputFile:
 
 
 def output_file(path: Path) -> OutputFile | None:
-    """Return what a file is by its name; None if it is no output: a backup, an editor's file, a folder."""
+    """Return the kind of a file by its name; None if it is no output: a backup, an editor's file, a folder."""
     match = _OUTPUT.fullmatch(path.name)
     if match is None or not path.is_file():
         return None
@@ -57,21 +57,21 @@ def output_file(path: Path) -> OutputFile | None:
 
 
 def output_files(folder: Path) -> list[OutputFile]:
-    """Return the output of a folder's own runs, in order of the runs; of one kind and run the plain file first."""
-    found = [one for path in sorted(folder.iterdir()) if (one := output_file(path)) is not None and not one.name]
-    return sorted(found, key=lambda one: (one.order, KINDS.index(one.kind), len(one.path.name)))
+    """Return the output of a folder's own runs, in order of the runs; plain files before compressed ones."""
+    found = [file for path in sorted(folder.iterdir()) if (file := output_file(path)) is not None and not file.name]
+    return sorted(found, key=lambda file: (file.order, KINDS.index(file.kind), len(file.path.name)))
 
 
 def looks_like_output(path: Path) -> bool:
-    """Say whether a file that is no output may be taken for one by its owner; hidden and editors' files may not."""
+    """Return whether a person may take a file that is no output for output; hidden and editors' files may not."""
     return any(kind in path.name for kind in KINDS) and not _HIDDEN.fullmatch(path.name) and path.is_file()
 
 
 def is_backup(path: Path) -> bool:
-    """Say whether a file's name says that it is a copy of another."""
+    """Return whether a file's name says that it is a copy of another."""
     return _BACKUP.fullmatch(path.name) is not None
 
 
 def labels(files: Iterable[OutputFile]) -> list[str]:
     """Return the labels of the runs in a folder, in order."""
-    return list(dict.fromkeys(one.label for one in sorted(files, key=lambda one: one.order)))
+    return list(dict.fromkeys(file.label for file in sorted(files, key=lambda file: file.order)))

@@ -1,4 +1,4 @@
-"""OUTCAR, whole or cut off, in one pass: what it counts, and what it tells of the cell where there is no vasprun.xml.
+"""OUTCAR, whole or cut off, in a single pass: its counts, and the cell where there is no vasprun.xml.
 
 Force evaluations by a machine-learned force field, whose tables and energies are marked `ML`, are counted apart: they
 are no ionic steps.
@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"[-+]?\d+\.\d{9}|\*+|NaN", re.IGNORECASE)
 
 @dataclass
 class _Account:
-    """What was read so far."""
+    """Results read so far."""
 
     last: dict[str, float] = field(default_factory=dict)
     electronic: int = 0
@@ -73,7 +73,7 @@ class _Account:
 
 
 def read_outcar(path: Path) -> VaspRun:
-    """Return what an OUTCAR says of its run."""
+    """Return the results in an OUTCAR."""
     seen, header = _Account(), _Header()
     source = Lines(path)
     lines = iter(source)
@@ -135,7 +135,7 @@ def _table(lines: Iterator[str]) -> list[list[float]]:
     return []
 
 
-# ------------------------------------------------------------------ what vasprun.xml tells better
+# ------------------------------------------------------------------ better known from vasprun.xml
 
 
 _TAGS = frozenset(
@@ -154,7 +154,7 @@ _BEGAN = re.compile(r"date (\d{4})[. ](\d\d)[. ](\d\d)\s+(\d\d:\d\d:\d\d)")
 
 @dataclass
 class _Header:
-    """What stands before the first iteration: species, valences, tags, k-points."""
+    """The part before the first iteration: species, valences, tags, k-points."""
 
     counts: list[int] = field(default_factory=list)
     valences: list[float] = field(default_factory=list)
@@ -192,12 +192,12 @@ class _Header:
 
     @property
     def charge(self) -> float | None:
-        told = number(self.tags.get("NELECT", ""))
-        return self.valence - told if self.valence is not None and np.isfinite(told) else None
+        electrons = number(self.tags.get("NELECT", ""))
+        return self.valence - electrons if self.valence is not None and np.isfinite(electrons) else None
 
     @property
     def surface(self) -> dict[str, object]:
-        """What decides the energy surface; a vasprun.xml tells more, so the two are never taken for the same."""
+        """Settings of the energy surface; a vasprun.xml holds more, so the two are never taken for equal."""
         tags = {name: self.tags[name] for name in sorted(self.tags) if name != "NELECT"}
         return {**tags, "KPOINTS": self.mesh, "told by": "OUTCAR", "POTCAR": sorted(self.potcars)}
 

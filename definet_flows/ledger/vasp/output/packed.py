@@ -1,4 +1,4 @@
-"""VASP's files as streams, plain or compressed; of what is cut off or damaged, all that comes before."""
+"""VASP's files as streams, plain or compressed; of cut or damaged files everything before the fault."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PACKINGS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 """Endings of compressed files that can be read."""
 
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
-"""What a file raises that is cut off or damaged."""
+"""Errors of a file that is cut off or damaged."""
 
 _CHUNK = 1 << 20  # bytes; no line of VASP is longer, and a file without line ends takes no more memory
 
 
 class Lines:
-    """The lines of a file, one at a time; `damage` says afterwards what ended them too early."""
+    """The lines of a file, in order; `damage` then gives the fault that ended them too early."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.damage = path, ""

@@ -1,4 +1,4 @@
-"""Raw VASP output, whole or cut off, read into what a relaxation did: vasprun.xml, OUTCAR, OSZICAR."""
+"""Raw VASP output, whole or cut off, read into results: vasprun.xml, OUTCAR, OSZICAR."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_vasp_run(path: str | Path) -> VaspRun:
-    """Read one execution of VASP from its directory or from one of its files, compressed or not.
+    """Read an execution of VASP from its directory or from a file of it, compressed or not.
 
     A file that is cut off gives what it holds, `finished=False` and a note. Of several runs in a directory
     (`vasprun.xml.relax1`, `.relax2`) the last is read.
@@ -30,7 +30,7 @@ def read_vasp_run(path: str | Path) -> VaspRun:
     Parameters
     ----------
     path
-        A directory with any of vasprun.xml, OUTCAR and OSZICAR, or one such file.
+        A directory with any of vasprun.xml, OUTCAR and OSZICAR, or such a file.
 
     Raises
     ------
@@ -43,28 +43,28 @@ def read_vasp_run(path: str | Path) -> VaspRun:
         return read_files({} if kind is None else {kind: path}, path)
     files = output_files(path)
     if not files:  # NAME.OUTCAR and so on
-        named = [one for file in sorted(path.iterdir()) if (one := output_file(file)) is not None]
-        files = [one for one in named if one.name == named[0].name]
-    return read_files({one.kind: one.path for one in reversed(files) if one.label == files[-1].label}, path)
+        named = [output for file in sorted(path.iterdir()) if (output := output_file(file)) is not None]
+        files = [output for output in named if output.name == named[0].name]
+    return read_files({output.kind: output.path for output in reversed(files) if output.label == files[-1].label}, path)
 
 
 def read_files(files: dict[str, Path], place: Path) -> VaspRun:
-    """Read one execution from its files by kind. Raises as `read_vasp_run`; `place` is what the message names."""
+    """Read an execution from its files by kind. Raises as `read_vasp_run`; `place` is the name in the message."""
     runs = {kind: read(files[kind]) for kind, read in _READERS.items() if kind in files}
     if not runs:
         msg = f"no VASP output in {place}: expected vasprun.xml, OUTCAR or OSZICAR, plain or compressed"
         raise InputError(msg)
     if any(run.ml_steps for run in runs.values()) and len(runs) > 1:
-        runs.pop("OSZICAR", None)  # it does not tell steps of a machine-learned force field from others
+        runs.pop("OSZICAR", None)  # it does not mark steps of a machine-learned force field
     return _merged(list(runs.values()))
 
 
 _EXACT = ("initial", "charge", "valence", "surface", "tags", "controls", "began")
-"""What a vasprun.xml tells better, however short it is."""
+"""Results that are better known from a vasprun.xml, however short it is."""
 
 
 def _merged(runs: list[VaspRun]) -> VaspRun:
-    """Return what the files of one run say together; the one with the most steps was written last."""
+    """Return the joint results of the files of a run; the file with the most steps was written last."""
     latest = sorted(runs, key=lambda run: -run.ionic_steps)
     known: dict[str, Any] = {
         name: next((value for run in latest if (value := getattr(run, name)) is not None), None)
@@ -90,7 +90,7 @@ def _read_vasprun(path: Path) -> VaspRun:
     with cleaned(path) as file:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what it warns of is told by the fields
+                warnings.simplefilter("ignore")  # the fields show the same
                 run = Vasprun(
                     file.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False
                 )
@@ -106,7 +106,7 @@ def _run(run: Vasprun, file: Cleaned) -> VaspRun:
     energy, force = (_last_energy(steps[-1]), largest_force(forces[-1])) if steps else (None, None)
     valence = sum(count * each for count, each, _ in file.species) if file.species else None
     electrons = parameters.get("NELECT")
-    told = {**parameters, **{name: run.incar[name] for name in CONTROLS if name in run.incar}}
+    tags = {**parameters, **{name: run.incar[name] for name in CONTROLS if name in run.incar}}
     ended = file.ended and len(steps) == file.calculations  # else it is broken where the parser stopped
     notes = () if ended else (f"vasprun.xml is cut off after {len(steps)} finished ionic steps", file.damage)
     return VaspRun(
@@ -126,7 +126,7 @@ def _run(run: Vasprun, file: Cleaned) -> VaspRun:
         charge=None if valence is None or electrons is None else valence - electrons,
         valence=valence,
         surface=_surface(parameters, run.kpoints, {potcar.split()[0] for *_, potcar in file.species}),
-        controls={name: int(told[name]) for name in CONTROLS if told.get(name) is not None},
+        controls={name: int(tags[name]) for name in CONTROLS if tags.get(name) is not None},
         began=file.began or None,
         ml_steps=file.ml_steps,
         ends_by_ml=file.ends_by_ml,
@@ -166,7 +166,7 @@ def _read_oszicar(path: Path) -> VaspRun:
     try:
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder, "OSZICAR")
-            plain.write_text("".join(Lines(path)), encoding="latin-1")  # what comes before a cut is read
+            plain.write_text("".join(Lines(path)), encoding="latin-1")  # the part before a cut is read
             run = Oszicar(plain)
     except Exception as error:  # noqa: BLE001  # empty, or cut off in its first line
         return VaspRun(0, 0, notes=(f"OSZICAR is unreadable: {error!r:.80}",))

@@ -21,7 +21,7 @@ Host = Annotated[
         help="File of the host's unit cell (CIF, POSCAR, ...) or a shipped host: MoS2, WSe2, BN, GaSe, InSe, P."
     ),
 ]
-Supercell = Annotated[
+SupercellOption = Annotated[
     tuple[str, str, str] | None,
     typer.Option(
         "--supercell",
@@ -114,9 +114,9 @@ def parse_supercell(repetitions: tuple[str, str, str]) -> tuple[int, int, int]:
     InputError
         If one is no whole number above zero.
     """
-    for one in repetitions:
-        if not one.isdecimal() or _whole(one, "--supercell") == 0:
-            msg = f"--supercell {' '.join(repetitions)}: {one} is no whole number above zero"
+    for repetition in repetitions:
+        if not repetition.isdecimal() or _whole(repetition, "--supercell") == 0:
+            msg = f"--supercell {' '.join(repetitions)}: {repetition} is no whole number above zero"
             raise InputError(msg)
     a, b, c = map(int, repetitions)
     return a, b, c

@@ -15,7 +15,7 @@ from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from definet_flows.workflows.campaign.preflight import Line
+    from definet_flows.workflows.campaign.preflight import CheckLine
 
 _FAILED = 1
 _MARKS = {"ok": Text("ok", "green"), "warn": Text("look", "yellow"), "fail": Text("fails", "bold red")}
@@ -36,7 +36,7 @@ def check(campaign: CampaignOptions, placement: options.Placement = None) -> Non
         raise typer.Exit(_FAILED)
 
 
-def tell_lines(lines: Sequence[Line]) -> None:
+def tell_lines(lines: Sequence[CheckLine]) -> None:
     """Print what preflight found."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for line in lines:

@@ -26,7 +26,7 @@ _STEP = 100  # configurations between two updates of the progress line
 @app.command("enumerate")
 def enumerate_defects(
     host: options.Host,
-    supercell: options.Supercell = None,
+    supercell: options.SupercellOption = None,
     min_image: options.MinImage = None,
     vacuum: options.Vacuum = None,
     symprec: options.Symprec = options.SYMPREC,

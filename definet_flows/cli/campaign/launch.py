@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
     from rich.console import RenderableType
 
-    from definet_flows.workflows.campaign.preflight import Line
+    from definet_flows.workflows.campaign.preflight import CheckLine
     from definet_flows.workflows.queue.plan import Launched, Plan
     from definet_flows.workflows.queue.routing import Placement
     from definet_flows.workflows.queue.status import Status
@@ -70,7 +70,7 @@ def launch(
     _tell(launched, to)
 
 
-def _require_sound(lines: list[Line]) -> None:
+def _require_sound(lines: list[CheckLine]) -> None:
     """Print what preflight found; end if something would fail wherever the jobs run."""
     tell_lines(lines)
     if any(line.level == "fail" and line.subject not in _OF_WORKERS for line in lines):
@@ -155,13 +155,13 @@ def status(
 
     found = _statuses(store)
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        typer.echo(json.dumps([status.model_dump(mode="json") for status in found], indent=2))
         return
     if not watch:
         console.print(_drawn(found))
         return
     with Live(_drawn(found), console=console, auto_refresh=False) as live:
-        while not all(one.ended for one in found):
+        while not all(status.ended for status in found):
             time.sleep(_SECONDS)
             found = _statuses(store)
             live.update(_drawn(found), refresh=True)
@@ -180,15 +180,21 @@ def _statuses(store: str | None) -> list[Status]:
 
 
 def _drawn(found: list[Status]) -> RenderableType:
-    return Group(*(part for one in found for part in (f"{one.name}, {one.queue}, {one.launched}", _counts(one))))
+    return Group(
+        *(part for status in found for part in (f"{status.name}, {status.queue}, {status.launched}", _counts(status)))
+    )
 
 
-def _counts(one: Status) -> Table:
+def _counts(status: Status) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("enumerated", "predicted", "relaxing", "recorded", "failed", ""):
         table.add_column(name, justify="right")
-    bar = ProgressBar(total=one.enumerated, completed=one.recorded + one.failed, width=40)
+    bar = ProgressBar(total=status.enumerated, completed=status.recorded + status.failed, width=40)
     table.add_row(
-        *(str(count) for count in (one.enumerated, one.predicted, one.relaxing, one.recorded, one.failed)), bar
+        *(
+            str(count)
+            for count in (status.enumerated, status.predicted, status.relaxing, status.recorded, status.failed)
+        ),
+        bar,
     )
     return table

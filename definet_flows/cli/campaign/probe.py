@@ -27,18 +27,18 @@ def probe_saddle(
     from definet_flows.stores import open_store
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
-    from definet_flows.workflows.recording.cases import arms_hash
+    from definet_flows.workflows.recording.cases import settings_hash_of
     from definet_flows.workflows.recovery.probe import probe_flow, symmetric_ends
 
     resolved = resolve_engine(engine)
     require_executables(resolved)
-    hashes = {arms_hash(resolved, relaxed_host=flag) for flag in (True, False)}
+    hashes = {settings_hash_of(resolved, relaxed_host=flag) for flag in (True, False)}
     with open_store(store) as records:
         ids = symmetric_ends(records, hashes, sample)
     flow = probe_flow(ids, engine, store, rattle=rattle, seed=seed)
     run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
     with open_store(store, read_only=True) as records:
-        for probe in sorted(records.probes(), key=lambda one: one.name):
-            told = "" if probe.energy_difference is None else f", {1000 * probe.energy_difference:+.1f} meV"
+        for probe in sorted(records.probes(), key=lambda found: found.name):
+            difference = "" if probe.energy_difference is None else f", {1000 * probe.energy_difference:+.1f} meV"
             moved = "" if probe.distance is None else f", {probe.distance:.3f} Å from where it was"
-            console.print(f"{one_line(probe.name)}: {probe.verdict}{told}{moved}")
+            console.print(f"{one_line(probe.name)}: {probe.verdict}{difference}{moved}")

@@ -93,9 +93,9 @@ def _queue(
 
     queue, placed = open_launchpad(launchpad), read_placement(placement)
     mended = mend(queue, SETTINGS.JOB_STORE, dead_after)
-    told = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
-    told = f"{told}, {mended.given_up} were lost too often and count as failed"
-    console.print(f"{told}, {mended.dropped} half-written ones dropped", highlight=False)
+    counts = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
+    counts = f"{counts}, {mended.given_up} were lost too often and count as failed"
+    console.print(f"{counts}, {mended.dropped} half-written ones dropped", highlight=False)
     with open_store(store) as records:
         ids = unfinished(records, engine, where, unconverged=unconverged)
     if ids:
@@ -106,7 +106,7 @@ def _queue(
 def _report(records: Records, ids: list[str]) -> int:
     """Print how each ended; return how many failed again."""
     failed = 0
-    for record in (records.record(one) for one in ids):
+    for record in (records.record(record_id) for record_id in ids):
         if record is None:
             continue
         failed += record.status == "failed"

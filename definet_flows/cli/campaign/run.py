@@ -74,10 +74,10 @@ def quickstart(
     _note(f"\n{_MATCHED} learned from SevenNet-0's relaxations of other configurations: what retraining brings.")
     matched = _relax(replace(maker, model=_MATCHED), "MoS2", first.folder)
     table = Table("weights", "steps unrelaxed", "from predicted", "saved", title="same minimum", title_justify="left")
-    for one in (first, matched):
-        unrelaxed, predicted = one.steps
+    for row in (first, matched):
+        unrelaxed, predicted = row.steps
         table.add_row(
-            one.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
+            row.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
         )
     console.print(table)
     _end(first, json_file, matched)
@@ -127,7 +127,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     from definet_flows.stores.locking import explain_running
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
-    from definet_flows.workflows.recording.cases import arms_hash
+    from definet_flows.workflows.recording.cases import settings_hash_of
 
     campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
     require_executables(engine)
@@ -140,7 +140,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
         totals = run_here(maker.assemble(campaign), folder, bar.tell)
     where = Filter(
         configuration_ids=campaign.ids,
-        settings_hash=arms_hash(engine, relaxed_host=maker.relax_host),
+        settings_hash=settings_hash_of(engine, relaxed_host=maker.relax_host),
         weights=campaign.weights,
     )
     with open_store(maker.store, read_only=True) as records:

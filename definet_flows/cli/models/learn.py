@@ -92,7 +92,7 @@ def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: 
     rounds = read_rounds(maker, pool)
     console.print(_table(rounds))
     if json_file is not None:
-        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
+        write_whole(json_file, json.dumps([past.model_dump(mode="json") for past in rounds], indent=1) + "\n")
     if last is None or not rounds or rounds[-1].stop is None:
         console.print(DID_NOT_FINISH)
         raise typer.Exit(_FAILED)
@@ -108,16 +108,16 @@ def read_rounds(maker: ActiveLearningMaker, pool: Campaign) -> list[Round]:
 
     learning = learning_id(pool, maker.settings_hash, maker.strategy)
     with open_store(maker.defects.store, read_only=True) as records:
-        return sorted(records.find(Round, {"learning": learning}), key=lambda one: one.number)
+        return sorted(records.find(Round, {"learning": learning}), key=lambda past: past.number)
 
 
 def _table(rounds: list[Round]) -> Table:
     table = Table("round", "network", title="held-out error by relaxations spent", title_justify="left")
     for heading in ("relaxed", "ionic steps", "core-hours", "held out", "error mÅ", "chosen"):
         table.add_column(heading, justify="right")
-    for one in rounds:
-        hours = "-" if one.core_hours is None else f"{one.core_hours:.2f}"
-        error = "-" if one.error is None else f"{1000 * one.error:.2f}"
-        counts = (str(one.relaxed), str(one.ionic_steps), hours, str(one.held_out), error, str(len(one.chosen)))
-        table.add_row(str(one.number), one.weights.name, *counts)
+    for past in rounds:
+        hours = "-" if past.core_hours is None else f"{past.core_hours:.2f}"
+        error = "-" if past.error is None else f"{1000 * past.error:.2f}"
+        counts = (str(past.relaxed), str(past.ionic_steps), hours, str(past.held_out), error, str(len(past.chosen)))
+        table.add_row(str(past.number), past.weights.name, *counts)
     return table

@@ -120,14 +120,14 @@ def prerelax(
         report = run(
             checkpoint, folder, finder, allow_unseen_host=allow_unseen_host, write_rejected=write_rejected, tell=tell
         )
-    _hosts((one.host, one.inferred) for one in report)
-    counts = Counter(one.action for one in report)
+    _hosts((file.host, file.inferred) for file in report)
+    counts = Counter(file.action for file in report)
     console.print(
         f"{counts['moved']} moved, {counts['gated']} gated, {counts['left']} left as they were", highlight=False
     )
-    _list(f"{one.action}: {one.path}: {one.reason}" for one in report if one.action != "moved")
+    _list(f"{file.action}: {file.path}: {file.reason}" for file in report if file.action != "moved")
     if json_file is not None:
-        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in report], indent=1) + "\n")
+        write_whole(json_file, json.dumps([file.model_dump(mode="json") for file in report], indent=1) + "\n")
 
 
 def _hosts(found: Iterable[tuple[str | None, str]]) -> None:

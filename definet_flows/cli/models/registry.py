@@ -54,24 +54,24 @@ def retrain(
     options.check_writable(json_file)
     config = RetrainConfig(min_new=min_new, from_scratch=from_scratch)
     found = retrain_all(store, config, settings, tell=lambda text: _line(one_line(text)))
-    for one in found:
-        _tell(one)
+    for outcome in found:
+        _tell(outcome)
     if json_file is not None:
-        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in found], indent=1) + "\n")
+        write_whole(json_file, json.dumps([outcome.model_dump(mode="json") for outcome in found], indent=1) + "\n")
 
 
-def _tell(one: Retrained) -> None:
-    for line in one.counts:
+def _tell(outcome: Retrained) -> None:
+    for line in outcome.counts:
         console.print(f"  {line}", highlight=False)
-    if one.refused:
-        console.print(f"  {len(one.refused)} records not learned from:", highlight=False)
-        for refusal in one.refused[:_SHOWN]:
+    if outcome.refused:
+        console.print(f"  {len(outcome.refused)} records not learned from:", highlight=False)
+        for refusal in outcome.refused[:_SHOWN]:
             _line(f"    {refusal.record[:12]} {one_line(refusal.name)}: {one_line(refusal.reason)}")
-        if len(one.refused) > _SHOWN:
-            _line(f"    ... and {len(one.refused) - _SHOWN} more: see --json")
-    for settings, n in one.other_settings.items():
+        if len(outcome.refused) > _SHOWN:
+            _line(f"    ... and {len(outcome.refused) - _SHOWN} more: see --json")
+    for settings, n in outcome.other_settings.items():
         _line(f"  {n} records with other settings ({settings[:12]}) not used")
-    _line(one.message)
+    _line(outcome.message)
 
 
 @models.command("list")
@@ -83,7 +83,7 @@ def list_models(store: options.Store = None) -> None:
 
     with open_store(store, read_only=True) as records:
         found = every(records)
-        documents = {one.settings_hash: champion_document(records, one.settings_hash) for one in found}
+        documents = {outcome.settings_hash: champion_document(records, outcome.settings_hash) for outcome in found}
     if not found:
         console.print("no models yet: `definet retrain` trains the first one")
         return
@@ -104,7 +104,7 @@ def list_models(store: options.Store = None) -> None:
 
 
 def _errors(trial: Trial | None, who: str) -> str:
-    return "-" if trial is None else "\n".join(f"{one.host} {1000 * getattr(one, who):.2f}" for one in trial.hosts)
+    return "-" if trial is None else "\n".join(f"{host.host} {1000 * getattr(host, who):.2f}" for host in trial.hosts)
 
 
 @models.command()

@@ -105,7 +105,7 @@ def combine(
     options.check_writable(output)
     checkpoints = [checkpoint_of(ref, store) for ref in weights]
     network = mean_of(checkpoints)
-    recipes = {f"{one.name} {one.sha256[:12]}": one.card.recipe for one in checkpoints}
+    recipes = {f"{checkpoint.name} {checkpoint.sha256[:12]}": checkpoint.card.recipe for checkpoint in checkpoints}
     card = checkpoints[0].card.model_copy(update={"name": name, "recipe": {"mean of": recipes}})
     _finish(output, network, card, data, read_archive(data))
 

@@ -120,8 +120,8 @@ def build(
         for source in sources:
             for document in RecordBuilder(source, found).build():
                 status = getattr(document, "status", "host")
-                told = getattr(document, "name", document.host.formula)
-                console.print(f"{one_line(told)} {getattr(document, 'start', '')}: {status}")
+                name = getattr(document, "name", document.host.formula)
+                console.print(f"{one_line(name)} {getattr(document, 'start', '')}: {status}")
                 made += status != "host"
                 hosts += status == "host"
         for record in free_dead(found):
@@ -218,10 +218,10 @@ def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
     return table
 
 
-def _interval(one: Quantity) -> str:
-    if one.interval is None:
-        return "too few" if one.pairs else "-"
-    return f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
+def _interval(quantity: Quantity) -> str:
+    if quantity.interval is None:
+        return "too few" if quantity.pairs else "-"
+    return f"{quantity.interval[0]:.1%} to {quantity.interval[1]:.1%}"
 
 
 def _number(value: float | None) -> str:
@@ -233,25 +233,25 @@ def _percent(share: float | None) -> str:
 
 
 _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
-    ("same minimum, cost known", lambda one: str(one.pairs)),
-    ("from unrelaxed starts", lambda one: f"{one.unrelaxed:g}"),
-    ("from predictions", lambda one: f"{one.predicted:g}"),
-    ("saved", lambda one: _percent(one.saving)),
+    ("same minimum, cost known", lambda quantity: str(quantity.pairs)),
+    ("from unrelaxed starts", lambda quantity: f"{quantity.unrelaxed:g}"),
+    ("from predictions", lambda quantity: f"{quantity.predicted:g}"),
+    ("saved", lambda quantity: _percent(quantity.saving)),
     ("95 % interval", _interval),
-    ("median, unrelaxed", lambda one: _number(one.median_unrelaxed)),
-    ("median, predicted", lambda one: _number(one.median_predicted)),
-    ("median saving of a pair", lambda one: _percent(one.median_saving)),
-    ("campaign: gated count as 0", lambda one: _percent(one.campaign)),
-    ("spent, hosts and failures too", lambda one: f"{one.spending.total:g}"),
-    ("net of all that", lambda one: _percent(one.spending.net)),
+    ("median, unrelaxed", lambda quantity: _number(quantity.median_unrelaxed)),
+    ("median, predicted", lambda quantity: _number(quantity.median_predicted)),
+    ("median saving of a pair", lambda quantity: _percent(quantity.median_saving)),
+    ("campaign: gated count as 0", lambda quantity: _percent(quantity.campaign)),
+    ("spent, hosts and failures too", lambda quantity: f"{quantity.spending.total:g}"),
+    ("net of all that", lambda quantity: _percent(quantity.spending.net)),
 )
 
 
 def _costs(total: Savings) -> Table:
     """One column for each cost, over the pairs in the same minimum."""
     table = _table("pairs", "ionic steps", "electronic", "core-hours")
-    for label, told in _COSTS:
-        table.add_row(label, *(told(one) for one in (total.ionic, total.electronic, total.core_hours)))
+    for label, value in _COSTS:
+        table.add_row(label, *(value(quantity) for quantity in (total.ionic, total.electronic, total.core_hours)))
     table.add_row("most that could be saved", _percent(total.ceiling), "", "")
     return table
 

@@ -90,7 +90,7 @@ def explain(
         raise InputError(msg)
     for case in cases:
         explanation = tell(case)
-        _print(explanation, case.shown.configuration_id, [one.id for one in case.records])
+        _print(explanation, case.shown.configuration_id, [record.id for record in case.records])
         if figure is not None:
             _draw(explanation, figure)
 
@@ -108,7 +108,7 @@ def _draw(explanation: Explanation, figure: Path) -> None:
 
 def _print(explanation: Explanation, configuration_id: str, record_ids: list[str]) -> None:
     console.print(one_line(explanation.title), style="bold")
-    ids = f"configuration {configuration_id}, records {', '.join(one[:12] for one in record_ids)}"
+    ids = f"configuration {configuration_id}, records {', '.join(record_id[:12] for record_id in record_ids)}"
     console.print(ids, style="dim", soft_wrap=True)
     words = Table(show_header=False, box=None, pad_edge=False)
     for heading, text in explanation.paragraphs:

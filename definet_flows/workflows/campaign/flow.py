@@ -25,7 +25,7 @@ from definet_flows.workflows.campaign.jobs import (
 from definet_flows.workflows.campaign.models import CHAMPION, champion_of, checkpoint_of
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from definet_flows.schemas import Configuration, Host
 
-Supercell = Sequence[int] | Sequence[Sequence[int]] | float
+SupercellSize = Sequence[int] | Sequence[Sequence[int]] | float
 """Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
 
 DEFAULT_SUPERCELL = (8, 8, 1)
@@ -89,7 +89,7 @@ def choose_controls(ids: Sequence[str], fraction: float) -> frozenset[str]:
     An id is chosen or not whatever the others are, so a campaign that grows keeps its controls (the one chosen only
     because there must be one apart).
     """
-    chosen = {one for one in ids if int(one, 16) < fraction * 16 ** len(one)}
+    chosen = {identity for identity in ids if int(identity, 16) < fraction * 16 ** len(identity)}
     if fraction > 0 and not chosen:
         chosen = {min(ids)}
     return frozenset(chosen)
@@ -147,7 +147,7 @@ class DefectFlowMaker(Maker):
     """
 
     name: str = "defects"
-    supercell: Supercell | None = None
+    supercell: SupercellSize | None = None
     defects: Sequence[str] | Choices | Recipe = ()
     max_defects: int | None = None
     sampling: Sampling | None = None
@@ -232,7 +232,9 @@ class DefectFlowMaker(Maker):
         if not configurations:
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
             raise InputError(msg)
-        if isinstance(engine.maker, PotentialRelaxMaker) and any(one.charge for one in configurations):
+        if isinstance(engine.maker, PotentialRelaxMaker) and any(
+            configuration.charge for configuration in configurations
+        ):
             msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp"
             raise InputError(msg)
         ids = configuration_ids(supercell, configurations)
@@ -245,7 +247,7 @@ class DefectFlowMaker(Maker):
         """Return the registry id or path of the weights that predict."""
         if self.model != CHAMPION:
             return _portable(self.model)
-        return champion_of(self.store, arms_hash(engine, relaxed_host=self.relax_host)).id
+        return champion_of(self.store, settings_hash_of(engine, relaxed_host=self.relax_host)).id
 
     def _check_numbers(self) -> None:
         if not 0 <= self.control_fraction <= 1:
@@ -255,7 +257,7 @@ class DefectFlowMaker(Maker):
             msg = f"batch_size={self.batch_size!r}: a whole number of configurations, 1 or more"
             raise InputError(msg)
 
-    def _wanted(self) -> tuple[Supercell | None, Choices, Sampling | None]:
+    def _wanted(self) -> tuple[SupercellSize | None, Choices, Sampling | None]:
         """Return the supercell (None: the default), the choices and the sampling, whatever form they were given in."""
         if not isinstance(self.defects, Recipe):
             return self.supercell, self._choices(self.defects), self.sampling
@@ -351,7 +353,7 @@ def _portable(name: str) -> str:
 def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out so that a typing error is refused
     host: Structure | Atoms | str | Path,
     *,
-    supercell: Supercell | None = None,
+    supercell: SupercellSize | None = None,
     defects: Sequence[str] | Choices | Recipe,
     max_defects: int | None = None,
     sampling: Sampling | None = None,

@@ -98,8 +98,8 @@ def _sole_champion(store: str | None) -> Checkpoint:
     from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, load_checkpoint  # noqa: PLC0415 - torch
 
     with open_store(store, read_only=True) as records:
-        every = {one.settings_hash for one in records.find(Champion)}
-        found = [model for one in sorted(every) if (model := champion(records, one)) is not None]
+        every = {document.settings_hash for document in records.find(Champion)}
+        found = [model for settings_hash in sorted(every) if (model := champion(records, settings_hash)) is not None]
         if len(every) > 1:
             names = ", ".join(f"{model.id} (settings {model.settings_hash[:12]})" for model in found)
             msg = f"record store {records.name!r} has a champion for each of {len(every)} settings: name one of {names}"

@@ -68,20 +68,20 @@ def complete(
     new = iter(predict(checkpoint, host, missing) if missing else ())
     predictions = []
     for configuration, known in zip(configurations, raw, strict=True):
-        one = known or next(new)
-        gate = judge(checkpoint, host, configuration, pristine.base, one, allow_unseen_host=allow_unseen_host)
+        raw = known or next(new)
+        gate = judge(checkpoint, host, configuration, pristine.base, raw, allow_unseen_host=allow_unseen_host)
         configuration_id = configuration.id_in(host.hash)
         document = Prediction(
             id=Prediction.identity(configuration_id, checkpoint.sha256, pristine.base_hash),
             configuration_id=configuration_id,
             weights=checkpoint.sha256,
             base=pristine.base_hash,
-            displacements=one.displacements,
+            displacements=raw.displacements,
             gate=gate,
-            seconds=one.seconds,
-            device=one.device,
-            uncertainty=one.uncertainty,
-            error=one.error,
+            seconds=raw.seconds,
+            device=raw.device,
+            uncertainty=raw.uncertainty,
+            error=raw.error,
         )
         predictions.append(document)
     return predictions

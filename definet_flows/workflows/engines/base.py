@@ -129,7 +129,7 @@ def resolve_engine(engine: str | Maker) -> Engine:
     ------
     InputError
         If the name is unknown, a package is missing, the Maker would not relax atoms at fixed cell with force
-        evaluations that can be counted, or it names a file whose content cannot be told.
+        evaluations that can be counted, or it names a file whose content is unknown.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:

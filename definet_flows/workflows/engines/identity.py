@@ -124,17 +124,17 @@ def _with_contents(text: str, place: tuple[str, ...]) -> str:
 def _named(text: str, place: tuple[str, ...], *, alone: bool) -> str:
     path = Path(text.removeprefix("file://")).expanduser() if text[:1] in ("/", "~", "f") else Path(text)
     looks = "/" in text or _SUFFIX.search(text) is not None
-    told = f"{'.'.join(place)} = {text!r}"
+    setting = f"{'.'.join(place)} = {text!r}"
     if path.is_absolute():
         if os.path.isfile(path):  # noqa: PTH113 - False, where Path raises on a text too long to be a name
             return f"sha256:{digest(path)}"
         if os.path.isdir(path) and (alone and "calculator_kwargs" in place):  # noqa: PTH112
-            msg = f"{told} is a folder, whose content cannot be told: name the file in it"
+            msg = f"{setting} is a folder, whose content is unknown: name the file in it"
             raise InputError(msg)
         if _SUFFIX.search(text) or (alone and "calculator_kwargs" in place):
-            msg = f"{told}: no such file on this machine, so what it holds cannot be told: put it there"
+            msg = f"{setting}: no such file on this machine, so its content is unknown: put it there"
             raise InputError(msg)
     elif alone and looks and os.path.isfile(path):  # noqa: PTH113
-        msg = f"{told} is a file here but not where jobs run: name it by its absolute path, {path.absolute()}"
+        msg = f"{setting} is a file here but not where jobs run: name it by its absolute path, {path.absolute()}"
         raise InputError(msg)
     return text

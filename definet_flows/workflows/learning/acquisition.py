@@ -94,9 +94,9 @@ class Pool:
         """Mean squared distance of a fingerprint from the mean: the square of what counts as near."""
         return float(self.fingerprints.var(axis=0).sum()) or 1.0
 
-    def similarity(self, one: FloatArray) -> FloatArray:
+    def similarity(self, fingerprint: FloatArray) -> FloatArray:
         """Return how like one fingerprint [d] all of them are, 0 to 1, [n]."""
-        squared: FloatArray = np.square(self.fingerprints - one).sum(1)
+        squared: FloatArray = np.square(self.fingerprints - fingerprint).sum(1)
         return np.exp(-squared / (2 * self.scale))
 
 
@@ -158,8 +158,8 @@ class DiverseUncertainty(Acquisition):
         """Choose greedily; a configuration like one that was chosen counts for nothing."""
         del random
         uncertainty, novelty = _uncertainty(pool), np.ones(len(pool))
-        for one in pool.known:
-            novelty = np.minimum(novelty, 1 - pool.similarity(one))
+        for fingerprint in pool.known:
+            novelty = np.minimum(novelty, 1 - pool.similarity(fingerprint))
         chosen: list[int] = []
         for _ in range(count):
             score = uncertainty * novelty
@@ -187,8 +187,8 @@ class ExpectedSaving(Acquisition):
         cost, errors = pool.steps.core_hours(errors), errors[targets]
         # Of each target's error (columns) after relaxing each one (rows); float32, as pools may be large.
         left = np.empty((len(pool), len(targets)), dtype=np.float32)
-        for row, one in zip(left, pool.fingerprints, strict=True):
-            row[:] = np.sqrt(np.maximum(1 - pool.similarity(one)[targets] ** 2, 0.0))
+        for row, fingerprint in zip(left, pool.fingerprints, strict=True):
+            row[:] = np.sqrt(np.maximum(1 - pool.similarity(fingerprint)[targets] ** 2, 0.0))
         chosen: list[int] = []
         for _ in range(count):
             saved = (pool.steps.steps(errors) - pool.steps.steps(errors * left)).sum(1) / cost

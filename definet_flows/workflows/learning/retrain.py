@@ -128,9 +128,9 @@ def retrain_network(
     """Retrain on one settings hash of a store, or on each. As `retrain_all`."""
     del after
     found = retrain_all(store, config, settings)
-    for one in found:
-        logger.info(one.message)
-    return [one.model_dump(mode="json") for one in found]
+    for outcome in found:
+        logger.info(outcome.message)
+    return [outcome.model_dump(mode="json") for outcome in found]
 
 
 def retrain_all(
@@ -161,7 +161,7 @@ def retrain_all(
     if not every:
         msg = f"no finished records to learn from in {records.name!r}: the store has no records of any settings"
         raise InputError(msg)
-    return [retrain(store, one, config, tell) for one in every]
+    return [retrain(store, settings_hash, config, tell) for settings_hash in every]
 
 
 def retrain(

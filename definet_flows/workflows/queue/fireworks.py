@@ -71,18 +71,18 @@ def launch_fireworks(
     with usable_launchpad():
         _require_initialised(launchpad)
         with sole_launch(plan.maker.store) as still_alone:
-            standing, waiting = enlist(plan, "fireworks"), _waiting(launchpad, plan)
-            if not standing.has_host:
+            state, waiting = enlist(plan, "fireworks"), _waiting(launchpad, plan)
+            if not state.has_host:
                 added = _add_host(launchpad, plan, placement)
-                return summary(plan, standing.progress, waiting, added, deferred=True)
+                return summary(plan, state.progress, waiting, added, deferred=True)
             added = []
-            for part, flow in missing_flows(plan, standing.progress.begun | waiting):
+            for part, flow in missing_flows(plan, state.progress.begun | waiting):
                 place(flow, placement.fireworks)
                 made = flow_to_workflow(flow)
                 still_alone()
                 added.append(_add(launchpad, made))
                 tell(len(part.ids))
-    return summary(plan, standing.progress, waiting, added)
+    return summary(plan, state.progress, waiting, added)
 
 
 def _require_initialised(launchpad: LaunchPad) -> None:
@@ -157,7 +157,7 @@ def _require_sound(launchpad: LaunchPad, fw_id: int) -> None:
 
 def _rest(plan: Plan, placement: Placement, parents: list[Firework]) -> Firework:
     # As text: FireWorks would turn dicts of jobflow's and pymatgen's objects into those, and not all of them back.
-    maker, unit_cell = (json.dumps(jsanitize(one.as_dict(), strict=True)) for one in (plan.maker, plan.unit_cell))
+    maker, unit_cell = (json.dumps(jsanitize(part.as_dict(), strict=True)) for part in (plan.maker, plan.unit_cell))
     task = LaunchRest(maker=maker, unit_cell=unit_cell, campaign=plan.id, placement=placement.model_dump(mode="json"))
     spec = {"_add_launchpad_and_fw_id": True, _HOST: plan.host_key, _CAMPAIGN: plan.id, **placement.light.fireworks}
     name = f"launch {len(plan.campaign.ids)} of {plan.campaign.host.formula}"

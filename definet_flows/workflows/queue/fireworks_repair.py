@@ -100,14 +100,14 @@ def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: 
     dropped = _mend_writes(launchpad, patience)
     running = {"fw_id": {"$in": sorted(our_fireworks(launchpad, {"state": "RUNNING"}))}}
     _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after, query=running)
-    kept = [one for one in lost if _finish(launchpad, outputs, one)]
-    for one in torn:
-        launchpad._refresh_wf(one)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
-    given_up = [one for one in lost if one not in kept and _give_up(launchpad, one)]
+    kept = [fw_id for fw_id in lost if _finish(launchpad, outputs, fw_id)]
+    for fw_id in torn:
+        launchpad._refresh_wf(fw_id)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
+    given_up = [fw_id for fw_id in lost if fw_id not in kept and _give_up(launchpad, fw_id)]
     _drop_half_outputs(launchpad, outputs)
-    rerun = [one for one in lost if one not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
-    for one in rerun:
-        launchpad.rerun_fw(one)
+    rerun = [fw_id for fw_id in lost if fw_id not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
+    for fw_id in rerun:
+        launchpad.rerun_fw(fw_id)
     return Mended(len(rerun), len(kept), dropped, len(given_up))
 
 
@@ -178,9 +178,9 @@ def _left(launchpad: LaunchPad) -> _Left:
         known.update(raw["nodes"])
         if "locked" in raw:
             locked.add(at)
-        told = {int(name): state for name, state in raw["fw_states"].items()}
-        ended = [one for one in raw["nodes"] if one in ours and states.get(one) in _ENDED]
-        torn |= {(*at, one) for one in ended if told.get(one) != states[one]}
+        recorded = {int(name): state for name, state in raw["fw_states"].items()}
+        ended = [fw_id for fw_id in raw["nodes"] if fw_id in ours and states.get(fw_id) in _ENDED]
+        torn |= {(*at, fw_id) for fw_id in ended if recorded.get(fw_id) != states[fw_id]}
     # what is reserved properly has its launch written a moment later
     taken = launchpad.fireworks.find({"state": "RESERVED", "launches": []}, {"fw_id": 1, "updated_on": 1})
     reserved = frozenset((raw["_id"], raw["updated_on"]) for raw in taken if raw["fw_id"] in ours)

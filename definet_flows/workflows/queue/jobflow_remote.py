@@ -63,9 +63,9 @@ def launch_remote(
     try:
         jobs = JobController.from_project_name(project)
         with sole_launch(plan.maker.store) as still_alone:
-            standing, waiting = enlist(plan, "jobflow-remote"), _waiting(jobs, plan)
-            deferred = not standing.has_host
-            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, standing.progress.begun | waiting)
+            state, waiting = enlist(plan, "jobflow-remote"), _waiting(jobs, plan)
+            deferred = not state.has_host
+            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, state.progress.begun | waiting)
             added = []
             for part, flow in flows:
                 place(flow, placement.remote)
@@ -78,7 +78,7 @@ def launch_remote(
     except PyMongoError as error:
         msg = f"jobflow-remote's queue is not usable ({type(error).__name__}): see `jf project check`"
         raise InputError(msg) from None
-    return summary(plan, standing.progress, waiting, added, deferred=deferred)
+    return summary(plan, state.progress, waiting, added, deferred=deferred)
 
 
 def _alive(jobs: JobController) -> set[str]:

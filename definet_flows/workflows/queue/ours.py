@@ -81,8 +81,8 @@ def half_written(launchpad: LaunchPad, unknown: Collection[int]) -> set[int]:
         query = {_HOSTS: {"$in": part}, "fw_id": {"$nin": sorted(unknown)}}
         for raw in launchpad.fireworks.find(query, _JOB_IDS):
             relatives[int(raw["fw_id"])] = _job(raw)["hosts"]
-    placed = {one for raw in workflows_of(launchpad, relatives, {"nodes": 1}) for one in raw["nodes"]}
-    known = {host for one, hosts in relatives.items() if one in placed for host in hosts}
+    placed = {fw_id for raw in workflows_of(launchpad, relatives, {"nodes": 1}) for fw_id in raw["nodes"]}
+    known = {host for fw_id, hosts in relatives.items() if fw_id in placed for host in hosts}
     return {int(raw["fw_id"]) for raw in raws if known & set(_job(raw).get("hosts", ()))}
 
 

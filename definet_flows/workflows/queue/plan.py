@@ -13,7 +13,7 @@ from definet_flows.stores import Records, open_store
 from definet_flows.workflows.campaign.flow import CONFIGURATION
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.queue.progress import Progress, progress_of
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Plan:
     @cached_property
     def settings_hash(self) -> str:
         """Hash of what all relaxations of the plan share."""
-        return arms_hash(self.engine, relaxed_host=self.maker.relax_host)
+        return settings_hash_of(self.engine, relaxed_host=self.maker.relax_host)
 
     @cached_property
     def id(self) -> str:
@@ -73,7 +73,9 @@ class Plan:
         """Of each configuration_id, what tells its work from any other in a queue."""
         shared = (self.settings_hash, self.campaign.weights, self.maker.store)
         controls = self.campaign.controls
-        return {one: content_hash("launch", one, one in controls, *shared) for one in self.campaign.ids}
+        return {
+            identity: content_hash("launch", identity, identity in controls, *shared) for identity in self.campaign.ids
+        }
 
     @cached_property
     def host_key(self) -> str:
@@ -87,7 +89,7 @@ def make_plan(maker: DefectFlowMaker, host: Structure | Atoms | str | Path) -> P
 
 
 @dataclass(frozen=True)
-class Standing:
+class LaunchState:
     """What the record store says of a plan.
 
     Attributes
@@ -102,15 +104,15 @@ class Standing:
     has_host: bool
 
 
-def look_up(plan: Plan, records: Records) -> Standing:
+def look_up(plan: Plan, records: Records) -> LaunchState:
     """Return where a plan stands."""
     campaign = plan.campaign
     progress = progress_of(records, campaign.ids, campaign.controls, plan.settings_hash, campaign.weights)
     identity = RelaxedHost.identity(campaign.host.hash, plan.engine.settings_hash)
-    return Standing(progress, not plan.maker.relax_host or records.host(identity) is not None)
+    return LaunchState(progress, not plan.maker.relax_host or records.host(identity) is not None)
 
 
-def enlist(plan: Plan, queue: str) -> Standing:
+def enlist(plan: Plan, queue: str) -> LaunchState:
     """Write down that a campaign is launched, for `definet status`; return where it stands.
 
     Raises
@@ -145,11 +147,19 @@ def missing_flows(plan: Plan, begun: Collection[str]) -> Iterator[tuple[Campaign
     Each prediction job may predict for all parts of its group, of `batch_size` configurations: the first to run does.
     """
     campaign = plan.campaign
-    left = [one for one, identity in zip(campaign.configurations, campaign.ids, strict=True) if identity not in begun]
+    left = [
+        configuration
+        for configuration, identity in zip(campaign.configurations, campaign.ids, strict=True)
+        if identity not in begun
+    ]
     for group in replace(campaign, configurations=tuple(left)).parts(plan.maker.batch_size):
         for part in group.parts(WORKFLOW_SIZE):
             own = set(part.ids)
-            ahead = [one for one, name in zip(group.configurations, group.ids, strict=True) if name not in own]
+            ahead = [
+                configuration
+                for configuration, name in zip(group.configurations, group.ids, strict=True)
+                if name not in own
+            ]
             flow = plan.maker.workflow(part, ahead)
             _name_work(flow, plan)
             yield part, flow

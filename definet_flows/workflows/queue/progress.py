@@ -63,21 +63,21 @@ def progress_of(
     sets: dict[str, set[str]] = {"recorded": set(), "relaxing": set(), "failed": set()}
     for identity in ids:
         wanted = _wanted(gates, (identity, settings_hash), weights, control=identity in controls)
-        standing = _standing([row for row in arms[identity] if row.start in wanted], wanted)
-        if standing is not None:
-            sets[standing].add(identity)
+        state = _state([row for row in arms[identity] if row.start in wanted], wanted)
+        if state is not None:
+            sets[state].add(identity)
     return Progress(**{name: frozenset(found) for name, found in sets.items()})
 
 
-def _wanted(gates: Gates, arm: tuple[str, str], weights: str, *, control: bool) -> set[Start]:
+def _wanted(gates: Gates, pairing: tuple[str, str], weights: str, *, control: bool) -> set[Start]:
     """Return the starts that a campaign relaxes; what others want of the configuration is not its own."""
-    gate = gates.under(arm, weights)
+    gate = gates.under(pairing, weights)
     if gate is not None and gate.verdict == "rejected":
         return {"unrelaxed"}
     return {"unrelaxed", "predicted"} if control else {"predicted"}
 
 
-def _standing(rows: list[Arm], wanted: set[Start]) -> str | None:
+def _state(rows: list[Arm], wanted: set[Start]) -> str | None:
     """Return the set of a configuration; None if something is missing that nobody has begun."""
     statuses = {row.status for row in rows}
     if "running" in statuses:

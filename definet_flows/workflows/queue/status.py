@@ -35,8 +35,8 @@ class Status(Frozen):
 
 def statuses(records: Records) -> list[Status]:
     """Return the status of every campaign that was launched into a store, the latest last."""
-    found = sorted(records.find(LaunchedCampaign), key=lambda one: one.launched)
-    return [_status(records, one) for one in found]
+    found = sorted(records.find(LaunchedCampaign), key=lambda launched: launched.launched)
+    return [_status(records, launched) for launched in found]
 
 
 def _status(records: Records, campaign: LaunchedCampaign) -> Status:

@@ -56,13 +56,13 @@ class Pristine(Frozen):
         return base_hash(self.base)
 
 
-def arms_hash(engine: Engine, *, relaxed_host: bool) -> str:
+def settings_hash_of(engine: Engine, *, relaxed_host: bool) -> str:
     """Return the hash of what the arms of a pair must share: the engine's settings, and the base they start from."""
     return engine.settings_hash if relaxed_host else content_hash("host as given", engine.settings_hash)
 
 
 @dataclass(frozen=True)
-class Case:
+class PlannedConfiguration:
     """One configuration of a campaign; its arms, their starts and their records follow from it.
 
     Attributes
@@ -93,7 +93,7 @@ class Case:
     @property
     def settings_hash(self) -> str:
         """Hash of what both arms share."""
-        return arms_hash(self.engine, relaxed_host=self.pristine.source != "as given")
+        return settings_hash_of(self.engine, relaxed_host=self.pristine.source != "as given")
 
     @property
     def note(self) -> PredictionNote:

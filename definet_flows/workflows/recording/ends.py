@@ -34,7 +34,7 @@ def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | Non
 
 def completed(record: DefectRecord, outcome: Outcome) -> DefectRecord:
     """Return a running record with an outcome: `done`, or `failed` with its error and where it stopped."""
-    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
+    assert record.sites is not None  # noqa: S101 - `PlannedConfiguration.running` gives every record its table
     update: dict[str, Any] = {"ledger": combined(record.ledger, outcome.ledger), "error": outcome.error}
     rows = None
     try:

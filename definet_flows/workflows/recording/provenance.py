@@ -50,8 +50,8 @@ def local_folder(document: Mapping[str, Any] | BaseModel | None) -> Path | None:
 
 def location(document: Mapping[str, Any] | BaseModel | None) -> dict[str, str | None]:
     """Return host name and directory of an engine's run: as its document tells, else of this process."""
-    told = document.get("dir_name") if isinstance(document, dict) else getattr(document, "dir_name", None)
-    machine, separator, folder = str(told or "").partition(":/")
+    directory = document.get("dir_name") if isinstance(document, dict) else getattr(document, "dir_name", None)
+    machine, separator, folder = str(directory or "").partition(":/")
     if separator:  # atomate2 writes machine:/path
         return {"hostname": machine, "directory": f"/{folder}"}
-    return {"hostname": socket.gethostname(), "directory": told or None}
+    return {"hostname": socket.gethostname(), "directory": directory or None}

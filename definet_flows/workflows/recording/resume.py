@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray
 from definet_flows.workflows.engines.vasp.inputs import CONTINUED
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now, versions
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def next_structure(record: DefectRecord, engine: Engine) -> Structure:
     if sites is None:
         msg = f"record {record.id} holds no positions: run the flow again instead"
         raise InputError(msg)
-    if record.settings_hash not in {arms_hash(engine, relaxed_host=flag) for flag in (True, False)}:
+    if record.settings_hash not in {settings_hash_of(engine, relaxed_host=flag) for flag in (True, False)}:
         msg = f"record {record.id} was made with other settings of {record.engine}: go on with the engine it began with"
         raise InputError(msg)
     first = sites.unrelaxed if record.start == "unrelaxed" else sites.predicted

@@ -103,15 +103,15 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     return found
 
 
-def _better(one: DefectRecord, other: DefectRecord) -> tuple[DefectRecord, DefectRecord]:
+def _better(first: DefectRecord, other: DefectRecord) -> tuple[DefectRecord, DefectRecord]:
     """Return two relaxations of one configuration, the better first: it ended, lower, from the unrelaxed start."""
-    apart = abs(_energy(one) - _energy(other))
+    apart = abs(_energy(first) - _energy(other))
     tie = apart <= _SAME_ENERGY or not np.isfinite(apart)
 
     def rank(record: DefectRecord) -> tuple[bool, float, bool]:
         return not _is_converged(record), 0.0 if tie else _energy(record), not _from_unrelaxed(record)
 
-    return (other, one) if rank(other) < rank(one) else (one, other)
+    return (other, first) if rank(other) < rank(first) else (first, other)
 
 
 def _why_worse(kept: DefectRecord, other: DefectRecord) -> str:

@@ -144,7 +144,7 @@ class RecordBuilder(Builder):
             if arm.status == "done":
                 done[arm.arm][arm.start].append(arm.id)
         for (configuration_id, settings_hash), ids in done.items():
-            pairs = {Pair.identity(one, other) for one in ids["unrelaxed"] for other in ids["predicted"]}
+            pairs = {Pair.identity(unrelaxed, other) for unrelaxed in ids["unrelaxed"] for other in ids["predicted"]}
             if pairs - known:
                 update_pairs(self.records, configuration_id, settings_hash)
 

@@ -76,11 +76,11 @@ def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[
     if place.directory is None or Path(place.directory) == folder:
         return record, ()
     earlier = Path(place.directory)
-    told = read_claim(earlier / RECORD_FILE)
-    if told.get("record") != record.id:
+    claimed = read_claim(earlier / RECORD_FILE)
+    if claimed.get("record") != record.id:
         where = f"{place.hostname}:{place.directory}"
         return record, (f"an earlier launch in {where} cannot be read from here: its steps are not counted",)
-    where = str(told.get("place") or folder_name(earlier))
+    where = str(claimed.get("place") or folder_name(earlier))
     found = stopped(record, earlier, where)
     if found.ledger is None or where not in {attempt.directory for attempt in found.ledger.attempts}:
         return found, (f"an earlier launch in {where} left no output of VASP: no steps are counted of it",)
@@ -90,10 +90,10 @@ def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[
 def read_claim(path: Path) -> dict[str, Any]:
     """Return what a folder's `RECORD_FILE` says; empty if there is none, or it is cut off."""
     try:
-        told = json.loads(path.read_text())
+        claimed = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return claimed if isinstance(claimed, dict) else {}
 
 
 def stopped(record: DefectRecord, folder: Path, where: str) -> DefectRecord:

@@ -82,13 +82,13 @@ def failed_document(
     words = " ".join(f"{type(error).__name__}: {error}{_last_words(directory)}".split())[:_LONGEST]
     try:
         outcome = _outcome(directory, wall_seconds, notes)
-        told = _told(replace(outcome, error=words), directory, trajectories=trajectories)
+        document = _with_executions(replace(outcome, error=words), directory, trajectories=trajectories)
     except InputError:  # nothing was computed
-        told = counted(Outcome(None, None, None, words))
+        document = counted(Outcome(None, None, None, words))
     except Exception as damage:  # noqa: BLE001 - whatever is wrong with the folder, the failure is recorded
         unread = f"{words}; the folder cannot be read: {type(damage).__name__}: {damage}"
-        told = counted(Outcome(None, None, None, unread[:_LONGEST]))
-    return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: told})
+        document = counted(Outcome(None, None, None, unread[:_LONGEST]))
+    return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: document})
 
 
 def count_steps(
@@ -110,7 +110,7 @@ def count_steps(
         Add the trajectory of every execution too, in order; jobflow moves them to the additional store `data`.
     """
     outcome = _outcome(directory, wall_seconds, notes)
-    setattr(document, COUNTED, _told(outcome, directory, trajectories=trajectories))
+    setattr(document, COUNTED, _with_executions(outcome, directory, trajectories=trajectories))
 
 
 def _outcome(directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> Outcome:
@@ -123,12 +123,12 @@ def _outcome(directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> Ou
     return replace(outcome, ledger=ledger, error="stopped before the wall time ran out" if late else outcome.error)
 
 
-def _told(outcome: Outcome, directory: Path, *, trajectories: bool) -> dict[str, Any]:
-    told = counted(outcome)
+def _with_executions(outcome: Outcome, directory: Path, *, trajectories: bool) -> dict[str, Any]:
+    document = counted(outcome)
     if trajectories and outcome.ledger is not None:
-        frames = [one.trajectory for one in read_all_executions(directory, trajectories=True)]
-        told["trajectory"] = [None if one is None else one.to_pmg().as_dict() for one in frames]
-    return told
+        frames = [execution.trajectory for execution in read_all_executions(directory, trajectories=True)]
+        document["trajectory"] = [None if frame is None else frame.to_pmg().as_dict() for frame in frames]
+    return document
 
 
 def _last_words(directory: Path) -> str:
@@ -136,6 +136,6 @@ def _last_words(directory: Path) -> str:
     for name in _WORDS:
         path = directory / name
         lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
-        if told := [line.strip() for line in lines if line.strip()]:
-            return f"; {name} ends: {told[-1]}"
+        if words := [line.strip() for line in lines if line.strip()]:
+            return f"; {name} ends: {words[-1]}"
     return ""

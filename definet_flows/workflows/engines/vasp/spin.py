@@ -51,7 +51,7 @@ def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[fl
     energies = {total: _energy(maker, structure, total) for total in dict.fromkeys((0.0, *moments))}
     known = {total: energy for total, energy in energies.items() if energy is not None}
     if not known:
-        msg = f"no start with a total moment of {', '.join(f'{one:g}' for one in energies)} μB gave an energy"
+        msg = f"no start with a total moment of {', '.join(f'{moment:g}' for moment in energies)} μB gave an energy"
         raise InputError(msg)
     _generator(maker).total_moment = min(known, key=lambda total: known[total])
 

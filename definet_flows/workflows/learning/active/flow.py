@@ -22,17 +22,17 @@ from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.learning.acquisition import acquisition
 from definet_flows.workflows.learning.active.pool import fit_steps, make_pool
 from definet_flows.workflows.learning.active.state import (
+    LearningState,
     Limits,
-    Standing,
     by_split,
     held_out_error,
     learning_id,
-    read_standing,
+    read_learning_state,
 )
 from definet_flows.workflows.learning.label_sets import pair_sets
 from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
 from definet_flows.workflows.learning.trial import LEAST_HELD_OUT
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class ActiveLearningMaker(Maker):
     @property
     def settings_hash(self) -> str:
         """Hash of what all relaxations share."""
-        return arms_hash(resolve_engine(self.defects.engine), relaxed_host=self.defects.relax_host)
+        return settings_hash_of(resolve_engine(self.defects.engine), relaxed_host=self.defects.relax_host)
 
 
 @job
@@ -213,40 +213,40 @@ def learn_round(
     del after
     pool, settings = maker.campaign(host), maker.settings_hash
     with open_store(maker.defects.store) as records:
-        one = next_round(maker, pool, records, settings, number)
-    if one.stop is not None:
-        logger.info("learning ends: %s", one.stop)
-        return Response(output=one.model_dump(mode="json"))
-    jobs = _round_jobs(maker, pool, host, one, settings)
-    return Response(replace=Flow(jobs, output=jobs[-1].output, name=f"round {one.number}"))
+        this_round = next_round(maker, pool, records, settings, number)
+    if this_round.stop is not None:
+        logger.info("learning ends: %s", this_round.stop)
+        return Response(output=this_round.model_dump(mode="json"))
+    jobs = _round_jobs(maker, pool, host, this_round, settings)
+    return Response(replace=Flow(jobs, output=jobs[-1].output, name=f"round {this_round.number}"))
 
 
 def next_round(
     maker: ActiveLearningMaker, pool: Campaign, records: Records, settings: str, number: int | None
 ) -> Round:
     """Return the round under way, or begin one; what is returned is in the store."""
-    standing = read_standing(records, pool, settings, learning_id(pool, settings, maker.strategy))
-    rounds = standing.rounds
+    state = read_learning_state(records, pool, settings, learning_id(pool, settings, maker.strategy))
+    rounds = state.rounds
     if number is None:
         number = rounds[-1].number if rounds else 0  # limits may have changed since it ended
-    begun = next((one for one in rounds if one.number == number and one.stop is None), None)
+    begun = next((earlier for earlier in rounds if earlier.number == number and earlier.stop is None), None)
     if begun is not None:  # by a run that was stopped, or by another process that learns from the same pool
         return begun
-    one = begin(maker, pool, records, standing, number)
-    records.put(one)
-    return one
+    this_round = begin(maker, pool, records, state, number)
+    records.put(this_round)
+    return this_round
 
 
-def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, standing: Standing, number: int) -> Round:
+def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: LearningState, number: int) -> Round:
     """Measure the champion, and choose what it learns from next."""
-    settings = standing.training.settings_hash
+    settings = state.training.settings_hash
     name = maker.predictor(records)
     checkpoint = checkpoint_of(name, maker.defects.store)
-    earlier = [one for one in standing.rounds if one.number < number]
-    error, count = held_out_error(checkpoint.network, standing.training, pool.ids)
-    left = _candidates(pool, standing)
-    stop = maker.limits.reached([*(one.error for one in earlier), error], len(standing.chosen), len(left))
-    chosen = () if stop else _choose(maker, pool, records, standing, checkpoint, left, number)
+    earlier = [past for past in state.rounds if past.number < number]
+    error, count = held_out_error(checkpoint.network, state.training, pool.ids)
+    left = _candidates(pool, state)
+    stop = maker.limits.reached([*(past.error for past in earlier), error], len(state.chosen), len(left))
+    chosen = () if stop else _choose(maker, pool, records, state, checkpoint, left, number)
     if not stop and not chosen:
         stop = "nothing left that the network could learn"
     learning = learning_id(pool, settings, maker.strategy)
@@ -258,26 +258,26 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, standing
         weights=ModelRef(name=name, sha256=checkpoint.sha256),
         error=error,
         held_out=count,
-        relaxed=len(standing.chosen),
-        ionic_steps=standing.ionic_steps,
-        core_hours=standing.core_hours,
+        relaxed=len(state.chosen),
+        ionic_steps=state.ionic_steps,
+        core_hours=state.core_hours,
         chosen=chosen,
         stop=stop,
         at=now(),
     )
 
 
-def _candidates(pool: Campaign, standing: Standing) -> list[tuple[str, Configuration]]:
+def _candidates(pool: Campaign, state: LearningState) -> list[tuple[str, Configuration]]:
     """Return what could still be learned from."""
-    gone = standing.ended | standing.chosen
-    return [one for one in by_split(pool)["train"] if one[0] not in gone]
+    gone = state.ended | state.chosen
+    return [candidate for candidate in by_split(pool)["train"] if candidate[0] not in gone]
 
 
 def _choose(
     maker: ActiveLearningMaker,
     pool: Campaign,
     records: Records,
-    standing: Standing,
+    state: LearningState,
     checkpoint: Checkpoint,
     left: Sequence[tuple[str, Configuration]],
     number: int,
@@ -286,16 +286,20 @@ def _choose(
     from definet_flows.model.inference.predict import predict  # noqa: PLC0415 - torch
 
     random = np.random.default_rng((maker.seed, number))
-    left_to_spend = maker.budget - len(standing.chosen)
-    missing = _missing(maker, pool, standing, random)[: max(left_to_spend, 0)]
+    left_to_spend = maker.budget - len(state.chosen)
+    missing = _missing(maker, pool, state, random)[: max(left_to_spend, 0)]
     count = min(maker.batch, left_to_spend - len(missing))
     strategy = acquisition(maker.strategy)
-    asked = predict(calibrated(checkpoint, standing.training), pool.host, [configuration for _, configuration in left])
-    able = [(*one, raw) for one, raw in zip(left, asked, strict=True) if raw.displacements is not None]
-    configurations, predictions = [one[1] for one in able], [one[2] for one in able]
-    steps = fit_steps(records.records(Filter(settings_hash=standing.training.settings_hash)))
-    learned = standing.labelled("train")
-    known = [one for identity, one in zip(pool.ids, pool.configurations, strict=True) if identity in learned]
+    asked = predict(calibrated(checkpoint, state.training), pool.host, [configuration for _, configuration in left])
+    able = [(*candidate, raw) for candidate, raw in zip(left, asked, strict=True) if raw.displacements is not None]
+    configurations, predictions = [row[1] for row in able], [row[2] for row in able]
+    steps = fit_steps(records.records(Filter(settings_hash=state.training.settings_hash)))
+    learned = state.labelled("train")
+    known = [
+        configuration
+        for identity, configuration in zip(pool.ids, pool.configurations, strict=True)
+        if identity in learned
+    ]
     candidates = make_pool(pool.host, configurations, predictions, steps, known)
     batch = strategy.select(candidates, max(count, 0), random)
     return (*missing, *(able[k][0] for k in batch))
@@ -316,30 +320,34 @@ def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
     return replace(checkpoint, card=checkpoint.card.model_copy(update={"calibration": found}))
 
 
-def _missing(maker: ActiveLearningMaker, pool: Campaign, standing: Standing, random: np.random.Generator) -> list[str]:
+def _missing(
+    maker: ActiveLearningMaker, pool: Campaign, state: LearningState, random: np.random.Generator
+) -> list[str]:
     """Draw the held-out and the validation configurations that are still to be relaxed."""
     splits = by_split(pool)
     wanted: dict[Split, int] = {"test": maker.held_out, "val": validation(maker.held_out)}
     drawn: list[str] = []
     for split, count in wanted.items():
         ids = [identity for identity, _ in splits[split]]
-        lacking = count - len(standing.labelled(split) & set(ids))
-        free = [identity for identity in ids if identity not in standing.ended | standing.chosen]
+        lacking = count - len(state.labelled(split) & set(ids))
+        free = [identity for identity in ids if identity not in state.ended | state.chosen]
         drawn += [free[k] for k in random.permutation(len(free))[: max(lacking, 0)]]
     return drawn
 
 
 def _round_jobs(
-    maker: ActiveLearningMaker, pool: Campaign, host: Structure, one: Round, settings: str
+    maker: ActiveLearningMaker, pool: Campaign, host: Structure, this_round: Round, settings: str
 ) -> list[Flow | Job]:
     """Return what a round does: relax the batch, retrain, and the next round."""
     chosen = dict(zip(pool.ids, pool.configurations, strict=True))
-    configurations = tuple(chosen[identity] for identity in one.chosen)
-    batch = replace(pool, configurations=configurations, weights=one.weights.sha256, model=one.weights.name)
+    configurations = tuple(chosen[identity] for identity in this_round.chosen)
+    batch = replace(
+        pool, configurations=configurations, weights=this_round.weights.sha256, model=this_round.weights.name
+    )
     relaxing = maker.defects.workflow(batch)
-    relaxing.name = f"round {one.number}: {len(batch.configurations)} relaxations"
+    relaxing.name = f"round {this_round.number}: {len(batch.configurations)} relaxations"
     retraining = RetrainMaker(settings=settings, config=maker.retraining, store=maker.defects.store)
     retrained = survive_parents(retraining.make(after=relaxing.output))
-    following = survive_parents(learn_round(maker, host, number=one.number + 1, after=retrained.output))
-    following.name = f"round {one.number + 1}"
+    following = survive_parents(learn_round(maker, host, number=this_round.number + 1, after=retrained.output))
+    following.name = f"round {this_round.number + 1}"
     return [relaxing, retrained, following]

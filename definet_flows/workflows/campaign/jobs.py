@@ -316,7 +316,7 @@ def resume_relaxation(
 def record_relaxation(
     document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None, job_uuid: str | None = None
 ) -> dict[str, Any]:
-    """Complete the record of one relaxation, and its pair if the relaxation from the other start is done.
+    """Complete the record of a relaxation, and its pair if the relaxation from the other start is done.
 
     Parameters
     ----------
@@ -334,11 +334,11 @@ def record_relaxation(
 def _completed(
     records: Records, record_id: str, document: Mapping[str, Any] | BaseModel | None, job_uuid: str | None
 ) -> DefectRecord:
-    """Complete a record with what its engine returned, unless another job has meanwhile; return the stored record."""
+    """Complete a record from the document of its engine, unless another job has meanwhile; return the stored record."""
     while True:
         running = records.record(record_id)
         if running is None:
-            msg = f"record {record_id} is not in store {records.name!r}: do the settings of every worker name the same store?"
+            msg = f"record {record_id} is not in store {records.name!r}: do all workers name the same store?"
             raise InputError(msg)
         theirs = job_uuid is not None and running.provenance.job_uuid != job_uuid
         if theirs and running.status == "done":

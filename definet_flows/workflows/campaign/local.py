@@ -31,7 +31,7 @@ DATA = "data.sqlite"
 """File in a run's folder that holds trajectories."""
 
 JOURNALS = ("jobs.jsonl", "data.jsonl")
-"""What runs of earlier versions left in place of these."""
+"""Names of these files in folders that earlier versions wrote."""
 
 
 def new_folder() -> Path:
@@ -71,7 +71,7 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
 
 
 def job_store(folder: Path) -> JobStore:
-    """Return jobflow's own JobStore where the user has configured one that lasts, else files in `folder`."""
+    """Return jobflow's own JobStore where the user has configured a lasting store, else files in `folder`."""
     if fault := job_store_fault():
         warnings.warn(f"{fault}: the outputs of jobs go to {folder / JOBS}", stacklevel=3)
     store = configured_store() or folder_store(folder)

@@ -43,12 +43,12 @@ def job_store_fault() -> str | None:
 
 
 def _is_configured() -> bool:
-    """Tell whether there is a file of jobflow's settings, one is named, or the store stands in the environment."""
+    """Say whether jobflow's settings have a file, a file is named, or the environment holds the store."""
     path = Path(jobflow.SETTINGS.CONFIG_FILE)
     in_environment = any(name.upper() == "JOBFLOW_JOB_STORE" for name in os.environ)
     return in_environment or path.is_file() or _is_named(path)
 
 
 def _is_named(path: Path) -> bool:
-    """Tell whether the file was named, by JOBFLOW_CONFIG_FILE, rather than left at its default."""
+    """Say whether JOBFLOW_CONFIG_FILE names the file; otherwise it has its default name."""
     return path != Path(_DEFAULT).expanduser() or any(name.upper() == _VARIABLE for name in os.environ)

@@ -1,4 +1,4 @@
-"""What would happen, and what would fail, before anything is submitted."""
+"""The check of a campaign before anything is submitted: its work, and the faults that would stop it."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ KSPACING = 0.3
 """1/Å, with the factor 2 pi as VASP's own KSPACING; Γ alone is warned of where it is coarser."""
 
 _LAYER = 2
-_LARGE = 30_000  # bytes; what a record of 192 sites should stay below
+_LARGE = 30_000  # bytes; the limit for a record of 192 sites
 _LIMIT = 16_777_216  # bytes; MongoDB's largest document
 _RESULT = (
     9_000,
     1_800,
 )  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
 _FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
-_HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, told in lines of their own
+_HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, shown in lines of their own
 
 Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
 class CheckLine:
-    """One line of the check: a subject, what was found, and whether it is as it should be."""
+    """A line of the check: its subject, the finding, and its level."""
 
     subject: str
     text: str
@@ -74,7 +74,7 @@ def preflight(
     placement: Placement = DEFAULT_PLACEMENT,
     files: Iterable[Path] = (),
 ) -> list[CheckLine]:
-    """Return what a campaign would do on this machine, and what would fail; no job runs, no record is written.
+    """Return the lines of the check of a campaign on this machine; no job runs, no record is written.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _host(host: Host) -> Iterator[CheckLine]:
     provenance = host.provenance
     yield CheckLine("host", f"{host.formula}, {host.n_sites} sites, {host.dimensionality}-dimensional")
     source, functional = provenance.get("source"), provenance.get("functional")
-    text = f"{provenance.get('unit_cell', '?')}; source: {source or 'not told'}; functional: {functional or 'not told'}"
+    text = f"{provenance.get('unit_cell', '?')}; source: {source or 'unknown'}; functional: {functional or 'unknown'}"
     yield CheckLine("lattice", text, "ok" if functional and "PBE" in functional else "warn")
     higher = provenance.get("higher_symmetry")
     symmetry = provenance.get("symmetry", "?")
@@ -125,7 +125,7 @@ def _configurations(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
 
 
 def _documents(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
-    """Tell how large the documents of one relaxation become: record, job, and the engine's result."""
+    """Estimate the size of the documents of a relaxation: record, job, and the engine's result."""
     pristine = Pristine(host=campaign.host, base=campaign.host.cartesian, source="as given")
     planned = PlannedConfiguration(pristine, campaign.configurations[0], engine, campaign.weights, None)
     record = planned.running("unrelaxed", "0" * 36)
@@ -198,7 +198,7 @@ def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
         symbol = str(generator.config_dict["POTCAR"].get(element, element))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a POTCAR that pymatgen does not know is a line of ours
+                warnings.simplefilter("ignore")  # the check has its own line for a POTCAR that pymatgen does not know
                 found = PotcarSingle.from_symbol_and_functional(symbol, functional)
                 known = found.is_valid
         except (ValueError, OSError):
@@ -246,7 +246,7 @@ def _job_store(engine: Engine) -> str:
         return "none is configured: a run on this machine keeps SQLite files in its folder"
     extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
     if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
-        msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"
+        msg = "it has no additional store 'data', where trajectories go: name it in jobflow's settings"
         raise InputError(msg)
     docs = store.docs_store
     store.connect()
@@ -274,10 +274,10 @@ def _attempt(subject: str, look: Callable[[], str]) -> CheckLine:
 
 def _workers(placement: Placement) -> Iterator[CheckLine]:
     yield CheckLine("workers", "`definet run`: this machine; in a queue:")
-    for kind, what in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
+    for kind, jobs in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
         place = getattr(placement, kind)
         worker = f"; worker {place.worker} of jobflow-remote" if place.worker else ""
-        yield CheckLine("", f"{what}: FireWorks category {place.category}{worker}")
+        yield CheckLine("", f"{jobs}: FireWorks category {place.category}{worker}")
 
 
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:

@@ -1,4 +1,4 @@
-"""One run of VASP in a folder of its own: custodian's handlers new each time, every execution counted at the end."""
+"""A run of VASP in a folder of its own: custodian's handlers new each time, every execution counted at the end."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ RECORD_KEY = RECORD_FILE.replace(".", ":")
 
 _ARCHIVES = "error.*.tar.gz"
 _LEFTOVERS = ("OUTCAR*", "vasprun.xml*", _ARCHIVES, "custodian.json*")
-_WORDS = ("std_err.txt", "vasp.out")  # where VASP, or what starts it, says why it stopped
+_WORDS = ("std_err.txt", "vasp.out")  # VASP, or its launcher, says here why it stopped
 _LONGEST = 500  # characters of an error
-_OUT_OF_TIME = "Walltime reached"  # custodian's word for what its WalltimeHandler did
+_OUT_OF_TIME = "Walltime reached"  # the note of custodian's WalltimeHandler
 
 
 class ArchivingPositiveEnergyHandler(PositiveEnergyErrorHandler):
     """custodian's own archives nothing where it halves POTIM, and those steps would be lost."""
 
     def correct(self, directory: str = "./") -> dict[str, Any]:
-        """Correct, and archive what custodian did not: the output with the INCAR that led to it."""
+        """Correct, and archive files that custodian leaves out: the output with the INCAR that led to it."""
         folder, incar = Path(directory), Path(directory, "INCAR")
         before, used = len(list(folder.glob(_ARCHIVES))), incar.read_text()
         corrected: dict[str, Any] = super().correct(directory)  # type: ignore[no-untyped-call]
@@ -78,14 +78,14 @@ def folder_name(directory: Path) -> str:
 def failed_document(
     directory: Path, error: Exception, wall_seconds: float, notes: tuple[str, ...] = (), *, trajectories: bool = False
 ) -> TaskDoc:
-    """Return the document of a run that ended in an error: what it computed, and where it stopped."""
+    """Return the document of a run that ended in an error: its steps, and its last positions."""
     words = " ".join(f"{type(error).__name__}: {error}{_last_words(directory)}".split())[:_LONGEST]
     try:
         outcome = _outcome(directory, wall_seconds, notes)
         document = _with_executions(replace(outcome, error=words), directory, trajectories=trajectories)
     except InputError:  # nothing was computed
         document = counted(Outcome(None, None, None, words))
-    except Exception as damage:  # noqa: BLE001 - whatever is wrong with the folder, the failure is recorded
+    except Exception as damage:  # noqa: BLE001 - the failure is recorded with any fault of the folder
         unread = f"{words}; the folder cannot be read: {type(damage).__name__}: {damage}"
         document = counted(Outcome(None, None, None, unread[:_LONGEST]))
     return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: document})
@@ -94,18 +94,18 @@ def failed_document(
 def count_steps(
     document: TaskDoc, directory: Path, wall_seconds: float, notes: tuple[str, ...] = (), *, trajectories: bool = False
 ) -> None:
-    """Add to a document what its folder holds: all executions, archived ones included.
+    """Add the executions in its folder to a document: all of them, archived ones included.
 
     Parameters
     ----------
     document
-        Of the last execution.
+        Document of the last execution.
     directory
         The folder.
     wall_seconds
         Wall time of all of it, s.
     notes
-        What a reader of the ledger must know beside what the folder tells.
+        Notes for a reader of the ledger that the folder does not hold.
     trajectories
         Add the trajectory of every execution too, in order; jobflow moves them to the additional store `data`.
     """
@@ -132,7 +132,7 @@ def _with_executions(outcome: Outcome, directory: Path, *, trajectories: bool) -
 
 
 def _last_words(directory: Path) -> str:
-    """Return the last line of what VASP wrote to its standard streams; empty if there is none."""
+    """Return the last line that VASP wrote to its standard streams; empty if there is none."""
     for name in _WORDS:
         path = directory / name
         lines = path.read_text(errors="replace").split("\n") if path.is_file() else []

@@ -1,4 +1,4 @@
-"""Several starting moments, one force evaluation each, before a relaxation."""
+"""Several starting moments, a force evaluation each, before a relaxation."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class MomentInputs(Protocol):
     user_incar_settings: dict[str, Any]
 
     def get_input_set(self, structure: Structure) -> object:
-        """Prepare the inputs of one structure."""
+        """Prepare the inputs of a structure."""
 
 
 def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[float]) -> None:
-    """Give the input set the total starting moment, 0 or one of `moments` (μB), whose energy at the start is lowest.
+    """Give the input set the total starting moment, 0 or a value of `moments` (μB), whose energy at the start is lowest.
 
     Nothing is tried where the number of electrons is odd. Each trial runs in a folder of its own inside the
     relaxation's, where `read_relaxation` finds and counts it.

@@ -1,4 +1,4 @@
-"""The options that say what a campaign is, said once for every command that has them."""
+"""The options of a campaign, stated once for every command that has them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CampaignOptions:
         float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
     ] = 0.1
     batch_size: Annotated[
-        int | None, typer.Option(help="Configurations in one prediction job.  \\[default: 100; in launch 500]")
+        int | None, typer.Option(help="Configurations in a prediction job.  \\[default: 100; in launch 500]")
     ] = None
     model: options.Model = "definet-2dmd"
     relax_host: Annotated[
@@ -61,12 +61,12 @@ class CampaignOptions:
         Parameters
         ----------
         batch_size
-            Where the option was not given.
+            Value if the option was not given.
 
         Raises
         ------
         InputError
-            If an option is malformed, one is missing, or two exclude each other.
+            If an option is malformed or missing, or two options exclude each other.
         """
         from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
 
@@ -101,7 +101,7 @@ def campaign_command(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*shared, *(_parameter(option.name, hints["own"][option.name], option.default) for option in own)]
 
     @functools.wraps(command)
-    def with_options(**values: Any) -> None:  # noqa: ANN401 - typer passes what the signature below says, nothing else
+    def with_options(**values: Any) -> None:  # noqa: ANN401 - typer passes the parameters of the signature below, nothing else
         given = {option.name: values.pop(option.name) for option in shared}
         command(CampaignOptions(**given), **values)
 
@@ -110,7 +110,7 @@ def campaign_command(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _default(option: Any) -> Any:  # noqa: ANN401 - of whatever type the option has
+def _default(option: Any) -> Any:  # noqa: ANN401 - any type of an option
     if option.default is not MISSING:
         return option.default
     return inspect.Parameter.empty if option.default_factory is MISSING else option.default_factory()

@@ -31,7 +31,7 @@ def learn(
     strategy: Annotated[
         str,
         typer.Option(
-            help="What is relaxed next: random; uncertainty (the most uncertain); diverse (uncertain and unlike what "
+            help="Choice of a batch: random; uncertainty (the most uncertain); diverse (uncertain and unlike what "
             "is known); saving (most ionic steps saved per core-hour)."
         ),
     ] = "diverse",
@@ -46,11 +46,11 @@ def learn(
     ] = None,
     patience: Annotated[int, typer.Option(help="Stop after so many rounds without a gain of 2 %.")] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     json_file: options.Json = None,
 ) -> None:
-    """Relax the defects of HOST batch by batch, each batch chosen by what the network does not know yet.
+    """Relax the defects of HOST batch by batch, each batch chosen by what the network has still to learn.
 
     After each batch the network is retrained on everything in the store with the same settings, and measured on
     configurations it never learns from. Where learning stands is in the store: stopped or killed, the same command

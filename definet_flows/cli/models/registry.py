@@ -41,7 +41,7 @@ def retrain(
     ] = False,
     json_file: options.Json = None,
 ) -> None:
-    """Train the champion on what was relaxed since; what comes out is promoted only if it is better.
+    """Train the champion on the relaxations since its training; the result is promoted only if it is better.
 
     For each settings hash (engine, functional, cutoff, ...) of the store: converged records only, errors in Å on
     configurations that were never learned from. Does nothing, and says so, if too little is new or if another
@@ -85,14 +85,14 @@ def list_models(store: options.Store = None) -> None:
         found = every(records)
         documents = {outcome.settings_hash: champion_document(records, outcome.settings_hash) for outcome in found}
     if not found:
-        console.print("no models yet: `definet retrain` trains the first one")
+        console.print("no models yet: `definet retrain` trains the first model")
         return
     table = Table(header_style="bold")
     for heading in ("model", "state"):
         table.add_column(heading, no_wrap=True)
     for heading in ("settings", "parent"):
         table.add_column(heading, overflow="fold")
-    for heading in ("data", "champion\nmÅ", "this one\nmÅ"):
+    for heading in ("data", "champion\nmÅ", "this model\nmÅ"):
         table.add_column(heading, justify="right", overflow="fold")
     for model in found:
         state = state_of(model, documents[model.settings_hash])
@@ -109,7 +109,7 @@ def _errors(trial: Trial | None, who: str) -> str:
 
 @models.command()
 def show(model: _Ref, store: options.Store = None) -> None:
-    """Tell everything about a model: data, recipe, trials, and when it was champion."""
+    """Show everything about a model: data, recipe, trials, and its times as champion."""
     from definet_flows.stores import open_store
     from definet_flows.stores.learning.registry import champion_document, find_model, state_of
 
@@ -164,11 +164,11 @@ def promote_model(model: _Ref, store: options.Store = None) -> None:
 
 @models.command("rollback")
 def roll_back(settings: _Settings = None, store: options.Store = None) -> None:
-    """Give the place back to the champion before, at once; before the first one stand the package's weights."""
+    """Make the champion before champion again, at once; before the first champion stands the package's model."""
     from definet_flows.stores import open_store
     from definet_flows.stores.learning.registry import rollback, settings_with_champion
 
-    with open_store(store, read_only=True) as records:  # a store that is not there is not made
+    with open_store(store, read_only=True) as records:  # a missing store is not made
         chosen = settings_with_champion(records, settings)
     with open_store(store) as records:
         changed = rollback(records, chosen)

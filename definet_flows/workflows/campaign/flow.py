@@ -110,7 +110,7 @@ class DefectFlowMaker(Maker):
         Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
         of the Recipe, else (8, 8, 1), for a layer with its vacuum along a (1, 8, 8).
     defects
-        Names such as `v_S`, `W_Mo` or, on one site, `v_S@12`; or Choices, with every other limit and charges; or a
+        Names such as `v_S`, `W_Mo` or, on a given site, `v_S@12`; or Choices, with every other limit and charges; or a
         Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
     max_defects
         Largest number of defects in a configuration; None: 1, or the number in the Choices.
@@ -210,7 +210,8 @@ class DefectFlowMaker(Maker):
         part
             A part that `Campaign.parts` returned.
         ahead
-            Configurations of other parts that the prediction job predicts as well; the prediction jobs of those parts then find them done.
+            Configurations of other parts that the prediction job predicts as well; their own prediction jobs then
+            find them done.
         """
         prepared = self.prepared(part)
         return self._flow(part, [prepared, *self._batch(part, prepared, ahead)])

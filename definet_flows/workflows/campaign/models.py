@@ -102,7 +102,7 @@ def _sole_champion(store: str | None) -> Checkpoint:
         found = [model for settings_hash in sorted(every) if (model := champion(records, settings_hash)) is not None]
         if len(every) > 1:
             names = ", ".join(f"{model.id} (settings {model.settings_hash[:12]})" for model in found)
-            msg = f"record store {records.name!r} has a champion for each of {len(every)} settings: name a model of {names}"
+            msg = f"record store {records.name!r} has a champion for each of {len(every)} settings: give {names}"
             raise InputError(msg)
         if not every:
             msg = f"record store {records.name!r} has no champion: run `definet retrain`, or name a model"

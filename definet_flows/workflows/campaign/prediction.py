@@ -68,20 +68,20 @@ def complete(
     new = iter(predict(checkpoint, host, missing) if missing else ())
     predictions = []
     for configuration, known in zip(configurations, raw, strict=True):
-        raw = known or next(new)
-        gate = judge(checkpoint, host, configuration, pristine.base, raw, allow_unseen_host=allow_unseen_host)
+        judged = known or next(new)
+        gate = judge(checkpoint, host, configuration, pristine.base, judged, allow_unseen_host=allow_unseen_host)
         configuration_id = configuration.id_in(host.hash)
         document = Prediction(
             id=Prediction.identity(configuration_id, checkpoint.sha256, pristine.base_hash),
             configuration_id=configuration_id,
             weights=checkpoint.sha256,
             base=pristine.base_hash,
-            displacements=raw.displacements,
+            displacements=judged.displacements,
             gate=gate,
-            seconds=raw.seconds,
-            device=raw.device,
-            uncertainty=raw.uncertainty,
-            error=raw.error,
+            seconds=judged.seconds,
+            device=judged.device,
+            uncertainty=judged.uncertainty,
+            error=judged.error,
         )
         predictions.append(document)
     return predictions

@@ -1,4 +1,4 @@
-"""A challenger against the champion on what neither learned from."""
+"""A challenger against the champion on configurations that neither learned from."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def claimable(training: TrainingSet) -> tuple[str, ...]:
 def hold_trial(
     challenger: Checkpoint, champion: Checkpoint, training: TrainingSet, claims: Sequence[str], steps: StepTrial | None
 ) -> Trial:
-    """Compare two networks on the held-out configurations of the hosts that the challenger claims.
+    """Compare two models on the held-out configurations of the hosts that the challenger claims.
 
     The challenger passes if on every such host its mean error is smaller, the one-sided Wilcoxon signed-rank test over
     configurations says so with p < `SIGNIFICANCE`, and its error is smaller than that of no prediction; and if, where

@@ -1,4 +1,4 @@
-"""Which Fireworks of a LaunchPad are of this package: in a shared one, whatever else is there is left alone."""
+"""The Fireworks of this package in a LaunchPad: all others in a shared LaunchPad are left alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CARRIED = (RECORD_METADATA, HOST_METADATA, PROBE_METADATA)
 
 _UUID, _HOSTS = f"{TASK}.uuid", f"{TASK}.hosts"
 _JOB_IDS = {"fw_id": 1, "spec._tasks.job.uuid": 1, "spec._tasks.job.hosts": 1}  # a projection takes no index
-_AT_ONCE = 10_000  # ids in one query
+_AT_ONCE = 10_000  # ids in a query
 
 
 def of_functions(functions: Iterable[Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def of_functions(functions: Iterable[Any]) -> dict[str, Any]:
     return {"$or": pairs}
 
 
-_JOINS = of_functions([store_inputs])  # jobflow's; anybody's replaced jobs end in such a job
+_JOINS = of_functions([store_inputs])  # jobflow's job at the end of every replacement, also of other packages
 _FUNCTIONS = of_functions(function for function in KINDS if function is not store_inputs)
 _MARKED = [{f"{TASK}.metadata.{key}": {"$exists": True}} for key in (KEY, *CARRIED)]
 _OURS = {"$or": [*_FUNCTIONS["$or"], *_MARKED, {f"spec.{HOST_METADATA}": {"$exists": True}}]}
@@ -71,8 +71,8 @@ def workflows_of(launchpad: LaunchPad, ids: Collection[int], fields: dict[str, i
 def half_written(launchpad: LaunchPad, unknown: Collection[int]) -> set[int]:
     """Return which of some Fireworks that no workflow knows are children of a job that a workflow knows.
 
-    A job hands the uuids of its flows down to what it makes. The Fireworks of a workflow that somebody is adding at
-    this moment have uuids of their own.
+    A job hands the uuids of its flows down to its children. The Fireworks of a workflow that is being added at this
+    moment have other uuids.
     """
     raws = list(launchpad.fireworks.find({"fw_id": {"$in": sorted(unknown)}}, _JOB_IDS))
     flows = sorted({host for raw in raws for host in _job(raw).get("hosts", ())})

@@ -1,4 +1,4 @@
-"""A campaign and what of it is yet to be put into a queue, whichever queue that is."""
+"""A campaign and its parts that are missing in a queue, for every kind of queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
 
 WORKFLOW_SIZE = 100
-"""Most configurations in one workflow: each end of a job locks and reads its whole workflow."""
+"""Most configurations in a workflow: each end of a job locks and reads its whole workflow."""
 
 KEY = "definet"
 """Entry in the metadata of a job (and the spec of its Firework) that names the work it belongs to."""
@@ -40,10 +40,10 @@ class Plan:
     Attributes
     ----------
     maker
-        Engine, control fraction, weights, store; `batch_size` is the number of configurations that one prediction
+        Engine, control fraction, weights, store; `batch_size` is the number of configurations that a prediction
         job serves, hundreds on a cluster.
     campaign
-        What `maker.campaign` returned.
+        The campaign that `maker.campaign` returned.
     unit_cell
         The host, from which the same campaign can be made again on another machine.
     """
@@ -59,7 +59,7 @@ class Plan:
 
     @cached_property
     def settings_hash(self) -> str:
-        """Hash of what all relaxations of the plan share."""
+        """Hash of the settings that all relaxations of the plan share."""
         return settings_hash_of(self.engine, relaxed_host=self.maker.relax_host)
 
     @cached_property
@@ -70,7 +70,7 @@ class Plan:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """Of each configuration_id, what tells its work from any other in a queue."""
+        """Key of the work on each configuration_id, unique in a queue."""
         shared = (self.settings_hash, self.campaign.weights, self.maker.store)
         controls = self.campaign.controls
         return {
@@ -79,7 +79,7 @@ class Plan:
 
     @cached_property
     def host_key(self) -> str:
-        """What tells the relaxation of the host from any other work in a queue."""
+        """Key of the relaxation of the host, unique in a queue."""
         return content_hash("launch host", self.campaign.host.hash, self.engine.settings_hash, self.maker.store)
 
 
@@ -90,12 +90,12 @@ def make_plan(maker: DefectFlowMaker, host: Structure | Atoms | str | Path) -> P
 
 @dataclass(frozen=True)
 class LaunchState:
-    """What the record store says of a plan.
+    """Progress of a plan, by the record store.
 
     Attributes
     ----------
     progress
-        Where each configuration stands.
+        Configurations by the state of their relaxations.
     has_host
         Whether the base is known: the host as given is to be used, or its relaxation is recorded.
     """
@@ -142,7 +142,7 @@ def _document(plan: Plan, queue: str) -> LaunchedCampaign:
 
 
 def missing_flows(plan: Plan, begun: Collection[str]) -> Iterator[tuple[Campaign, Flow]]:
-    """Yield the parts of a campaign that nothing has begun, and their flows, one made at a time.
+    """Yield the parts of a campaign that nothing has begun, and their flows, made when asked for.
 
     Each prediction job may predict for all parts of its group, of `batch_size` configurations: the first to run does.
     """
@@ -166,7 +166,7 @@ def missing_flows(plan: Plan, begun: Collection[str]) -> Iterator[tuple[Campaign
 
 
 def _name_work(flow: Flow, plan: Plan) -> None:
-    """Put the key of its configuration on each relaxation and on whatever that will make."""
+    """Put the key of its configuration on each relaxation and on the jobs that it will make."""
     for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]
         if CONFIGURATION in job.metadata:
             job.update_metadata({KEY: plan.keys[job.metadata[CONFIGURATION]]})
@@ -174,12 +174,12 @@ def _name_work(flow: Flow, plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launch did; each configuration counts once.
+    """Counts of a launch; each configuration counts once.
 
     Attributes
     ----------
     workflows
-        Of each workflow that was added, an id to look it up by: its smallest fw_id, or a job's db_id in jobflow-remote.
+        Id of each workflow that was added: its smallest fw_id, or the db_id of a job in jobflow-remote.
     added
         Number of configurations in them.
     waiting
@@ -189,9 +189,9 @@ class Launched:
     failed
         Number with a relaxation that failed; left to `definet retry`.
     elsewhere
-        Number being relaxed according to the record store, but not from this queue: by another campaign, or lost.
+        Number being relaxed according to the record store, outside this queue: by another campaign, or lost.
     deferred
-        Number that will be added when the relaxation of the host, which is what was added, has ended.
+        Number that will be added after the relaxation of the host, which was added now.
     """
 
     workflows: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""How far launched campaigns are, by the record store alone: it knows whatever queue they are in."""
+"""Progress of launched campaigns, read from the record store alone, for every queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Status(Frozen):
-    """Configurations of one campaign; one whose relaxation has begun is relaxing, recorded or failed, never two."""
+    """Counts of a campaign's configurations; once its relaxation begins, each is relaxing, recorded or failed."""
 
     campaign: str = Field(description="id")
     name: str

@@ -1,1 +1,1 @@
-"""What a relaxation starts from, and what its record says: pure, no jobs."""
+"""Starts of relaxations and their records: pure, no jobs."""

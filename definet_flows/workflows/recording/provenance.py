@@ -1,4 +1,4 @@
-"""Where, when and with what something was computed."""
+"""Place, time and versions of a computation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def local_folder(document: Mapping[str, Any] | BaseModel | None) -> Path | None:
 
 
 def location(document: Mapping[str, Any] | BaseModel | None) -> dict[str, str | None]:
-    """Return host name and directory of an engine's run: as its document tells, else of this process."""
+    """Return host name and directory of an engine's run: from its document, else of this process."""
     directory = document.get("dir_name") if isinstance(document, dict) else getattr(document, "dir_name", None)
     machine, separator, folder = str(directory or "").partition(":/")
     if separator:  # atomate2 writes machine:/path

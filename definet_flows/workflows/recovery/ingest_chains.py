@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Runs that are one relaxation, in order.
+    """Runs that form a single relaxation, in order.
 
     Attributes
     ----------
     runs
-        The first began it, each other continues the one before.
+        The first run began it, each later run continues the run before.
     begins
-        What it begins at the end of, if that is not the same relaxation, and why not.
+        The run at whose end it begins, if that is another relaxation, and the reason.
     """
 
     runs: tuple[FoundRun, ...]
@@ -47,7 +47,7 @@ class Relaxation:
 
     @property
     def outcome(self) -> Outcome:
-        """Where it ended and what all of it cost."""
+        """Its end, and its whole cost."""
         total: Ledger | None = None
         for k, run in enumerate(self.runs):
             ledger = run.outcome.ledger
@@ -99,7 +99,7 @@ def _came_to_nothing(runs: Sequence[FoundRun], before: Sequence[int | None], n: 
 
 
 def _line(before: Sequence[int | None], n: int) -> list[int]:
-    """Return a run and what it continues, the first of them first."""
+    """Return a run and the runs that it continues, the first run first."""
     line = [n]
     while (k := before[line[0]]) is not None:
         line.insert(0, k)

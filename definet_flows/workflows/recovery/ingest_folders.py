@@ -1,4 +1,4 @@
-"""Which folders and files of a tree hold a relaxation by VASP, and why others do not."""
+"""The folders and files of a tree that hold a relaxation by VASP, and the reasons against others."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _OUTPUTS = ("vasprun.xml", "OUTCAR")
 
 @dataclass
 class FoundRuns:
-    """What a tree holds.
+    """Runs in a tree.
 
     Attributes
     ----------
     found
-        Folders of runs, and files that are one of several in theirs.
+        Folders of runs, and single files where a folder holds several runs.
     left_out
-        What looks like output and is not read, with the reason.
+        Paths that look like output and are not read, with the reason.
     """
 
     found: list[Path] = field(default_factory=list)
@@ -50,7 +50,7 @@ def find_places(tree: Path) -> FoundRuns:
 
 
 def _folders(top: Path, seen: set[Path], links: list[Path], places: FoundRuns) -> list[Path]:
-    """Return a folder and those below it that were not seen; linked ones wait until all others are known."""
+    """Return a folder and those below it that were not seen; linked folders wait until all others are known."""
 
     def unreadable(error: OSError) -> None:
         places.left_out[str(error.filename)] = f"cannot be read: {error.strerror}"
@@ -68,14 +68,14 @@ def _folders(top: Path, seen: set[Path], links: list[Path], places: FoundRuns) -
 
 
 def _look(folder: Path, places: FoundRuns) -> None:
-    """Take in what one folder holds."""
+    """Add the runs of a folder."""
     files = sorted(folder.iterdir())
     outputs = [output for path in files if (output := output_file(path)) is not None and output.kind in _OUTPUTS]
     if any(not output.name for output in outputs) or any(archives(folder, read_log(folder)).values()):
         places.found.append(folder)
     named: dict[tuple[str, str], OutputFile] = {}
     for output in sorted(outputs, key=lambda output: (_OUTPUTS.index(output.kind), len(output.path.name))):
-        if output.name:  # of NAME.vasprun.xml and NAME.OUTCAR the former tells more
+        if output.name:  # NAME.vasprun.xml holds more than NAME.OUTCAR
             named.setdefault((output.name.rstrip("._-"), output.label), output)
     places.found += [output.path for output in named.values()]
     for path in files:
@@ -86,7 +86,7 @@ def _look(folder: Path, places: FoundRuns) -> None:
 
 
 def output_file_name(path: Path) -> bool:
-    """Say whether a path has an output's name, whatever it is."""
+    """Say whether a path has the name of an output."""
     return any(kind in path.name for kind in _OUTPUTS)
 
 
@@ -95,23 +95,23 @@ def _is_trial(place: Path, found: list[Path]) -> bool:
     return place.match(TRIALS) and place.parent in found
 
 
-# ------------------------------------------------------------------ what a place holds
+# ------------------------------------------------------------------ the run in a place
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A relaxation in one place.
+    """A relaxation in a single place.
 
     Attributes
     ----------
     place
         Folder or file.
     run
-        What of it decides which other it continues.
+        The executions; they decide which other run it continues.
     outcome
-        Where it ended and what it cost.
+        Its end and its cost.
     charge
-        Its charge, and what there is to say of it.
+        Its charge, with notes.
     """
 
     place: Path
@@ -121,7 +121,7 @@ class FoundRun:
 
     @property
     def first(self) -> Execution:
-        """The first execution that tells where it began."""
+        """The first execution with a known start."""
         return next(execution for execution in self.run.executions if execution.run.initial is not None)
 
     @property
@@ -132,12 +132,12 @@ class FoundRun:
 
 
 def read_run(place: Path, root: Path) -> FoundRun:
-    """Read what a place holds.
+    """Read the run in a place.
 
     Raises
     ------
     InputError
-        If that is no relaxation of ions in a fixed cell, not one but several, or has no known charge state.
+        If the place holds no relaxation of ions in a fixed cell, or several, or the charge state is unknown.
     """
     where = folder_name(place)
     outcome, executions = read_with_executions(place, where=where)

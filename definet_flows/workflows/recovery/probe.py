@@ -57,9 +57,9 @@ def probe_flow(
     Parameters
     ----------
     record_ids
-        Of `symmetric_ends`.
+        Ids from `symmetric_ends`.
     engine
-        What relaxed them.
+        The engine that relaxed them.
     store
         Name of the record store, or path of its file.
     rattle
@@ -107,7 +107,7 @@ def probe_end(record_id: str, *, engine: str | Maker, store: str | None, rattle:
 def record_probe(
     document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None, rattle: float, seed: int
 ) -> str:
-    """Write what became of a rattled end; return the probe's id."""
+    """Write the outcome of a rattled end; return the probe's id."""
     with open_store(store) as records:
         record = _record(records, record_id)
         probe = _probe(record, document, rattle, seed)

@@ -39,7 +39,7 @@ def unfinished(
     records
         An open store.
     engine
-        What relaxed them, and will again.
+        The engine that relaxed them, and will again.
     where
         Only these.
     unconverged
@@ -67,7 +67,7 @@ def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None
         If there is nothing to go on with.
     """
     if not record_ids:
-        msg = "nothing to retry: no record failed with these settings (unconverged ones only if asked for)"
+        msg = "nothing to retry: no record failed with these settings (unconverged records only if asked for)"
         raise InputError(msg)
     resolve_engine(engine)
     store = portable(store)
@@ -78,7 +78,7 @@ def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None
 
 @job
 def ends_of(record_ids: Sequence[str], *, store: str | None, retried: object) -> dict[str, int]:
-    """Return how many relaxations are done, failed again, or could not be begun, once all that `retried` is ended."""
+    """Return how many relaxations are done, failed again, or did not begin, after the end of all jobs of `retried`."""
     del retried
     with open_store(store, read_only=True) as records:
         found = [records.record(record_id) for record_id in record_ids]
@@ -93,7 +93,7 @@ def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:
     records
         An open store.
     folder
-        Tree of job folders in which nothing runs any more. The folder of a VASP job names its record; those still
+        Tree of job folders in which nothing runs. The folder of a VASP job names its record; those still
         marked running get the steps and the last positions that the folder holds. Of other engines, the records are
         freed that a run of this tree has begun.
     """
@@ -118,7 +118,7 @@ def _killed(record: DefectRecord) -> DefectRecord:
 
 
 def _begun_in(records: Records, folder: Path) -> Iterator[DefectRecord]:
-    """Yield the running records that a job of one of the runs below a folder has begun."""
+    """Yield the running records that the jobs of the runs below a folder have begun."""
     running = [record for arm in records.arms() if arm.status == "running" if (record := records.record(arm.id))]
     owners = [record.provenance.owner for record in running if record.provenance.owner is not None]
     begun: set[str] = set()

@@ -1,8 +1,8 @@
 """The parts of a VASP input that depend on the structure: site order, moments, charge, dipole; no jobflow here.
 
-Both relaxations of a pair must share every input but the positions, so everything that is read off positions (the atoms next to
-the defects, the slab's asymmetry) is read off the unrelaxed structure once, by `mark_defects`, and travels with
-both starts.
+Both relaxations of a pair must share every input but the positions, so all that depends on positions (the atoms
+next to the defects, the slab's asymmetry) is read off the unrelaxed structure once, by `mark_defects`, and travels
+with both starts.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class MomentInputs(Protocol):
 
 
 def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[float]) -> None:
-    """Give the input set the total starting moment, 0 or a value of `moments` (μB), whose energy at the start is lowest.
+    """Give the input set the total starting moment of lowest energy at the start: 0 or a value of `moments`, μB.
 
     Nothing is tried where the number of electrons is odd. Each trial runs in a folder of its own inside the
     relaxation's, where `read_relaxation` finds and counts it.

@@ -1,4 +1,4 @@
-"""Active learning: relax what teaches the network most, retrain, and go on until it is good enough."""
+"""Active learning: relax the most instructive configurations, retrain, and go on until the model is good enough."""
 
 from __future__ import annotations
 
@@ -50,44 +50,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger(f"jobflow.{__name__}")
 
 VALIDATION_SHARE = 0.5
-"""Configurations that choose the epoch of a training, for each one that is held out."""
+"""Configurations that choose the epoch of a training, for each held-out configuration."""
 
 
 def validation(held_out: int) -> int:
-    """Return how many configurations choose the epochs by."""
+    """Return the number of configurations that choose the epochs."""
     return round(VALIDATION_SHARE * held_out)
 
 
 @dataclass
 class ActiveLearningMaker(Maker):
     """
-    Relax a pool of configurations batch by batch, each batch chosen by what the network does not know yet.
+    Relax a pool of configurations batch by batch, each batch chosen by what the network has still to learn.
 
     A round: the champion is measured on held-out configurations, a strategy chooses a batch, the batch is relaxed from
     the champion's predictions and recorded, a challenger is trained on everything recorded with these settings and
     promoted if it is better. In the first round the held-out configurations are relaxed too. Where learning stands is
-    read from the record store each time: the same flow submitted again goes on where the last one was stopped.
+    read from the record store each time: the same flow submitted again goes on where the last flow stopped.
 
     Parameters
     ----------
     name
         Name of the flow.
     defects
-        What the pool is and how it is relaxed. Its `model` predicts until there is a champion for these settings.
+        The pool and its relaxation. Its `model` predicts until these settings have a champion.
     strategy
-        One of `definet_flows.workflows.learning.acquisition.ACQUISITIONS`.
+        A name in `definet_flows.workflows.learning.acquisition.ACQUISITIONS`.
     batch
-        Configurations a round.
+        Configurations of a round.
     held_out
         Configurations that are relaxed and never learned from; at least eight.
     budget
         Configurations to relax at most, the held-out ones included.
     target
-        Mean |component| error on the held-out configurations that is good enough, Å; None: none is.
+        Mean |component| error on the held-out configurations at which learning stops, Å; None: no such error.
     patience
         Rounds without a gain of 2 % after which learning stops.
     seed
-        Of what is drawn by lot.
+        Seed of the draws.
     retraining
         Recipe of the trainings.
 
@@ -111,7 +111,7 @@ class ActiveLearningMaker(Maker):
     retraining: RetrainConfig = field(default_factory=lambda: RetrainConfig(min_new=1))
 
     def make(self, host: Structure | str | Path) -> Flow:
-        """Return the flow; it grows by one round at a time, and its output is that of the last one.
+        """Return the flow; it grows round by round, and its output is that of the last round.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class ActiveLearningMaker(Maker):
             raise InputError(msg)
         first = self.held_out + validation(self.held_out)
         if self.budget <= first:
-            msg = f"budget={self.budget}: {first} are relaxed before any that is learned from, give more"
+            msg = f"budget={self.budget}: {first} are relaxed before the network learns from any, give more"
             raise InputError(msg)
         self._check_uncertainty()
         return pool
@@ -167,7 +167,7 @@ class ActiveLearningMaker(Maker):
             raise InputError(msg)
 
     def predictor(self, records: Records) -> str:
-        """Return the registry id of the champion; of the maker's own model where there is none.
+        """Return the registry id of the champion; of the maker's own model where no champion is registered.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class ActiveLearningMaker(Maker):
 
     @property
     def settings_hash(self) -> str:
-        """Hash of what all relaxations share."""
+        """Hash of the settings that all relaxations share."""
         return settings_hash_of(resolve_engine(self.defects.engine), relaxed_host=self.defects.relax_host)
 
 
@@ -201,14 +201,14 @@ class ActiveLearningMaker(Maker):
 def learn_round(
     maker: ActiveLearningMaker, host: Structure, *, number: int | None, after: object = None
 ) -> Response[dict[str, Any]]:
-    """Measure, choose, and grow the flow by one round; or say why learning ends.
+    """Measure, choose, and grow the flow by a round; or say why learning ends.
 
     Parameters
     ----------
     number
-        The round; None: the one that the store says is under way, else the next.
+        The round; None: the round under way by the store, else the next.
     after
-        Output of the retraining that this waits for.
+        Output of the retraining that this job waits for.
     """
     del after
     pool, settings = maker.campaign(host), maker.settings_hash
@@ -224,7 +224,7 @@ def learn_round(
 def next_round(
     maker: ActiveLearningMaker, pool: Campaign, records: Records, settings: str, number: int | None
 ) -> Round:
-    """Return the round under way, or begin one; what is returned is in the store."""
+    """Return the round under way, or begin a round; the store holds the returned round."""
     state = read_learning_state(records, pool, settings, learning_id(pool, settings, maker.strategy))
     rounds = state.rounds
     if number is None:
@@ -238,7 +238,7 @@ def next_round(
 
 
 def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: LearningState, number: int) -> Round:
-    """Measure the champion, and choose what it learns from next."""
+    """Measure the champion, and choose the next batch."""
     settings = state.training.settings_hash
     name = maker.predictor(records)
     checkpoint = checkpoint_of(name, maker.defects.store)
@@ -268,7 +268,7 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: L
 
 
 def _candidates(pool: Campaign, state: LearningState) -> list[tuple[str, Configuration]]:
-    """Return what could still be learned from."""
+    """Return the configurations that could still be learned from."""
     gone = state.ended | state.chosen
     return [candidate for candidate in by_split(pool)["train"] if candidate[0] not in gone]
 
@@ -282,7 +282,7 @@ def _choose(
     left: Sequence[tuple[str, Configuration]],
     number: int,
 ) -> tuple[str, ...]:
-    """Return the batch, and before it what of the held-out and validation configurations is missing."""
+    """Return the missing held-out and validation configurations, then the batch."""
     from definet_flows.model.inference.predict import predict  # noqa: PLC0415 - torch
 
     random = np.random.default_rng((maker.seed, number))
@@ -306,7 +306,7 @@ def _choose(
 
 
 def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
-    """Return a checkpoint that states uncertainties, if what was not learned from is enough to calibrate them."""
+    """Return a checkpoint that states uncertainties, if enough configurations are left to calibrate them."""
     from definet_flows.model.training.evaluate import calibrate  # noqa: PLC0415 - torch
     from definet_flows.model.training.finetune import framed  # noqa: PLC0415
 
@@ -338,7 +338,7 @@ def _missing(
 def _round_jobs(
     maker: ActiveLearningMaker, pool: Campaign, host: Structure, this_round: Round, settings: str
 ) -> list[Flow | Job]:
-    """Return what a round does: relax the batch, retrain, and the next round."""
+    """Return the jobs of a round: relax the batch, retrain, and the next round."""
     chosen = dict(zip(pool.ids, pool.configurations, strict=True))
     configurations = tuple(chosen[identity] for identity in this_round.chosen)
     batch = replace(

@@ -1,4 +1,4 @@
-"""What the strategies choose from: fingerprints and uncertainties of candidates, and what relaxations cost so far."""
+"""The pool of the strategies: fingerprints and uncertainties of candidates, and cost of relaxations so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDTH = 1.0  # Å
 
 
 class PoolPrediction(Protocol):
-    """Of a prediction, what strategies look at."""
+    """The part of a prediction that strategies read."""
 
     @property
     def uncertainty(self) -> float | None:
@@ -36,12 +36,12 @@ def make_pool(
     steps: StepModel,
     known: Sequence[Configuration] = (),
 ) -> Pool:
-    """Return the candidates with what is known of them.
+    """Return the pool of the candidates.
 
     Parameters
     ----------
     predictions
-        One for each configuration.
+        A prediction for each configuration.
     steps
         See `fit_steps`.
     known
@@ -58,7 +58,7 @@ def make_pool(
 
 
 def fingerprints(host: Host, configurations: Sequence[Configuration]) -> FloatArray:
-    """Return what tells configurations of one host apart, [n, d]: how many defects, which, how near which others.
+    """Return fingerprints of configurations of a host, [n, d]: numbers of defects by kind, and of pairs by distance.
 
     The same for all symmetry images. The first columns count the kinds of defects, the others the pairs of each two
     kinds around some distances.

@@ -50,7 +50,7 @@ class Limits:
         Parameters
         ----------
         errors
-            On held-out configurations, round by round, Å; None before there are any.
+            On held-out configurations, round by round, Å; None in rounds without any.
         relaxed, left
             Configurations that the rounds chose so far, and those that could still be chosen.
         """
@@ -79,18 +79,18 @@ def stalled(errors: Sequence[float]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class LearningState:
-    """What the store knows of a pool.
+    """State of learning on a pool, by the record store.
 
     Attributes
     ----------
     rounds
         Oldest first.
     training
-        Everything of these settings that can be learned from.
+        The training set of these settings.
     ended
         Configurations of the pool with a relaxation that ended, well or not.
     ionic_steps, core_hours
-        What the relaxations of the configurations that the rounds chose took, all arms.
+        Cost of the configurations that the rounds chose, over all starts.
     """
 
     rounds: tuple[Round, ...]
@@ -115,7 +115,7 @@ def learning_id(campaign: Campaign, settings_hash: str, strategy: str) -> str:
 
 
 def read_learning_state(records: Records, campaign: Campaign, settings_hash: str, learning: str) -> LearningState:
-    """Return what a store knows of a pool."""
+    """Return the state of learning on a pool from its store."""
     rounds = sorted(records.find(Round, {"learning": learning}), key=lambda found: found.number)
     rows = list(records.ledgers(Filter(settings_hash=settings_hash, configuration_ids=campaign.ids)))
     chosen = {identity for past in rounds for identity in past.chosen}

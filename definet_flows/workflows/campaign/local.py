@@ -89,7 +89,7 @@ def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
 
 
 def holds_run(folder: Path) -> bool:
-    """Tell whether a folder holds the outputs of a run."""
+    """Say whether a folder holds the outputs of a run."""
     return any((folder / name).is_file() for name in (JOBS, JOURNALS[0]))
 
 

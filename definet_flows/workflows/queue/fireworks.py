@@ -105,7 +105,7 @@ def _index_outputs() -> None:
 
 
 def _waiting(launchpad: LaunchPad, plan: Plan) -> frozenset[str]:
-    """Return the ids of those configurations that Fireworks yet to end work for."""
+    """Return the ids of those configurations with a Firework that has not ended."""
     names = {key: identity for identity, key in plan.keys.items()}
     query = {f"spec.{KEY}": {"$exists": True}, "state": {"$in": list(ALIVE)}}
     found = {raw["spec"][KEY] for raw in launchpad.fireworks.find(query, {f"spec.{KEY}": 1})}

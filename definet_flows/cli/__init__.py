@@ -1,4 +1,4 @@
-"""The command `definet`: thin shells around the package, one module per group of commands.
+"""The command `definet`: thin shells around the package, a module for each group of commands.
 
 Heavy libraries are imported inside the commands, so that `definet --help` answers at once.
 """

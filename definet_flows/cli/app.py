@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 
 class _OneLineErrors(TyperGroup):
-    """Bad input ends in one line and exit code 2, never in a traceback."""
+    """Bad input ends in a single line and exit code 2, never in a traceback."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of click, which typer carries inside
         """Run the command."""

@@ -21,7 +21,7 @@ Host = Annotated[
         help="File of the host's unit cell (CIF, POSCAR, ...) or a shipped host: MoS2, WSe2, BN, GaSe, InSe, P."
     ),
 ]
-Supercell = Annotated[
+SupercellOption = Annotated[
     tuple[str, str, str] | None,
     typer.Option(
         "--supercell",
@@ -51,13 +51,13 @@ Defect = Annotated[
 ]
 MaxDefects = Annotated[
     int | None,
-    typer.Option(max=_LARGEST, help="Most defects in one configuration.  \\[default: 1, or what --max-on allows]"),
+    typer.Option(max=_LARGEST, help="Most defects in a configuration.  \\[default: 1, or the sum of --max-on]"),
 ]
-MinDefects = Annotated[int, typer.Option(min=1, max=_LARGEST, help="Fewest defects in one configuration.")]
+MinDefects = Annotated[int, typer.Option(min=1, max=_LARGEST, help="Fewest defects in a configuration.")]
 MaxOn = Annotated[
-    list[str], typer.Option("--max-on", help="Most defects on one element of the host, as Mo=1; again for each.")
+    list[str], typer.Option("--max-on", help="Most defects on an element of the host, as Mo=1; again for each.")
 ]
-MaxKind = Annotated[list[str], typer.Option("--max-kind", help="Most defects of one kind, as v_S=2; again for each.")]
+MaxKind = Annotated[list[str], typer.Option("--max-kind", help="Most defects of a kind, as v_S=2; again for each.")]
 MinDistance = Annotated[float | None, typer.Option(help="Shortest distance between two defects, Å.")]
 MaxDistance = Annotated[float | None, typer.Option(help="Longest distance between two defects, Å.")]
 Charge = Annotated[
@@ -112,11 +112,11 @@ def parse_supercell(repetitions: tuple[str, str, str]) -> tuple[int, int, int]:
     Raises
     ------
     InputError
-        If one is no whole number above zero.
+        If a repetition is no whole number above zero.
     """
-    for one in repetitions:
-        if not one.isdecimal() or _whole(one, "--supercell") == 0:
-            msg = f"--supercell {' '.join(repetitions)}: {one} is no whole number above zero"
+    for repetition in repetitions:
+        if not repetition.isdecimal() or _whole(repetition, "--supercell") == 0:
+            msg = f"--supercell {' '.join(repetitions)}: {repetition} is no whole number above zero"
             raise InputError(msg)
     a, b, c = map(int, repetitions)
     return a, b, c
@@ -135,7 +135,7 @@ def parse_limits(items: list[str], option: str) -> dict[str, int]:
     Raises
     ------
     InputError
-        If one does not have that form.
+        If an item does not have that form.
     """
     limits = {}
     for item in items:
@@ -153,7 +153,7 @@ def parse_charges(items: list[str]) -> tuple[int, ...] | dict[str, tuple[int, ..
     Raises
     ------
     InputError
-        If one is of no such form, or the forms are mixed.
+        If an item has no such form, or the forms are mixed.
     """
     from definet_flows.schemas.configuration import MOST_CHARGED
 

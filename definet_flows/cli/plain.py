@@ -30,6 +30,6 @@ class PlainConsole(Console):
         return super().render_str(plain(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render; what came in by a `Text` is made plain here."""
+        """Render; the content of a `Text` is made plain here."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text), segment.style)

@@ -112,7 +112,7 @@ def test_champion_is_refused_where_there_is_none_or_several(digests):
     with open_store(STORE) as records:
         other = register(records, model("other", "7" * 32), Path("1.safetensors").read_bytes())
         promote(records, other, trial())
-    with pytest.raises(InputError, match=r"a champion for each of 2 settings: name one of small-0 .*, other"):
+    with pytest.raises(InputError, match=r"a champion for each of 2 settings: give small-0 .*, other"):
         checkpoint_of("champion", STORE)
     assert digests
 

@@ -1,4 +1,4 @@
-"""`definet check`: what a campaign would do, and what would fail, before anything is submitted."""
+"""`definet check`: the work of a campaign, and its faults, before anything is submitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from definet_flows.workflows.campaign.preflight import Line
+    from definet_flows.workflows.campaign.preflight import CheckLine
 
 _FAILED = 1
 _MARKS = {"ok": Text("ok", "green"), "warn": Text("look", "yellow"), "fail": Text("fails", "bold red")}
@@ -24,7 +24,7 @@ _MARKS = {"ok": Text("ok", "green"), "warn": Text("look", "yellow"), "fail": Tex
 @app.command()
 @campaign_command
 def check(campaign: CampaignOptions, placement: options.Placement = None) -> None:
-    """Tell what `definet run` with the same options would do on this machine; exit code 1 if something would fail."""
+    """Show the work of `definet run` with the same options on this machine; exit code 1 if something would fail."""
     from definet_flows.workflows.campaign.preflight import preflight
     from definet_flows.workflows.queue.routing import read_placement
 
@@ -36,8 +36,8 @@ def check(campaign: CampaignOptions, placement: options.Placement = None) -> Non
         raise typer.Exit(_FAILED)
 
 
-def tell_lines(lines: Sequence[Line]) -> None:
-    """Print what preflight found."""
+def tell_lines(lines: Sequence[CheckLine]) -> None:
+    """Print the lines of the check."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for line in lines:
         table.add_row(_MARKS[line.level], line.subject, line.text)

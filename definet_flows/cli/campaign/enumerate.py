@@ -26,7 +26,7 @@ _STEP = 100  # configurations between two updates of the progress line
 @app.command("enumerate")
 def enumerate_defects(
     host: options.Host,
-    supercell: options.Supercell = None,
+    supercell: options.SupercellOption = None,
     min_image: options.MinImage = None,
     vacuum: options.Vacuum = None,
     symprec: options.Symprec = options.SYMPREC,
@@ -119,7 +119,7 @@ def _count(host: Host, recipe: Recipe) -> tuple[Table, int]:
 
 
 def _progress(configurations: Iterable[Configuration]) -> Iterator[Configuration]:
-    """Pass configurations on under a line that tells how many there were; it leaves no trace."""
+    """Pass configurations on under a line that shows their number; it leaves no trace."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} configurations"), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
         task = progress.add_task("", total=None)

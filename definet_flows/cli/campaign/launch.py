@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
     from rich.console import RenderableType
 
-    from definet_flows.workflows.campaign.preflight import Line
+    from definet_flows.workflows.campaign.preflight import CheckLine
     from definet_flows.workflows.queue.plan import Launched, Plan
     from definet_flows.workflows.queue.routing import Placement
     from definet_flows.workflows.queue.status import Status
 
 _FAILED = 1
 _PREDICTED_AT_ONCE = 500
-_OF_WORKERS = ("program", "POTCAR")  # what preflight misses on this machine, the workers may have
+_OF_WORKERS = ("program", "POTCAR")  # the workers may have these if this machine lacks them
 _SECONDS = 5.0
 
 
@@ -44,16 +44,16 @@ def launch(
     placement: options.Placement = None,
     launchpad: Annotated[
         Path | None,
-        typer.Option(help="FireWorks: my_launchpad.yaml.  \\[default: the one that `lpad` finds]"),
+        typer.Option(help="FireWorks: my_launchpad.yaml.  \\[default: the file that `lpad` finds]"),
     ] = None,
     project: Annotated[
-        str | None, typer.Option(help="jobflow-remote: name of the project.  \\[default: its current one]")
+        str | None, typer.Option(help="jobflow-remote: name of the project.  \\[default: its current project]")
     ] = None,
 ) -> None:
     """Put the campaign of HOST into a queue, after the checks of `definet check`; the ids are printed.
 
-    The same command again adds only what is missing: nothing that is recorded, waiting or running. What failed is left
-    to `definet retry`.
+    The same command again adds only missing work: nothing that is recorded, waiting or running. Failed
+    relaxations are left to `definet retry`.
     """
     from definet_flows.workflows.campaign.preflight import preflight
     from definet_flows.workflows.queue.plan import make_plan
@@ -70,8 +70,8 @@ def launch(
     _tell(launched, to)
 
 
-def _require_sound(lines: list[Line]) -> None:
-    """Print what preflight found; end if something would fail wherever the jobs run."""
+def _require_sound(lines: list[CheckLine]) -> None:
+    """Print the lines of the check; end if something would fail wherever the jobs run."""
     tell_lines(lines)
     if any(line.level == "fail" and line.subject not in _OF_WORKERS for line in lines):
         console.print("nothing was added")
@@ -91,7 +91,7 @@ def _launch(
 
 
 def open_launchpad(path: Path | None) -> LaunchPad:
-    """Return the LaunchPad of a file, or of the one that FireWorks finds."""
+    """Return the LaunchPad of a file, or of the file that FireWorks finds."""
     from fireworks import LaunchPad
     from fireworks.fw_config import LAUNCHPAD_LOC
     from fireworks.utilities.exceptions import FWSerializationError
@@ -105,13 +105,13 @@ def open_launchpad(path: Path | None) -> LaunchPad:
     found = path or LAUNCHPAD_LOC
     if found is None or not Path(found).is_file():
         msg = (
-            f"no my_launchpad.yaml {f'at {path}' if path else 'here or in ~/.fireworks'}: make one, or give --launchpad"
+            f"no my_launchpad.yaml {f'at {path}' if path else 'here or in ~/.fireworks'}: make it, or give --launchpad"
         )
         raise InputError(msg)
     docs = SETTINGS.JOB_STORE.docs_store
     if isinstance(docs, MemoryStore):
         why = job_store_fault() or "jobflow has none"
-        msg = f"jobflow has no JobStore that several machines can share: name one in ~/.jobflow.yaml ({why})"
+        msg = f"jobflow has no JobStore that several machines can share: set it in ~/.jobflow.yaml ({why})"
         raise InputError(msg)
     try:
         return LaunchPad.from_file(str(found))
@@ -126,8 +126,8 @@ def _tell(launched: Launched, to: str) -> None:
         console.print(f"{kind}: {' '.join(launched.workflows)}", soft_wrap=True, highlight=False)
     if launched.deferred:
         then = "are added when it has ended" if to == "fireworks" else "are added by the same command when it has ended"
-        what = "the host is relaxed first" if launched.workflows else "the host is being relaxed"
-        console.print(f"{what}: {launched.deferred} configurations {then}", highlight=False)
+        state = "the host is relaxed first" if launched.workflows else "the host is being relaxed"
+        console.print(f"{state}: {launched.deferred} configurations {then}", highlight=False)
     for count, text in (
         (launched.added, "added"),
         (launched.waiting, "were waiting or running already"),
@@ -150,18 +150,18 @@ def status(
         bool, typer.Option("--json", help="Print JSON: enumerated, predicted, relaxing, recorded, failed.")
     ] = False,
 ) -> None:
-    """Tell how far the launched campaigns are, in configurations."""
+    """Show the progress of the launched campaigns, in configurations."""
     import json
 
     found = _statuses(store)
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        typer.echo(json.dumps([status.model_dump(mode="json") for status in found], indent=2))
         return
     if not watch:
         console.print(_drawn(found))
         return
     with Live(_drawn(found), console=console, auto_refresh=False) as live:
-        while not all(one.ended for one in found):
+        while not all(status.ended for status in found):
             time.sleep(_SECONDS)
             found = _statuses(store)
             live.update(_drawn(found), refresh=True)
@@ -180,15 +180,21 @@ def _statuses(store: str | None) -> list[Status]:
 
 
 def _drawn(found: list[Status]) -> RenderableType:
-    return Group(*(part for one in found for part in (f"{one.name}, {one.queue}, {one.launched}", _counts(one))))
+    return Group(
+        *(part for status in found for part in (f"{status.name}, {status.queue}, {status.launched}", _counts(status)))
+    )
 
 
-def _counts(one: Status) -> Table:
+def _counts(status: Status) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("enumerated", "predicted", "relaxing", "recorded", "failed", ""):
         table.add_column(name, justify="right")
-    bar = ProgressBar(total=one.enumerated, completed=one.recorded + one.failed, width=40)
+    bar = ProgressBar(total=status.enumerated, completed=status.recorded + status.failed, width=40)
     table.add_row(
-        *(str(count) for count in (one.enumerated, one.predicted, one.relaxing, one.recorded, one.failed)), bar
+        *(
+            str(count)
+            for count in (status.enumerated, status.predicted, status.relaxing, status.recorded, status.failed)
+        ),
+        bar,
     )
     return table

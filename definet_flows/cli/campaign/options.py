@@ -1,4 +1,4 @@
-"""The options that say what a campaign is, said once for every command that has them."""
+"""The options of a campaign, stated once for every command that has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CampaignOptions:
     """Options of `definet run` that a campaign is made of; their types carry their help."""
 
     host: options.Host
-    supercell: options.Supercell = None
+    supercell: options.SupercellOption = None
     min_image: options.MinImage = None
     vacuum: options.Vacuum = None
     symprec: options.Symprec = options.SYMPREC
@@ -44,7 +44,7 @@ class CampaignOptions:
         float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
     ] = 0.1
     batch_size: Annotated[
-        int | None, typer.Option(help="Configurations in one prediction job.  \\[default: 100; in launch 500]")
+        int | None, typer.Option(help="Configurations in a prediction job.  \\[default: 100; in launch 500]")
     ] = None
     model: options.Model = "definet-2dmd"
     relax_host: Annotated[
@@ -61,12 +61,12 @@ class CampaignOptions:
         Parameters
         ----------
         batch_size
-            Where the option was not given.
+            Value if the option was not given.
 
         Raises
         ------
         InputError
-            If an option is malformed, one is missing, or two exclude each other.
+            If an option is malformed or missing, or two options exclude each other.
         """
         from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
 
@@ -92,25 +92,28 @@ def campaign_command(command: Callable[..., None]) -> Callable[..., None]:
 
     typer reads a command's parameters off its signature, so the signature is put together from both.
     """
-    hints = {name: get_type_hints(one, include_extras=True) for name, one in (("", CampaignOptions), ("own", command))}
-    shared = [_parameter(one.name, hints[""][one.name], _default(one)) for one in fields(CampaignOptions)]
+    hints = {
+        name: get_type_hints(options, include_extras=True)
+        for name, options in (("", CampaignOptions), ("own", command))
+    }
+    shared = [_parameter(option.name, hints[""][option.name], _default(option)) for option in fields(CampaignOptions)]
     own = list(inspect.signature(command).parameters.values())[1:]
-    parameters = [*shared, *(_parameter(one.name, hints["own"][one.name], one.default) for one in own)]
+    parameters = [*shared, *(_parameter(option.name, hints["own"][option.name], option.default) for option in own)]
 
     @functools.wraps(command)
-    def with_options(**values: Any) -> None:  # noqa: ANN401 - typer passes what the signature below says, nothing else
-        given = {one.name: values.pop(one.name) for one in shared}
+    def with_options(**values: Any) -> None:  # noqa: ANN401 - typer passes the parameters of the signature below, nothing else
+        given = {option.name: values.pop(option.name) for option in shared}
         command(CampaignOptions(**given), **values)
 
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return with_options
 
 
-def _default(one: Any) -> Any:  # noqa: ANN401 - of whatever type the option has
-    if one.default is not MISSING:
-        return one.default
-    return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
+def _default(option: Any) -> Any:  # noqa: ANN401 - any type of an option
+    if option.default is not MISSING:
+        return option.default
+    return inspect.Parameter.empty if option.default_factory is MISSING else option.default_factory()
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401 - as above

@@ -47,12 +47,12 @@ def read_recipe(
     Parameters
     ----------
     default
-        Supercell, of a layer across c, where neither an option nor a preset names one; None: refused.
+        Supercell, for a layer across c, if neither an option nor a preset gives a size; None: refused.
 
     Raises
     ------
     InputError
-        If an option is malformed, one is missing, or two exclude each other.
+        If an option is malformed or missing, or two options exclude each other.
     """
     from definet_flows.defects import Choices, Recipe
 
@@ -75,7 +75,7 @@ def read_recipe(
         choices = Choices(**{**recipe.choices.model_dump(), "charges": charges})
         return recipe.model_copy(update={"choices": choices, "supercell": recipe.supercell if cell is None else cell})
     if not defect:
-        msg = "no defects: give at least one, such as --defect v_S, or a --preset"
+        msg = "no defects: give at least 1, such as --defect v_S, or a --preset"
         raise InputError(msg)
     sampling = _sampling(concentration, per_concentration, seed)
     if cell is None and default is not None:

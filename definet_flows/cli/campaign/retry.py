@@ -20,7 +20,7 @@ _FAILED = 1
 @app.command()
 def retry(
     store: options.Store = None,
-    engine: Annotated[str, typer.Option(help="What relaxed them: vasp, sevennet or chgnet.")] = "vasp",
+    engine: Annotated[str, typer.Option(help="Engine that relaxed them: vasp, sevennet or chgnet.")] = "vasp",
     host: Annotated[str | None, typer.Option(help="Only this host, by reduced formula such as MoS2.")] = None,
     name: Annotated[str | None, typer.Option(help="Only these defects, such as v_S+W_Mo.")] = None,
     unconverged: Annotated[
@@ -35,7 +35,7 @@ def retry(
         ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     launchpad: Annotated[
         Path | None,
@@ -46,9 +46,9 @@ def retry(
     ] = 14400.0,
     placement: options.Placement = None,
 ) -> None:
-    """Go on with relaxations that failed, from their last positions; what they took so far stays counted.
+    """Go on with failed relaxations, from their last positions; their steps so far stay counted.
 
-    With --launchpad lost runs are found too, and whatever is to run goes to the queue.
+    With --launchpad lost runs are found too, and the retries go to the queue.
     """
     from definet_flows.stores import Filter, open_store
     from definet_flows.workflows.campaign.local import new_folder, run_here
@@ -82,7 +82,7 @@ def _queue(
     *,
     unconverged: bool,
 ) -> None:
-    """Put the queue right, then add what failed."""
+    """Repair the queue, then add the failed relaxations."""
     from jobflow import SETTINGS
 
     from definet_flows.cli.campaign.launch import open_launchpad
@@ -93,9 +93,9 @@ def _queue(
 
     queue, placed = open_launchpad(launchpad), read_placement(placement)
     mended = mend(queue, SETTINGS.JOB_STORE, dead_after)
-    told = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
-    told = f"{told}, {mended.given_up} were lost too often and count as failed"
-    console.print(f"{told}, {mended.dropped} half-written ones dropped", highlight=False)
+    counts = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
+    counts = f"{counts}, {mended.given_up} were lost too often and count as failed"
+    console.print(f"{counts}, {mended.dropped} half-written jobs dropped", highlight=False)
     with open_store(store) as records:
         ids = unfinished(records, engine, where, unconverged=unconverged)
     if ids:
@@ -106,7 +106,7 @@ def _queue(
 def _report(records: Records, ids: list[str]) -> int:
     """Print how each ended; return how many failed again."""
     failed = 0
-    for record in (records.record(one) for one in ids):
+    for record in (records.record(record_id) for record_id in ids):
         if record is None:
             continue
         failed += record.status == "failed"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FAILED = 1
 _MATCHED = "definet-sevennet-mos2"
-"""Shipped weights that learned the quickstart's engine, from configurations that it does not use."""
+"""Shipped model that learned the quickstart's engine, from configurations that the quickstart does not use."""
 
 
 @app.command()
@@ -32,13 +32,13 @@ _MATCHED = "definet-sevennet-mos2"
 def run(
     campaign: CampaignOptions,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     json_file: options.Json = None,
 ) -> None:
     """Enumerate the defects of HOST, pre-relax, relax and record them on this machine.
 
-    Relaxations stop at 0.01 eV/Å. What the record store has is reused: the same command goes on where it stopped.
+    Relaxations stop at 0.01 eV/Å. Records of the record store are reused: the same command goes on where it stopped.
     """
     options.check_writable(json_file)
     _end(_relax(campaign.maker(), campaign.host, folder), json_file)
@@ -48,7 +48,7 @@ def run(
 def quickstart(
     store: options.Store = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     json_file: options.Json = None,
 ) -> None:
@@ -71,13 +71,13 @@ def quickstart(
         "potential SevenNet-0. This shows the mechanics, not a DFT saving."
     )
     first = _relax(maker, "MoS2", folder)
-    _note(f"\n{_MATCHED} learned from SevenNet-0's relaxations of other configurations: what retraining brings.")
+    _note(f"\n{_MATCHED} learned from SevenNet-0's relaxations of other configurations: the gain of retraining.")
     matched = _relax(replace(maker, model=_MATCHED), "MoS2", first.folder)
     table = Table("weights", "steps unrelaxed", "from predicted", "saved", title="same minimum", title_justify="left")
-    for one in (first, matched):
-        unrelaxed, predicted = one.steps
+    for row in (first, matched):
+        unrelaxed, predicted = row.steps
         table.add_row(
-            one.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
+            row.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
         )
     console.print(table)
     _end(first, json_file, matched)
@@ -89,14 +89,14 @@ def _note(text: str) -> None:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a campaign.
+    """Outcome of a campaign.
 
     Attributes
     ----------
     totals
         Output of the flow; None if it did not finish.
     reasons
-        Why it did not, a line for each job that failed.
+        Reasons if it did not, a line for each job that failed.
     unfinished
         Relaxations that others have in hand or that have no end, a line for each holder.
     """
@@ -127,7 +127,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     from definet_flows.stores.locking import explain_running
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
-    from definet_flows.workflows.recording.cases import arms_hash
+    from definet_flows.workflows.recording.cases import settings_hash_of
 
     campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
     require_executables(engine)
@@ -140,7 +140,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
         totals = run_here(maker.assemble(campaign), folder, bar.tell)
     where = Filter(
         configuration_ids=campaign.ids,
-        settings_hash=arms_hash(engine, relaxed_host=maker.relax_host),
+        settings_hash=settings_hash_of(engine, relaxed_host=maker.relax_host),
         weights=campaign.weights,
     )
     with open_store(maker.store, read_only=True) as records:

@@ -31,7 +31,7 @@ def learn(
     strategy: Annotated[
         str,
         typer.Option(
-            help="What is relaxed next: random; uncertainty (the most uncertain); diverse (uncertain and unlike what "
+            help="Choice of a batch: random; uncertainty (the most uncertain); diverse (uncertain and unlike what "
             "is known); saving (most ionic steps saved per core-hour)."
         ),
     ] = "diverse",
@@ -46,11 +46,11 @@ def learn(
     ] = None,
     patience: Annotated[int, typer.Option(help="Stop after so many rounds without a gain of 2 %.")] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new one in the data folder]")
+        Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     json_file: options.Json = None,
 ) -> None:
-    """Relax the defects of HOST batch by batch, each batch chosen by what the network does not know yet.
+    """Relax the defects of HOST batch by batch, each batch chosen by what the network has still to learn.
 
     After each batch the network is retrained on everything in the store with the same settings, and measured on
     configurations it never learns from. Where learning stands is in the store: stopped or killed, the same command
@@ -92,7 +92,7 @@ def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: 
     rounds = read_rounds(maker, pool)
     console.print(_table(rounds))
     if json_file is not None:
-        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in rounds], indent=1) + "\n")
+        write_whole(json_file, json.dumps([past.model_dump(mode="json") for past in rounds], indent=1) + "\n")
     if last is None or not rounds or rounds[-1].stop is None:
         console.print(DID_NOT_FINISH)
         raise typer.Exit(_FAILED)
@@ -108,16 +108,16 @@ def read_rounds(maker: ActiveLearningMaker, pool: Campaign) -> list[Round]:
 
     learning = learning_id(pool, maker.settings_hash, maker.strategy)
     with open_store(maker.defects.store, read_only=True) as records:
-        return sorted(records.find(Round, {"learning": learning}), key=lambda one: one.number)
+        return sorted(records.find(Round, {"learning": learning}), key=lambda past: past.number)
 
 
 def _table(rounds: list[Round]) -> Table:
     table = Table("round", "network", title="held-out error by relaxations spent", title_justify="left")
     for heading in ("relaxed", "ionic steps", "core-hours", "held out", "error mÅ", "chosen"):
         table.add_column(heading, justify="right")
-    for one in rounds:
-        hours = "-" if one.core_hours is None else f"{one.core_hours:.2f}"
-        error = "-" if one.error is None else f"{1000 * one.error:.2f}"
-        counts = (str(one.relaxed), str(one.ionic_steps), hours, str(one.held_out), error, str(len(one.chosen)))
-        table.add_row(str(one.number), one.weights.name, *counts)
+    for past in rounds:
+        hours = "-" if past.core_hours is None else f"{past.core_hours:.2f}"
+        error = "-" if past.error is None else f"{1000 * past.error:.2f}"
+        counts = (str(past.relaxed), str(past.ionic_steps), hours, str(past.held_out), error, str(len(past.chosen)))
+        table.add_row(str(past.number), past.weights.name, *counts)
     return table

@@ -51,7 +51,8 @@ def predict(
         typer.Argument(metavar="IN...", help="CIF, POSCAR, extended XYZ or pymatgen JSON files, or folders of them."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for files of the same names and formats, or one .extxyz file.")
+        Path,
+        typer.Option("--out", "-o", help="Folder for files of the same names and formats, or an .extxyz file."),
     ],
     host: _Host = None,
     supercell: _Supercell = None,
@@ -62,7 +63,7 @@ def predict(
 ) -> None:
     """Pre-relax defect structures: the same atoms in the same order and frame, where DefiNet expects them (Å).
 
-    What the gate objects to is written too, with its verdict and reason: in extended XYZ and JSON beside each
+    Rejected predictions are written too, with verdict and reason: in extended XYZ and JSON beside each
     structure, for every format in OUT/predictions.json. Exit code 1 if some structures could not be predicted.
     """
     cell = options.parse_supercell(supercell) if supercell else None
@@ -101,13 +102,14 @@ def prerelax(
     store: options.Store = None,
     allow_unseen_host: _Unseen = False,
     write_rejected: Annotated[
-        bool, typer.Option("--write-rejected", help="Move also what the gate rejects; by default it is left as it was.")
+        bool,
+        typer.Option("--write-rejected", help="Also move the atoms of rejected predictions; else they stay."),
     ] = False,
     json_file: options.Json = None,
 ) -> None:
     """Pre-relax every POSCAR below DIR in place; each original is kept beside it as POSCAR.unrelaxed.
 
-    Atoms keep their order; comment, selective dynamics and velocities stay. What was pre-relaxed before is left. The
+    Atoms keep their order; comment, selective dynamics and velocities stay. Pre-relaxed files are left. The
     charge is taken from the folder's name (v_Cd_-1); charged defects are left, the network learned neutral cells.
     """
     cell = options.parse_supercell(supercell) if supercell else None
@@ -124,18 +126,18 @@ def prerelax(
         report = prerelax_tree(
             checkpoint, folder, finder, allow_unseen_host=allow_unseen_host, write_rejected=write_rejected, tell=tell
         )
-    _hosts((one.host, one.inferred) for one in report)
-    counts = Counter(one.action for one in report)
+    _hosts((file.host, file.inferred) for file in report)
+    counts = Counter(file.action for file in report)
     console.print(
         f"{counts['moved']} moved, {counts['gated']} gated, {counts['left']} left as they were", highlight=False
     )
-    _list(f"{one.action}: {one.path}: {one.reason}" for one in report if one.action != "moved")
+    _list(f"{file.action}: {file.path}: {file.reason}" for file in report if file.action != "moved")
     if json_file is not None:
-        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in report], indent=1) + "\n")
+        write_whole(json_file, json.dumps([file.model_dump(mode="json") for file in report], indent=1) + "\n")
 
 
 def _hosts(found: Iterable[tuple[str | None, str]]) -> None:
-    """Tell the hosts, and what of them was inferred."""
+    """Print the hosts, and their inferred properties."""
     for host, inferred in sorted({(host, inferred) for host, inferred in found if host}):
         console.print(f"host: {host}" + (f" ({inferred} inferred)" if inferred else ""), highlight=False)
 
@@ -149,9 +151,9 @@ def _list(lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Tell]:
-    """Give a function to tell progress to; the bar appears with the first news."""
-    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _bar(title: str) -> Iterator[Tell]:
+    """Give a function that reports progress; the bar appears with the first report."""
+    columns = (TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -29,7 +29,7 @@ def import_checkpoint(
 ) -> None:
     """Read weights published for DefiNet, without running any code in the file, and write a checkpoint.
 
-    What they were trained on is not in the file: predictions pass the gate only with --allow-unseen-host.
+    The file does not name their training data: predictions pass the gate only with --allow-unseen-host.
     """
     if out.suffix != ".safetensors":
         msg = f"{out}: name a .safetensors file"
@@ -56,7 +56,7 @@ def import_checkpoint(
     checkpoint = read(source, out, config, name or out.stem)
     console.print(f"{checkpoint.name}: {out} (sha256 {checkpoint.sha256[:12]}...)", soft_wrap=True, highlight=False)
     console.print(
-        "What these weights were trained on is unknown: the gate rejects their predictions unless --allow-unseen-host "
+        "The training data of these weights are unknown: the gate rejects their predictions unless --allow-unseen-host "
         "is given, and checks distances and displacements then too.",
         soft_wrap=True,
     )

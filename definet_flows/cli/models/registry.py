@@ -41,7 +41,7 @@ def retrain(
     ] = False,
     json_file: options.Json = None,
 ) -> None:
-    """Train the champion on what was relaxed since; what comes out is promoted only if it is better.
+    """Train the champion on the relaxations since its training; the result is promoted only if it is better.
 
     For each settings hash (engine, functional, cutoff, ...) of the store: converged records only, errors in Å on
     configurations that were never learned from. Does nothing, and says so, if too little is new or if another
@@ -54,24 +54,24 @@ def retrain(
     options.check_writable(json_file)
     config = RetrainConfig(min_new=min_new, from_scratch=from_scratch)
     found = retrain_all(store, config, settings, tell=lambda text: _line(one_line(text)))
-    for one in found:
-        _tell(one)
+    for outcome in found:
+        _tell(outcome)
     if json_file is not None:
-        write_whole(json_file, json.dumps([one.model_dump(mode="json") for one in found], indent=1) + "\n")
+        write_whole(json_file, json.dumps([outcome.model_dump(mode="json") for outcome in found], indent=1) + "\n")
 
 
-def _tell(one: Retrained) -> None:
-    for line in one.counts:
+def _tell(outcome: Retrained) -> None:
+    for line in outcome.counts:
         console.print(f"  {line}", highlight=False)
-    if one.refused:
-        console.print(f"  {len(one.refused)} records not learned from:", highlight=False)
-        for refusal in one.refused[:_SHOWN]:
+    if outcome.refused:
+        console.print(f"  {len(outcome.refused)} records not learned from:", highlight=False)
+        for refusal in outcome.refused[:_SHOWN]:
             _line(f"    {refusal.record[:12]} {one_line(refusal.name)}: {one_line(refusal.reason)}")
-        if len(one.refused) > _SHOWN:
-            _line(f"    ... and {len(one.refused) - _SHOWN} more: see --json")
-    for settings, n in one.other_settings.items():
+        if len(outcome.refused) > _SHOWN:
+            _line(f"    ... and {len(outcome.refused) - _SHOWN} more: see --json")
+    for settings, n in outcome.other_settings.items():
         _line(f"  {n} records with other settings ({settings[:12]}) not used")
-    _line(one.message)
+    _line(outcome.message)
 
 
 @models.command("list")
@@ -83,16 +83,16 @@ def list_models(store: options.Store = None) -> None:
 
     with open_store(store, read_only=True) as records:
         found = every(records)
-        documents = {one.settings_hash: champion_document(records, one.settings_hash) for one in found}
+        documents = {outcome.settings_hash: champion_document(records, outcome.settings_hash) for outcome in found}
     if not found:
-        console.print("no models yet: `definet retrain` trains the first one")
+        console.print("no models yet: `definet retrain` trains the first model")
         return
     table = Table(header_style="bold")
     for heading in ("model", "state"):
         table.add_column(heading, no_wrap=True)
     for heading in ("settings", "parent"):
         table.add_column(heading, overflow="fold")
-    for heading in ("data", "champion\nmÅ", "this one\nmÅ"):
+    for heading in ("data", "champion\nmÅ", "this model\nmÅ"):
         table.add_column(heading, justify="right", overflow="fold")
     for model in found:
         state = state_of(model, documents[model.settings_hash])
@@ -104,12 +104,12 @@ def list_models(store: options.Store = None) -> None:
 
 
 def _errors(trial: Trial | None, who: str) -> str:
-    return "-" if trial is None else "\n".join(f"{one.host} {1000 * getattr(one, who):.2f}" for one in trial.hosts)
+    return "-" if trial is None else "\n".join(f"{host.host} {1000 * getattr(host, who):.2f}" for host in trial.hosts)
 
 
 @models.command()
 def show(model: _Ref, store: options.Store = None) -> None:
-    """Tell everything about a model: data, recipe, trials, and when it was champion."""
+    """Show everything about a model: data, recipe, trials, and its times as champion."""
     from definet_flows.stores import open_store
     from definet_flows.stores.learning.registry import champion_document, find_model, state_of
 
@@ -164,11 +164,11 @@ def promote_model(model: _Ref, store: options.Store = None) -> None:
 
 @models.command("rollback")
 def roll_back(settings: _Settings = None, store: options.Store = None) -> None:
-    """Give the place back to the champion before, at once; before the first one stand the package's weights."""
+    """Make the champion before champion again, at once; before the first champion stands the package's model."""
     from definet_flows.stores import open_store
     from definet_flows.stores.learning.registry import rollback, settings_with_champion
 
-    with open_store(store, read_only=True) as records:  # a store that is not there is not made
+    with open_store(store, read_only=True) as records:  # a missing store is not made
         chosen = settings_with_champion(records, settings)
     with open_store(store) as records:
         changed = rollback(records, chosen)

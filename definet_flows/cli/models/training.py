@@ -81,18 +81,16 @@ def train(
 def combine(
     weights: Annotated[
         list[str],
-        typer.Argument(
-            help="Models of one cutoff, named as --model elsewhere; what is learned later goes on from the first."
-        ),
+        typer.Argument(help="Models of the same cutoff, as --model elsewhere; later training goes on from the first."),
     ],
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
     store: options.Store = None,
 ) -> None:
-    """Make one model of several trained apart: it predicts the mean of their positions.
+    """Combine several models, trained separately, into a single model: it predicts the mean of their positions.
 
-    A network that was trained on some of the first one's hosts only (`train --hosts`) is asked about those alone.
+    A network that was trained on some hosts of the first model only (`train --hosts`) predicts for these hosts alone.
 
     Its uncertainty and the errors on its card (Å) are those on the `val` splits of DATA.
     """
@@ -105,7 +103,7 @@ def combine(
     options.check_writable(output)
     checkpoints = [checkpoint_of(ref, store) for ref in weights]
     network = mean_of(checkpoints)
-    recipes = {f"{one.name} {one.sha256[:12]}": one.card.recipe for one in checkpoints}
+    recipes = {f"{checkpoint.name} {checkpoint.sha256[:12]}": checkpoint.card.recipe for checkpoint in checkpoints}
     card = checkpoints[0].card.model_copy(update={"name": name, "recipe": {"mean of": recipes}})
     _finish(output, network, card, data, read_archive(data))
 
@@ -135,7 +133,7 @@ def evaluate(
     json_file: options.Json = None,
     figure: Annotated[Path | None, typer.Option(help="Write a PNG of the errors near defects to this file.")] = None,
 ) -> None:
-    """Measure a model on one split of every set in DATA, beside what it has to beat.
+    """Measure a model on a split of every set in DATA, beside the baselines.
 
     Errors in Å: mean over structures of the mean |component|, and within 3 to 6 Å of a defect. Dummy: nothing moves.
     D.-host: the host's own motion. Additive: the sum of single-defect fields, fitted on the train split.

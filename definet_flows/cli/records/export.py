@@ -51,8 +51,8 @@ def export(
             from definet_flows.stores.export.layout import write_cif_folder
 
             written = write_cif_folder(records, output, chosen)
-            told = f"{written.structures} configurations, {written.left_out} records left out"
-            console.print(f"{output}: {told} (charged, with inserted atoms, or not converged)", highlight=False)
+            counts = f"{written.structures} configurations, {written.left_out} records left out"
+            console.print(f"{output}: {counts} (charged, with inserted atoms, or not converged)", highlight=False)
             return
         if form == "entries":
             from definet_flows.stores.export.entries import write_entries as write

@@ -33,8 +33,8 @@ def ingest(
         place = records.location
     for record in found.records.values():
         steps = record.ledger.ionic_steps if record.ledger else 0
-        told = f"{one_line(record.name)} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
-        console.print(f"{told}, settings {record.settings_hash[:8]}", highlight=False)
+        text = f"{one_line(record.name)} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
+        console.print(f"{text}, settings {record.settings_hash[:8]}", highlight=False)
         for note in record.ledger.notes if record.ledger else ():
             console.print(f"  {one_line(note)}", style="dim", highlight=False, soft_wrap=True)
     for directory, reason in found.left_out.items():

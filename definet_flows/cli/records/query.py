@@ -1,4 +1,4 @@
-"""`definet records` and `definet savings`: what is asked of a record store."""
+"""`definet records` and `definet savings`: questions to a record store."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ Where = Annotated[
 By = Annotated[
     str | None,
     typer.Option(
-        help="One row for each host, name (defect kinds), n_defects, n_sites (size), weights (model version) or engine."
+        help="A row for each host, name (defect kinds), n_defects, n_sites (size), weights (model version) or engine."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-records_app = typer.Typer(help="What relaxations there are; `records build` makes those that a dead job left out.")
+records_app = typer.Typer(help="Count relaxations; `records build` adds records that a dead job did not write.")
 app.add_typer(records_app, name="records")
 
 
 def read_filter(host: str | None, name: str | None, engine: str | None, where: list[str]) -> Filter:
-    """Return the filter of what was typed.
+    """Return the filter of the options.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def records(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count relaxations: by start, status and gate, with what they took (force evaluations, core-hours).
+    """Count relaxations: by start, status and gate, with their cost (force evaluations, core-hours).
 
     Structures are not read. `definet export` writes the records themselves.
     """
@@ -102,7 +102,7 @@ def build(
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of one run (it holds jobs.sqlite).  \\[default: jobflow's own JobStore if one is configured, "
+            help="Folder of a run (it holds jobs.sqlite).  \\[default: jobflow's own JobStore if it is configured, "
             "else every run in the data folder]"
         ),
     ] = None,
@@ -120,8 +120,8 @@ def build(
         for source in sources:
             for document in RecordBuilder(source, found).build():
                 status = getattr(document, "status", "host")
-                told = getattr(document, "name", document.host.formula)
-                console.print(f"{one_line(told)} {getattr(document, 'start', '')}: {status}")
+                name = getattr(document, "name", document.host.formula)
+                console.print(f"{one_line(name)} {getattr(document, 'start', '')}: {status}")
                 made += status != "host"
                 hosts += status == "host"
         for record in free_dead(found):
@@ -149,7 +149,7 @@ def savings(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what pre-relaxation saved: pairs in the same minimum, and beside them everything else.
+    """Show the savings of pre-relaxation: pairs in the same minimum, and beside them everything else.
 
     Steps are force evaluations, restarts included; energies are in eV, times in core-hours.
     """
@@ -202,7 +202,7 @@ _COUNTS = {
 
 
 def _counts(groups: Mapping[str | int, Counts], by: str) -> Table:
-    """How many there are: one line for each group, the total last."""
+    """Return counts: a line for each group, the total last."""
     table = _table(by, *_COUNTS.values())
     for key, group in groups.items():
         table.add_row(_shown(key), *(str(getattr(group, field)) for field in _COUNTS))
@@ -210,7 +210,7 @@ def _counts(groups: Mapping[str | int, Counts], by: str) -> Table:
 
 
 def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
-    """Return what they took: one line for each group, the total last."""
+    """Return costs: a line for each group, the total last."""
     table = _table(by, "ionic steps", "median", "electronic", "core-hours")
     for key, group in groups.items():
         steps = (f"{group.ionic_steps}", _number(group.median_ionic_steps), f"{group.electronic_steps}")
@@ -218,10 +218,10 @@ def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
     return table
 
 
-def _interval(one: Quantity) -> str:
-    if one.interval is None:
-        return "too few" if one.pairs else "-"
-    return f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
+def _interval(quantity: Quantity) -> str:
+    if quantity.interval is None:
+        return "too few" if quantity.pairs else "-"
+    return f"{quantity.interval[0]:.1%} to {quantity.interval[1]:.1%}"
 
 
 def _number(value: float | None) -> str:
@@ -233,31 +233,31 @@ def _percent(share: float | None) -> str:
 
 
 _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
-    ("same minimum, cost known", lambda one: str(one.pairs)),
-    ("from unrelaxed starts", lambda one: f"{one.unrelaxed:g}"),
-    ("from predictions", lambda one: f"{one.predicted:g}"),
-    ("saved", lambda one: _percent(one.saving)),
+    ("same minimum, cost known", lambda quantity: str(quantity.pairs)),
+    ("from unrelaxed starts", lambda quantity: f"{quantity.unrelaxed:g}"),
+    ("from predictions", lambda quantity: f"{quantity.predicted:g}"),
+    ("saved", lambda quantity: _percent(quantity.saving)),
     ("95 % interval", _interval),
-    ("median, unrelaxed", lambda one: _number(one.median_unrelaxed)),
-    ("median, predicted", lambda one: _number(one.median_predicted)),
-    ("median saving of a pair", lambda one: _percent(one.median_saving)),
-    ("campaign: gated count as 0", lambda one: _percent(one.campaign)),
-    ("spent, hosts and failures too", lambda one: f"{one.spending.total:g}"),
-    ("net of all that", lambda one: _percent(one.spending.net)),
+    ("median, unrelaxed", lambda quantity: _number(quantity.median_unrelaxed)),
+    ("median, predicted", lambda quantity: _number(quantity.median_predicted)),
+    ("median saving of a pair", lambda quantity: _percent(quantity.median_saving)),
+    ("campaign: gated count as 0", lambda quantity: _percent(quantity.campaign)),
+    ("spent, hosts and failures too", lambda quantity: f"{quantity.spending.total:g}"),
+    ("net of all that", lambda quantity: _percent(quantity.spending.net)),
 )
 
 
 def _costs(total: Savings) -> Table:
-    """One column for each cost, over the pairs in the same minimum."""
+    """Return a column for each cost, over the pairs in the same minimum."""
     table = _table("pairs", "ionic steps", "electronic", "core-hours")
-    for label, told in _COSTS:
-        table.add_row(label, *(told(one) for one in (total.ionic, total.electronic, total.core_hours)))
+    for label, value in _COSTS:
+        table.add_row(label, *(value(quantity) for quantity in (total.ionic, total.electronic, total.core_hours)))
     table.add_row("most that could be saved", _percent(total.ceiling), "", "")
     return table
 
 
 def _apart(total: Savings) -> Table:
-    """Beside the headline: what is not in it."""
+    """Print, beside the headline, everything that it leaves out."""
     from definet_flows.report.summary import counts
 
     table = _table("beside it", "", "")
@@ -268,7 +268,7 @@ def _apart(total: Savings) -> Table:
 
 
 def _saved(by: str, groups: Mapping[str | int, Savings]) -> Table:
-    """Return what each group saved."""
+    """Return the saving of each group."""
     table = _table(by, "ionic\nsaved", "95 %", "median\nof pairs", "electronic\nsaved", "core-h\nsaved")
     for key, group in groups.items():
         shares = (group.ionic.median_saving, group.electronic.saving, group.core_hours.saving)
@@ -277,7 +277,7 @@ def _saved(by: str, groups: Mapping[str | int, Savings]) -> Table:
 
 
 def _outcomes(by: str, groups: Mapping[str | int, Savings]) -> Table:
-    """How the pairs of each group ended, and what has no pair."""
+    """Return the ends of the pairs of each group, and relaxations without a pair."""
     table = _table(by, "same", "better", "other", "unconv.", "not\ncomp.", "gated", "failed", "running")
     for key, group in groups.items():
         pairs = (group.same_minimum, group.better_minimum, group.other_minimum, group.unconverged, group.not_comparable)

@@ -1,4 +1,4 @@
-"""`definet report` and `definet explain`: a page to send, and one configuration in words."""
+"""`definet report` and `definet explain`: a page to send, and a configuration in words."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def report(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="Of --figures: png or svg.")] = "png",
 ) -> None:
-    """Write one page on all that a store holds: savings, figures, structures one can turn, a table that filters.
+    """Write a page on a whole store: savings, figures, structures that can be turned, a table that filters.
 
-    The page is one HTML file that opens without a network; steps are force evaluations, lengths in Å, times in
+    The page is a single HTML file that opens without a network; steps are force evaluations, lengths in Å, times in
     core-hours.
     """
     from definet_flows.errors import InputError
@@ -43,7 +43,7 @@ def report(
 
     options.check_writable(output)
     if form not in _FORMATS:
-        msg = f"--format {form}: one of {', '.join(_FORMATS)}"
+        msg = f"--format {form}: take {', '.join(_FORMATS)}"
         raise InputError(msg)
     if figures is not None and figures.exists() and not figures.is_dir():
         msg = f"--figures {figures} is a file: name a folder"
@@ -70,7 +70,7 @@ def explain(
     store: options.Store = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it to this file, .png or .svg.")] = None,
 ) -> None:
-    """Tell of one configuration: what was edited, its bonds, what the network did, both relaxations, the verdict."""
+    """Explain a configuration: its edits, bonds, prediction, both relaxations, and the verdict."""
     from definet_flows.errors import InputError
     from definet_flows.report.cases import find_cases
     from definet_flows.report.explain import explain as tell
@@ -90,7 +90,7 @@ def explain(
         raise InputError(msg)
     for case in cases:
         explanation = tell(case)
-        _print(explanation, case.shown.configuration_id, [one.id for one in case.records])
+        _print(explanation, case.shown.configuration_id, [record.id for record in case.records])
         if figure is not None:
             _draw(explanation, figure)
 
@@ -108,7 +108,7 @@ def _draw(explanation: Explanation, figure: Path) -> None:
 
 def _print(explanation: Explanation, configuration_id: str, record_ids: list[str]) -> None:
     console.print(one_line(explanation.title), style="bold")
-    ids = f"configuration {configuration_id}, records {', '.join(one[:12] for one in record_ids)}"
+    ids = f"configuration {configuration_id}, records {', '.join(record_id[:12] for record_id in record_ids)}"
     console.print(ids, style="dim", soft_wrap=True)
     words = Table(show_header=False, box=None, pad_edge=False)
     for heading, text in explanation.paragraphs:

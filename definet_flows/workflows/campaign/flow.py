@@ -27,7 +27,7 @@ from definet_flows.workflows.campaign.jobs import (
 from definet_flows.workflows.campaign.models import CHAMPION, champion_of, checkpoint_of
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -35,37 +35,37 @@ if TYPE_CHECKING:
 
     from definet_flows.schemas import Configuration, Host
 
-Supercell = Sequence[int] | Sequence[Sequence[int]] | float
+SupercellSize = Sequence[int] | Sequence[Sequence[int]] | float
 """Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
 
 DEFAULT_SUPERCELL = (8, 8, 1)
-"""That of the published data sets' transition-metal dichalcogenides."""
+"""The supercell of the published data sets of transition-metal dichalcogenides."""
 
 DEFAULT_MODEL = "definet-2dmd"
-"""Registry id of the weights that come with the package."""
+"""Registry id of the model that comes with the package."""
 
 CONFIGURATION = "configuration_id"
-"""Entry in the metadata of every job that works for one configuration."""
+"""Entry in the metadata of every job that works for a single configuration."""
 
 _PATHS = (".safetensors", *PATHS)
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a flow is about.
+    """The host, configurations and model of a flow.
 
     Attributes
     ----------
     host
-        The pristine supercell.
+        The bulk supercell.
     configurations
-        Every symmetry-inequivalent configuration once, or the random ones that were drawn; always in the same order.
+        Every symmetry-inequivalent configuration once, or the configurations drawn at random; always in the same order.
     controls
         Ids of the configurations that are relaxed from the unrelaxed structure too.
     weights
         sha256 of the weights that predict.
     model
-        Their registry id, or path: who was champion when the campaign was made.
+        Registry id or path of the model with these weights: `champion` is resolved when the campaign is made.
     """
 
     host: Host
@@ -86,12 +86,12 @@ class Campaign:
 
 
 def choose_controls(ids: Sequence[str], fraction: float) -> frozenset[str]:
-    """Return the ids whose hash lies in the lowest `fraction` of all hashes; at least one if the fraction is not 0.
+    """Return the ids whose hash lies in the lowest `fraction` of all hashes; at least 1 id if the fraction is not 0.
 
-    An id is chosen or not whatever the others are, so a campaign that grows keeps its controls (the one chosen only
-    because there must be one apart).
+    The choice of an id does not depend on the other ids, so a campaign that grows keeps its controls. The single id
+    that is chosen because no hash lies low enough is the exception.
     """
-    chosen = {one for one in ids if int(one, 16) < fraction * 16 ** len(one)}
+    chosen = {identity for identity in ids if int(identity, 16) < fraction * 16 ** len(identity)}
     if fraction > 0 and not chosen:
         chosen = {min(ids)}
     return frozenset(chosen)
@@ -102,7 +102,7 @@ class DefectFlowMaker(Maker):
     """
     Enumerate the point defects of a host, pre-relax them with DefiNet, relax them with an engine, record all of it.
 
-    The same flow submitted twice relaxes nothing twice: what the record store has is reused.
+    The same flow submitted twice relaxes nothing twice: the records of the record store are reused.
 
     Parameters
     ----------
@@ -112,10 +112,10 @@ class DefectFlowMaker(Maker):
         Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
         of the Recipe, else (8, 8, 1), for a layer with its vacuum along a (1, 8, 8).
     defects
-        Names such as `v_S`, `W_Mo` or, on one site, `v_S@12`; or Choices, with every other limit and charges; or a
+        Names such as `v_S`, `W_Mo` or, on a given site, `v_S@12`; or Choices, with every other limit and charges; or a
         Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
     max_defects
-        Largest number of defects in one configuration; None: 1, or what the Choices say.
+        Largest number of defects in a configuration; None: 1, or the number in the Choices.
     sampling
         Random configurations by concentration (`definet_flows.Sampling`); None: every placement.
     vacuum
@@ -124,19 +124,19 @@ class DefectFlowMaker(Maker):
         `vasp`, `sevennet`, `chgnet`, or an atomate2 Maker whose job relaxes the atoms at fixed cell.
     control_fraction
         Share, 0 to 1, of the configurations with a fit prediction that are relaxed from the unrelaxed structure
-        too. Chosen by the hash of the configuration, so the same ones each time; above 0 at least one.
+        too. Chosen by the hash of the configuration, so the choice is the same each time; above 0 at least 1.
     batch_size
-        Configurations in one prediction job and in one batch; at most 100 for FireWorks.
+        Configurations in a prediction job, which is a batch; at most 100 for FireWorks.
     model
         Registry id (of the package or of the record store), path of a `.safetensors` checkpoint, or `champion`: the
         champion of these settings in the record store.
     relax_host
-        Relax the pristine supercell with the engine first; defects and displacements start from it.
+        Relax the bulk supercell with the engine first; defects and displacements start from it.
     store
         Name of the record store in the settings of the machines that run the jobs, or path of a `.sqlite`
-        file; None: what those settings name.
+        file; None: the store that those settings name.
     allow_unseen_host
-        Accept predictions for a host that the weights have not been trained on.
+        Accept predictions for a host that the model was not trained on.
     symprec, dimensionality
         As in `definet_flows.make_host`.
 
@@ -149,7 +149,7 @@ class DefectFlowMaker(Maker):
     """
 
     name: str = "defects"
-    supercell: Supercell | None = None
+    supercell: SupercellSize | None = None
     defects: Sequence[str] | Choices | Recipe = ()
     max_defects: int | None = None
     sampling: Sampling | None = None
@@ -165,7 +165,7 @@ class DefectFlowMaker(Maker):
     dimensionality: int | None = None
 
     def __post_init__(self) -> None:
-        """Accept paths for the names of a store and of weights."""
+        """Accept paths for the names of a store and of a model."""
         self.store = None if self.store is None else fspath(self.store)
         self.model = fspath(self.model)
 
@@ -194,9 +194,9 @@ class DefectFlowMaker(Maker):
         return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
 
     def batches(self, host: Structure | Atoms | str | Path) -> list[Flow]:
-        """Return one flow per batch, each complete in itself, to be submitted as workflows of their own.
+        """Return a flow for each batch, each complete in itself, to be submitted as workflows of their own.
 
-        Whichever runs first relaxes the host, those that begin after it has ended reuse it. Raises as `make`.
+        The flow that runs first relaxes the host; flows that begin after its end reuse it. Raises as `make`.
         """
         return [self.workflow(part) for part in self.campaign(host).parts(self.batch_size)]
 
@@ -205,20 +205,21 @@ class DefectFlowMaker(Maker):
         return replace(self, store=self._store, model=_portable(self.model))
 
     def workflow(self, part: Campaign, ahead: Sequence[Configuration] = ()) -> Flow:
-        """Return the flow of a part of a campaign, complete in itself, with one prediction job.
+        """Return the flow of a part of a campaign, complete in itself, with a single prediction job.
 
         Parameters
         ----------
         part
-            What `Campaign.parts` returned.
+            A part that `Campaign.parts` returned.
         ahead
-            Configurations of other parts that the prediction job predicts as well, so that theirs find them done.
+            Configurations of other parts that the prediction job predicts as well; their own prediction jobs then
+            find them done.
         """
         prepared = self.prepared(part)
         return self._flow(part, [prepared, *self._batch(part, prepared, ahead)])
 
     def campaign(self, host: Structure | Atoms | str | Path) -> Campaign:
-        """Return the host's supercell, its configurations and the weights' hash, everything checked.
+        """Return the bulk supercell, its configurations and the model, everything checked.
 
         Raises
         ------
@@ -234,7 +235,9 @@ class DefectFlowMaker(Maker):
         if not configurations:
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
             raise InputError(msg)
-        if isinstance(engine.maker, PotentialRelaxMaker) and any(one.charge for one in configurations):
+        if isinstance(engine.maker, PotentialRelaxMaker) and any(
+            configuration.charge for configuration in configurations
+        ):
             msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp"
             raise InputError(msg)
         ids = configuration_ids(supercell, configurations)
@@ -244,10 +247,10 @@ class DefectFlowMaker(Maker):
         return Campaign(supercell, configurations, controls, weights, model)
 
     def _weights(self, engine: Engine) -> str:
-        """Return the registry id or path of the weights that predict."""
+        """Return the registry id or path of the model that predicts."""
         if self.model != CHAMPION:
             return _portable(self.model)
-        return champion_of(self.store, arms_hash(engine, relaxed_host=self.relax_host)).id
+        return champion_of(self.store, settings_hash_of(engine, relaxed_host=self.relax_host)).id
 
     def _check_numbers(self) -> None:
         if not 0 <= self.control_fraction <= 1:
@@ -257,8 +260,8 @@ class DefectFlowMaker(Maker):
             msg = f"batch_size={self.batch_size!r}: a whole number of configurations, 1 or more"
             raise InputError(msg)
 
-    def _wanted(self) -> tuple[Supercell | None, Choices, Sampling | None]:
-        """Return the supercell (None: the default), the choices and the sampling, whatever form they were given in."""
+    def _wanted(self) -> tuple[SupercellSize | None, Choices, Sampling | None]:
+        """Return the supercell (None: the default), the choices and the sampling, from each form that `defects` has."""
         if not isinstance(self.defects, Recipe):
             return self.supercell, self._choices(self.defects), self.sampling
         for name in ("max_defects", "sampling"):
@@ -275,7 +278,7 @@ class DefectFlowMaker(Maker):
             return Choices(**{**defects.model_dump(), "max_defects": self.max_defects})
         names = defects if isinstance(defects, str) else tuple(defects)
         if not names:
-            msg = "defects=(): name at least one, such as ('v_S', 'W_Mo')"
+            msg = "defects=(): name at least 1, such as ('v_S', 'W_Mo')"
             raise InputError(msg)
         return Choices(defects=names, max_defects=self.max_defects)
 
@@ -286,7 +289,7 @@ class DefectFlowMaker(Maker):
         return prepared
 
     def _batch(self, part: Campaign, prepared: Job, ahead: Sequence[Configuration] = ()) -> list[Job]:
-        """Return the jobs of one batch, its totals last."""
+        """Return the jobs of a batch, its totals last."""
         predicted = predict_batch(
             prepared.output,
             part.configurations,
@@ -334,13 +337,13 @@ class DefectFlowMaker(Maker):
         return None if self.store is None else _portable(self.store)
 
     def _flow(self, campaign: Campaign, jobs: Sequence[Job | Flow]) -> Flow:
-        """Return the flow of jobs whose last one are the totals."""
+        """Return the flow of jobs; the last job is the totals."""
         name = f"{self.name} {campaign.host.formula} ({len(campaign.ids)})"
         return Flow(list(jobs), output=jobs[-1].output, name=name)
 
 
 def configuration_ids(host: Host, configurations: Sequence[Configuration]) -> tuple[str, ...]:
-    """Return the ids of configurations of one host."""
+    """Return the ids of configurations of a host."""
     host_hash = host.hash
     return tuple(configuration.id_in(host_hash) for configuration in configurations)
 
@@ -353,7 +356,7 @@ def _portable(name: str) -> str:
 def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out so that a typing error is refused
     host: Structure | Atoms | str | Path,
     *,
-    supercell: Supercell | None = None,
+    supercell: SupercellSize | None = None,
     defects: Sequence[str] | Choices | Recipe,
     max_defects: int | None = None,
     sampling: Sampling | None = None,

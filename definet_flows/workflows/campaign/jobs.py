@@ -1,6 +1,6 @@
-"""Thin jobs: each reads ids and small inputs, does one thing, and writes to the record store it opens by name.
+"""Thin jobs: each reads ids and small inputs, does a single thing, and writes to the record store it opens by name.
 
-A store's name means what the settings of the machine say on which the job runs.
+The settings of the machine that runs the job say which store a name means.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from definet_flows.workflows.recording.begun import (
     owner,
     queued,
 )
-from definet_flows.workflows.recording.cases import Case, Pristine, arms_hash
+from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
 from definet_flows.workflows.recording.ends import finished
 from definet_flows.workflows.recording.provenance import now, versions
 from definet_flows.workflows.recording.resume import next_structure, resumed
@@ -69,7 +69,7 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
     with open_store(store) as records:
         known = records.host(RelaxedHost.identity(host.hash, resolved.settings_hash))
         if next(records.find(Supercell, {"id": Supercell.identity(host.hash)}), None) is None:
-            records.put(Supercell.of(host))  # a relaxed base does not tell what the network is shown
+            records.put(Supercell.of(host))  # the network is shown the host as given, not the relaxed base
     if known is not None:
         return Pristine(host=host, base=known.relaxed, source="reused")
     relaxation = resolved.relaxation(to_structure(host))
@@ -87,12 +87,12 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
 
 @job
 def record_host(document: Mapping[str, Any] | BaseModel, *, begun: BegunHost, store: str | None) -> Pristine:
-    """Write the relaxed host; the base is what the store then holds."""
+    """Write the relaxed host; the base is the host that the store then holds."""
     relaxed = begun.finished(document)
     if not relaxed.ledger.converged:
         logger.warning("host %s: its relaxation did not converge; its last positions are the base", begun.host.formula)
     with open_store(store) as records:
-        if records.host(relaxed.id) is None:  # another campaign may have been faster: one base for all
+        if records.host(relaxed.id) is None:  # another campaign may have been faster: all share its base
             records.put(relaxed)
         kept = records.host(relaxed.id) or relaxed
     return Pristine(host=begun.host, base=kept.relaxed, source="relaxed")
@@ -112,7 +112,7 @@ def predict_batch(
     allow_unseen_host: bool,
     ahead: Sequence[Configuration] = (),
 ) -> dict[str, int]:
-    """Predict and judge all configurations, and write the predictions; what is stored already is only judged.
+    """Predict and judge all configurations, and write the predictions; stored predictions are only judged.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def relax_configuration(
     control: bool,
     predicted: object,
 ) -> list[dict[str, Any]] | Response[list[dict[str, Any]]]:
-    """Relax the arms of one configuration that the store does not have yet.
+    """Relax a configuration from each start whose relaxation the store does not have yet.
 
     Parameters
     ----------
@@ -164,12 +164,12 @@ def relax_configuration(
     control
         Relax from the unrelaxed structure too where the prediction is fit.
     predicted
-        Output of the prediction job, which this one waits for and can do without.
+        Output of the prediction job: this job waits for it, and runs without it if it failed.
 
     Returns
     -------
     list
-        For each arm "record" (its id), "start", "status" at this moment and whether it was "reused".
+        For each start "record" (its id), "start", "status" at this moment and whether it was "reused".
     """
     del predicted
     if pristine is None:
@@ -180,18 +180,18 @@ def relax_configuration(
         if prediction is None:  # the verdict of these weights; the record may be shared with others, which it names
             prediction = failed_prediction(pristine, configuration, weights)
             records.put(prediction)
-        case = Case(pristine, configuration, resolve_engine(engine), weights, prediction)
+        planned = PlannedConfiguration(pristine, configuration, resolve_engine(engine), weights, prediction)
         known, mine = [], []
-        for start in case.starts(control=control):
-            earlier = _ended(records, records.record(case.record_id(start)))
-            begun = None if _done(earlier) else _begun(records, case, start, earlier, store)
+        for start in planned.starts(control=control):
+            earlier = _ended(records, records.record(planned.record_id(start)))
+            begun = None if _done(earlier) else _begun(records, planned, start, earlier, store)
             if begun is not None:
                 mine.append(begun)
             else:
-                now = records.record(case.record_id(start))
-                known.append(_told(case.record_id(start), start, now.status if now else "running", reused=True))
-        if any(arm["status"] == "done" for arm in known):  # a run killed between record and pair left none
-            update_pairs(records, case.configuration_id, case.settings_hash)
+                now = records.record(planned.record_id(start))
+                known.append(_summary(planned.record_id(start), start, now.status if now else "running", reused=True))
+        if any(start["status"] == "done" for start in known):  # a run killed between record and pair left no pair
+            update_pairs(records, planned.configuration_id, planned.settings_hash)
     return _joined(known, mine)
 
 
@@ -232,14 +232,14 @@ def _outputs(records: Records, record: DefectRecord) -> Iterator[JobStore]:
 
 
 def _begun(
-    records: Records, case: Case, start: Start, earlier: DefectRecord | None, store: str | None
+    records: Records, planned: PlannedConfiguration, start: Start, earlier: DefectRecord | None, store: str | None
 ) -> tuple[Job, Job] | None:
-    """Return the jobs of one arm, marked as running; None if another job relaxes it, or has done so."""
+    """Return the jobs of a relaxation, marked as running; None if another job relaxes it, or has done so."""
     if not may_begin(records, earlier, owner()):
         return None
-    arm = _relaxation(case, start, earlier, store)
-    running = owned(case.running(start, arm.output.uuid, earlier), owner(), store)
-    return _recorded(arm, running, store) if _begin(records, running, earlier) else None
+    relaxation = _relaxation(planned, start, earlier, store)
+    running = owned(planned.running(start, relaxation.output.uuid, earlier), owner(), store)
+    return _recorded(relaxation, running, store) if _begin(records, running, earlier) else None
 
 
 def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
@@ -251,46 +251,48 @@ def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None)
 
 
 def _joined(
-    known: list[dict[str, Any]], arms: list[tuple[Job, Job]]
+    known: list[dict[str, Any]], relaxations: list[tuple[Job, Job]]
 ) -> list[dict[str, Any]] | Response[list[dict[str, Any]]]:
-    """Return what a job returns that relaxes arms: whatever waits for it waits for them too.
+    """Return the response of a job that begins relaxations: the jobs that wait for it wait for them too.
 
-    One arm is a detour, which spares a queue the job that jobflow adds to every replacement. Two need that job, which
-    ties them together: jobflow warns of flows that fall apart. Where no queue runs them, each is recorded before the
-    next begins.
+    A single relaxation is a detour, which spares a queue the job that jobflow adds to every replacement. Two need that
+    job, which ties them together: jobflow warns of flows that fall apart. Where no queue runs them, each is recorded
+    before the next begins.
     """
-    if not arms:
+    if not relaxations:
         return known
-    if len(arms) == 1:
-        record = arms[0][0].metadata[RECORD_METADATA]
-        told = _told(record["id"], record["start"], "running", reused=False)
-        return Response(output=[*known, told], detour=Flow(list(arms[0])))
-    jobs: list[Job | Flow] = [job for arm in arms for job in arm]
+    if len(relaxations) == 1:
+        record = relaxations[0][0].metadata[RECORD_METADATA]
+        running = _summary(record["id"], record["start"], "running", reused=False)
+        return Response(output=[*known, running], detour=Flow(list(relaxations[0])))
+    jobs: list[Job | Flow] = [job for pair in relaxations for job in pair]
     if not queued():
-        survive_parents(arms[1][0])
+        survive_parents(relaxations[1][0])
     order = JobOrder.AUTO if queued() else JobOrder.LINEAR
-    return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in arms], order=order))
+    return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in relaxations], order=order))
 
 
-def _told(record_id: str, start: Start, status: Status, *, reused: bool) -> dict[str, Any]:
-    """Return what is told of an arm; `reused`: it is not relaxed by this flow."""
+def _summary(record_id: str, start: Start, status: Status, *, reused: bool) -> dict[str, Any]:
+    """Return the summary of a relaxation; `reused`: this flow does not relax it."""
     return {"record": record_id, "start": start, "status": status, "reused": reused}
 
 
-def _relaxation(case: Case, start: Start, earlier: DefectRecord | None, store: str | None) -> Job:
-    """Return the job of one arm; one that failed before goes on from its last positions."""
+def _relaxation(planned: PlannedConfiguration, start: Start, earlier: DefectRecord | None, store: str | None) -> Job:
+    """Return the job of a relaxation; a relaxation that failed earlier goes on from its last positions."""
     stopped = earlier is not None and earlier.sites is not None and earlier.sites.last is not None
-    structure = next_structure(earlier, case.engine) if earlier and stopped else case.structure(start)
-    return case.engine.relaxation(structure, case.record_id(start), store)
+    structure = next_structure(earlier, planned.engine) if earlier and stopped else planned.structure(start)
+    return planned.engine.relaxation(structure, planned.record_id(start), store)
 
 
-def _recorded(arm: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
-    """Return the job of one arm and the one that completes its record."""
-    arm.append_name(f" {record.name} {record.start}")
-    arm.update_metadata({RECORD_METADATA: carry(record)}, dynamic=False)
-    recording = survive_parents(record_relaxation(arm.output, record_id=record.id, store=store, job_uuid=arm.uuid))
+def _recorded(relaxation: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
+    """Return the job of a relaxation, and the job that completes its record."""
+    relaxation.append_name(f" {record.name} {record.start}")
+    relaxation.update_metadata({RECORD_METADATA: carry(record)}, dynamic=False)
+    recording = survive_parents(
+        record_relaxation(relaxation.output, record_id=record.id, store=store, job_uuid=relaxation.uuid)
+    )
     recording.name = f"record {record.name} {record.start}"
-    return arm, recording
+    return relaxation, recording
 
 
 @job
@@ -304,24 +306,24 @@ def resume_relaxation(
         if record is None:
             msg = f"no record {record_id} in store {records.name!r}"
             raise InputError(msg)
-        arm = resolved.relaxation(next_structure(record, resolved), record.id, store)
-        running = owned(resumed(record, arm.output.uuid), owner(), store)
+        relaxation = resolved.relaxation(next_structure(record, resolved), record.id, store)
+        running = owned(resumed(record, relaxation.output.uuid), owner(), store)
         mine = _begin(records, running, record)
     if not mine:
-        return [_told(record_id, record.start, "running", reused=True)]
-    return _joined([], [_recorded(arm, running, store)])
+        return [_summary(record_id, record.start, "running", reused=True)]
+    return _joined([], [_recorded(relaxation, running, store)])
 
 
 @job
 def record_relaxation(
     document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None, job_uuid: str | None = None
 ) -> dict[str, Any]:
-    """Complete the record of one relaxation, and its pair if the other arm is done.
+    """Complete the record of a relaxation, and its pair if the relaxation from the other start is done.
 
     Parameters
     ----------
     document
-        What the engine returned; None if its job failed.
+        The document that the engine returned; None if its job failed.
     job_uuid
         The engine's job; None in flows of earlier versions.
     """
@@ -334,13 +336,11 @@ def record_relaxation(
 def _completed(
     records: Records, record_id: str, document: Mapping[str, Any] | BaseModel | None, job_uuid: str | None
 ) -> DefectRecord:
-    """Complete a record with what its engine returned, unless another job has meanwhile; return what is stored."""
+    """Complete a record from the document of its engine, unless another job has meanwhile; return the stored record."""
     while True:
         running = records.record(record_id)
         if running is None:
-            msg = (
-                f"record {record_id} is not in store {records.name!r}: does every worker's settings name the same one?"
-            )
+            msg = f"record {record_id} is not in store {records.name!r}: do all workers name the same store?"
             raise InputError(msg)
         theirs = job_uuid is not None and running.provenance.job_uuid != job_uuid
         if theirs and running.status == "done":
@@ -367,7 +367,7 @@ def totals(
     relaxed: Sequence[list[dict[str, Any]] | None] = (),
     batches: Sequence[dict[str, Any] | None] = (),
 ) -> dict[str, Any]:
-    """Account for configurations: what was run, what was reused, what pre-relaxation saved.
+    """Count the relaxations that were run and reused, and the steps that pre-relaxation saved.
 
     Parameters
     ----------
@@ -379,19 +379,19 @@ def totals(
     Returns
     -------
     dict
-        "host" (source of the base), "relaxations_run", "relaxations_reused" (arms, the host apart), "saving" (share
-        of ionic steps, None if unknown), "message" (one line), "savings" (all figures).
+        "host" (source of the base), "relaxations_run", "relaxations_reused" (the host not counted), "saving" (share
+        of ionic steps, None if unknown), "message" (a single line), "savings" (all figures).
     """
-    arms = [arm for part in relaxed if part for arm in part if arm]
+    starts = [start for part in relaxed if part for start in part if start]
     parts = [part for part in batches if part]
-    reused = sum(arm["reused"] for arm in arms)
+    reused = sum(start["reused"] for start in starts)
     counts = {
-        "relaxations_run": len(arms) - reused + sum(part["relaxations_run"] for part in parts),
+        "relaxations_run": len(starts) - reused + sum(part["relaxations_run"] for part in parts),
         "relaxations_reused": reused + sum(part["relaxations_reused"] for part in parts),
     }
     where = Filter(
         configuration_ids=tuple(configuration_ids),
-        settings_hash=arms_hash(resolve_engine(engine), relaxed_host=relax_host),
+        settings_hash=settings_hash_of(resolve_engine(engine), relaxed_host=relax_host),
         weights=weights,
     )
     with open_store(store) as records:

@@ -33,7 +33,7 @@ DATA = "data.sqlite"
 """File in a run's folder that holds trajectories."""
 
 JOURNALS = ("jobs.jsonl", "data.jsonl")
-"""What runs of earlier versions left in place of these."""
+"""Names of these files in folders that earlier versions wrote."""
 
 
 def new_folder() -> Path:
@@ -97,7 +97,7 @@ def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
 
 
 def holds_run(folder: Path) -> bool:
-    """Tell whether a folder holds the outputs of a run."""
+    """Say whether a folder holds the outputs of a run."""
     return any((folder / name).is_file() for name in (JOBS, JOURNALS[0]))
 
 

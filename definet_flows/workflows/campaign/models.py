@@ -30,17 +30,17 @@ _FILE = ".safetensors"
 def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None) -> Checkpoint:
     """Return the checkpoint that a person has named, in whichever command.
 
-    What comes from a store is kept in the cache folder and used from there, its sha256 checked each time.
+    A checkpoint from a store is kept in the cache folder and used from there; its sha256 is checked each time.
 
     Parameters
     ----------
     ref
         A `.safetensors` file; a registry id of the package or of the record store; the beginning of a sha256 of either;
-        or `champion`: the champion of the record store, if it has one for one settings hash only.
+        or `champion`: the champion of the record store, if it has a champion for a single settings hash.
     store
         Name of the record store; None: that of the settings.
     sha256
-        Of the weights, if known: with them in the cache, the store is not asked.
+        sha256 of the weights, if known: the store is not asked if the cache holds them.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
     if found:
         msg = f"several models match {ref!r}: {listed(found)}; give more characters"
         raise InputError(msg)
-    msg = f"no model {ref!r}: neither a {_FILE} file nor one of {', '.join(shipped_models())}; {where}"
+    msg = f"no model {ref!r}: neither a {_FILE} file nor a name among {', '.join(shipped_models())}; {where}"
     raise InputError(msg)
 
 
@@ -88,7 +88,7 @@ def _from_store(store: str | None, ref: str) -> Checkpoint:
 
 
 def _sole_champion(store: str | None) -> Checkpoint:
-    """Return the champion of a store that has one for one settings hash only; after a rollback, the package's weights.
+    """Return the champion of a store with a single settings hash; after a rollback, the package's model.
 
     Raises
     ------
@@ -98,11 +98,11 @@ def _sole_champion(store: str | None) -> Checkpoint:
     from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, load_checkpoint  # noqa: PLC0415 - torch
 
     with open_store(store, read_only=True) as records:
-        every = {one.settings_hash for one in records.find(Champion)}
-        found = [model for one in sorted(every) if (model := champion(records, one)) is not None]
+        every = {document.settings_hash for document in records.find(Champion)}
+        found = [model for settings_hash in sorted(every) if (model := champion(records, settings_hash)) is not None]
         if len(every) > 1:
             names = ", ".join(f"{model.id} (settings {model.settings_hash[:12]})" for model in found)
-            msg = f"record store {records.name!r} has a champion for each of {len(every)} settings: name one of {names}"
+            msg = f"record store {records.name!r} has a champion for each of {len(every)} settings: give {names}"
             raise InputError(msg)
         if not every:
             msg = f"record store {records.name!r} has no champion: run `definet retrain`, or name a model"
@@ -123,7 +123,7 @@ def stored_checkpoint(records: Records, model: Model) -> Checkpoint:
 
 
 def champion_of(store: str | None, settings_hash: str) -> Model:
-    """Return the champion of one settings hash.
+    """Return the champion of a settings hash.
 
     Raises
     ------

@@ -45,7 +45,7 @@ def job_store_fault() -> str | None:
 
 
 def _is_configured() -> bool:
-    """Tell whether there is a file of jobflow's settings, one is named, or the store stands in the environment."""
+    """Say whether jobflow's settings have a file, a file is named, or the environment holds the store."""
     path = Path(jobflow.SETTINGS.CONFIG_FILE)
     in_environment = any(name.upper() == "JOBFLOW_JOB_STORE" for name in os.environ)
     return in_environment or path.is_file() or _is_named()

@@ -1,4 +1,4 @@
-"""Predictions of a batch as documents: what is stored is judged again, what is missing is predicted first."""
+"""Predictions of a batch as documents: stored predictions are judged again, missing predictions are made first."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def prediction_of(
 
 
 def failed_prediction(pristine: Pristine, configuration: Configuration, weights: str) -> Prediction:
-    """Return what is stored of a configuration whose prediction job failed: a verdict that belongs to its weights.
+    """Return the stored prediction of a configuration whose prediction job failed: a verdict under its weights.
 
-    Without displacements it is predicted again by the next job that is asked to.
+    It has no displacements, so the next prediction job predicts the configuration again.
     """
     configuration_id = configuration.id_in(pristine.host.hash)
     return Prediction(
@@ -57,7 +57,7 @@ def complete(
     Parameters
     ----------
     stored
-        For each configuration what the store has; without displacements it is predicted again.
+        The stored prediction of each configuration; without displacements the configuration is predicted again.
     """
     from definet_flows.model.inference.predict import predict  # noqa: PLC0415
     from definet_flows.starts.gate import judge  # noqa: PLC0415 - torch, needed on this worker only
@@ -68,27 +68,27 @@ def complete(
     new = iter(predict(checkpoint, host, missing) if missing else ())
     predictions = []
     for configuration, known in zip(configurations, raw, strict=True):
-        one = known or next(new)
-        gate = judge(checkpoint, host, configuration, pristine.base, one, allow_unseen_host=allow_unseen_host)
+        judged = known or next(new)
+        gate = judge(checkpoint, host, configuration, pristine.base, judged, allow_unseen_host=allow_unseen_host)
         configuration_id = configuration.id_in(host.hash)
         document = Prediction(
             id=Prediction.identity(configuration_id, checkpoint.sha256, pristine.base_hash),
             configuration_id=configuration_id,
             weights=checkpoint.sha256,
             base=pristine.base_hash,
-            displacements=one.displacements,
+            displacements=judged.displacements,
             gate=gate,
-            seconds=one.seconds,
-            device=one.device,
-            uncertainty=one.uncertainty,
-            error=one.error,
+            seconds=judged.seconds,
+            device=judged.device,
+            uncertainty=judged.uncertainty,
+            error=judged.error,
         )
         predictions.append(document)
     return predictions
 
 
 def _raw(known: Prediction | None) -> RawPrediction | None:
-    """Return what the network said, as stored; None if it has to be asked."""
+    """Return the stored answer of the network; None if the network has to predict."""
     from definet_flows.model.inference.predict import RawPrediction  # noqa: PLC0415
 
     if known is None or known.displacements is None:

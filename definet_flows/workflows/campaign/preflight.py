@@ -1,4 +1,4 @@
-"""What would happen, and what would fail, before anything is submitted."""
+"""The check of a campaign before anything is submitted: its work, and the faults that would stop it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from definet_flows.workflows.campaign.secrets import exposed
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
-from definet_flows.workflows.recording.cases import Case, Pristine
+from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,21 +49,21 @@ KSPACING = 0.3
 """1/Å, with the factor 2 pi as VASP's own KSPACING; Γ alone is warned of where it is coarser."""
 
 _LAYER = 2
-_LARGE = 30_000  # bytes; what a record of 192 sites should stay below
+_LARGE = 30_000  # bytes; the limit for a record of 192 sites
 _LIMIT = 16_777_216  # bytes; MongoDB's largest document
 _RESULT = (
     9_000,
     1_800,
 )  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
 _FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
-_HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, told in lines of their own
+_HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, shown in lines of their own
 
 Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the check: a subject, what was found, and whether it is as it should be."""
+class CheckLine:
+    """A line of the check: its subject, the finding, and its level."""
 
     subject: str
     text: str
@@ -75,8 +75,8 @@ def preflight(
     host: Structure | Atoms | str | Path,
     placement: Placement = DEFAULT_PLACEMENT,
     files: Iterable[Path] = (),
-) -> list[Line]:
-    """Return what a campaign would do on this machine, and what would fail; no job runs, no record is written.
+) -> list[CheckLine]:
+    """Return the lines of the check of a campaign on this machine; no job runs, no record is written.
 
     Parameters
     ----------
@@ -99,54 +99,54 @@ def preflight(
     if isinstance(engine.maker, BaseVaspMaker):
         lines += [*_settings(campaign.host, engine), *_potcars(campaign, engine), *_programs()]
     lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
-    lines += [Line("password", text, "warn") for text in exposed(files)]
+    lines += [CheckLine("password", text, "warn") for text in exposed(files)]
     return lines
 
 
-def _host(host: Host) -> Iterator[Line]:
-    told = host.provenance
-    yield Line("host", f"{host.formula}, {host.n_sites} sites, {host.dimensionality}-dimensional")
-    source, functional = told.get("source"), told.get("functional")
-    text = f"{told.get('unit_cell', '?')}; source: {source or 'not told'}; functional: {functional or 'not told'}"
-    yield Line("lattice", text, "ok" if functional and "PBE" in functional else "warn")
-    higher = told.get("higher_symmetry")
-    symmetry = told.get("symmetry", "?")
-    yield Line("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
+def _host(host: Host) -> Iterator[CheckLine]:
+    provenance = host.provenance
+    yield CheckLine("host", f"{host.formula}, {host.n_sites} sites, {host.dimensionality}-dimensional")
+    source, functional = provenance.get("source"), provenance.get("functional")
+    text = f"{provenance.get('unit_cell', '?')}; source: {source or 'unknown'}; functional: {functional or 'unknown'}"
+    yield CheckLine("lattice", text, "ok" if functional and "PBE" in functional else "warn")
+    higher = provenance.get("higher_symmetry")
+    symmetry = provenance.get("symmetry", "?")
+    yield CheckLine("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
     lengths = np.linalg.norm(np.array(host.lattice), axis=1)
-    yield Line("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
+    yield CheckLine("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
     if host.dimensionality == _LAYER:
         gap = host.vacuum or 0.0
-        yield Line("vacuum", f"{gap:.1f} Å", "ok" if gap >= VACUUM_WARNING - 1e-6 else "warn")
+        yield CheckLine("vacuum", f"{gap:.1f} Å", "ok" if gap >= VACUUM_WARNING - 1e-6 else "warn")
 
 
-def _configurations(campaign: Campaign, engine: Engine) -> Iterator[Line]:
+def _configurations(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     count, controls = len(campaign.ids), len(campaign.controls)
     text = f"{count} configurations, {controls} of them from the unrelaxed start too: {count + controls} relaxations"
-    yield Line("campaign", text, "ok" if controls else "warn")
+    yield CheckLine("campaign", text, "ok" if controls else "warn")
     yield from _documents(campaign, engine)
 
 
-def _documents(campaign: Campaign, engine: Engine) -> Iterator[Line]:
-    """Tell how large the documents of one relaxation become: record, job, and the engine's result."""
+def _documents(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
+    """Estimate the size of the documents of a relaxation: record, job, and the engine's result."""
     pristine = Pristine(host=campaign.host, base=campaign.host.cartesian, source="as given")
-    case = Case(pristine, campaign.configurations[0], engine, campaign.weights, None)
-    record = case.running("unrelaxed", "0" * 36)
-    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
+    planned = PlannedConfiguration(pristine, campaign.configurations[0], engine, campaign.weights, None)
+    record = planned.running("unrelaxed", "0" * 36)
+    assert record.sites is not None  # noqa: S101 - `PlannedConfiguration.running` gives every record its table
     table = record.sites.unrelaxed
     whole = record.sites.model_copy(update={"predicted": table, "relaxed": table})
     size = len(json.dumps(dump(record.model_copy(update={"sites": whole}))))
-    yield Line("record", f"about {_kilobytes(size)} each", "ok" if size < _LARGE else "warn")
-    job = len(json.dumps(jsanitize(engine.relaxation(case.structure("unrelaxed"), record.id), strict=True)))
+    yield CheckLine("record", f"about {_kilobytes(size)} each", "ok" if size < _LARGE else "warn")
+    job = len(json.dumps(jsanitize(engine.relaxation(planned.structure("unrelaxed"), record.id), strict=True)))
     text = f"{_kilobytes(job)} for each relaxation's job"
     if not isinstance(engine.maker, BaseVaspMaker):
-        yield Line("documents", text)
+        yield CheckLine("documents", text)
         return
     fixed, per_atom = _RESULT
     result = fixed + per_atom * record.sites.n_atoms
     text += f", about {_kilobytes(result)} for its result in the job store"
     if getattr(engine.maker, "store_trajectory", False):
         text += f", and {_kilobytes(_FRAME * record.sites.n_atoms)} for each ionic step in its store 'data'"
-    yield Line("documents", text, "ok" if max(job, result) < _LIMIT / 2 else "warn")
+    yield CheckLine("documents", text, "ok" if max(job, result) < _LIMIT / 2 else "warn")
 
 
 def _kilobytes(size: float) -> str:
@@ -156,25 +156,25 @@ def _kilobytes(size: float) -> str:
 # ------------------------------------------------------------------ VASP
 
 
-def _settings(host: Host, engine: Engine) -> Iterator[Line]:
+def _settings(host: Host, engine: Engine) -> Iterator[CheckLine]:
     generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
     tags: dict[str, Any] = {**generator.config_dict.get("INCAR", {}), **generator.user_incar_settings}
     functional = {"PE": "PBE", "PS": "PBEsol"}.get(str(tags.get("GGA", "PE")).upper(), str(tags.get("GGA")))
-    yield Line("functional", f"{functional}, POTCARs {generator.config_dict.get('POTCAR_FUNCTIONAL')}")
-    yield Line("INCAR", " ".join(f"{name}={tags[name]}" for name in sorted(tags) if name not in _HIDDEN))
+    yield CheckLine("functional", f"{functional}, POTCARs {generator.config_dict.get('POTCAR_FUNCTIONAL')}")
+    yield CheckLine("INCAR", " ".join(f"{name}={tags[name]}" for name in sorted(tags) if name not in _HIDDEN))
     if isinstance(generator, VaspDefectSetGenerator):
         rule = {
             "parity": "1 μB on the defect and its first shell if the electrons are odd, else 0",
             "paper": "magnetic ions high-spin, ferromagnetic",
         }[generator.spin]
-        yield Line("MAGMOM", rule)
+        yield CheckLine("MAGMOM", rule)
         rattle = f"{generator.rattle:g} Å, seed {generator.rattle_seed}" if generator.rattle else "none"
-        yield Line("rattle", rattle)
+        yield CheckLine("rattle", rattle)
         yield _kpoints(host)
-    yield Line("settings", engine.settings_hash)
+    yield CheckLine("settings", engine.settings_hash)
 
 
-def _kpoints(host: Host) -> Line:
+def _kpoints(host: Host) -> CheckLine:
     """Judge Γ alone by the spacing it stands for along each periodic direction."""
     structure = to_structure(host)
     spacings = list(structure.lattice.reciprocal_lattice.abc)
@@ -184,58 +184,60 @@ def _kpoints(host: Host) -> Line:
         spacings[axis], mesh[axis] = 0.0, 1
     text = f"Γ alone: {max(spacings):.2f} 1/Å"
     if max(mesh) == 1:
-        return Line("k-points", text)
+        return CheckLine("k-points", text)
     proposal = " x ".join(map(str, mesh))
-    return Line("k-points", f"{text}, coarser than {KSPACING} 1/Å; {proposal} (vasp_std) would do", "warn")
+    return CheckLine("k-points", f"{text}, coarser than {KSPACING} 1/Å; {proposal} (vasp_std) would do", "warn")
 
 
-def _potcars(campaign: Campaign, engine: Engine) -> Iterator[Line]:
+def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
     functional = str(generator.config_dict.get("POTCAR_FUNCTIONAL"))
-    placed = {edit.new for one in campaign.configurations for edit in one.edits if edit.new is not None}
+    placed = {
+        edit.new for configuration in campaign.configurations for edit in configuration.edits if edit.new is not None
+    }
     for number in sorted({*campaign.host.numbers, *placed}):
         element = Element.from_Z(number).symbol
         symbol = str(generator.config_dict["POTCAR"].get(element, element))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a POTCAR that pymatgen does not know is a line of ours
+                warnings.simplefilter("ignore")  # the check has its own line for a POTCAR that pymatgen does not know
                 found = PotcarSingle.from_symbol_and_functional(symbol, functional)
                 known = found.is_valid
         except (ValueError, OSError):
             remedy = "set PMG_VASP_PSP_DIR in ~/.config/.pmgrc.yaml"
-            yield Line("POTCAR", f"{symbol} of {functional} is missing: {remedy}", "fail")
+            yield CheckLine("POTCAR", f"{symbol} of {functional} is missing: {remedy}", "fail")
             continue
         text = f"{found.TITEL}, {found.nelectrons:g} electrons"
-        yield Line("POTCAR", text if known else f"{text}; not known to pymatgen", "ok" if known else "warn")
+        yield CheckLine("POTCAR", text if known else f"{text}; not known to pymatgen", "ok" if known else "warn")
 
 
-def _programs() -> Iterator[Line]:
+def _programs() -> Iterator[CheckLine]:
     standard, gamma = shlex.split(atomate2.SETTINGS.VASP_CMD), shlex.split(atomate2.SETTINGS.VASP_GAMMA_CMD)
     missing = [word for word in dict.fromkeys((standard[0], standard[-1])) if shutil.which(word) is None]
     if missing:
         text = f"{missing[0]} is not on PATH of this machine (ATOMATE2_VASP_CMD={' '.join(standard)})"
-        yield Line("program", text, "fail")
+        yield CheckLine("program", text, "fail")
         return
     has_gamma = shutil.which(gamma[-1]) is not None
     text = " ".join(gamma) if has_gamma else f"{' '.join(standard)}: {gamma[-1]} is not on PATH, Γ costs twice as much"
-    yield Line("program", text, "ok" if has_gamma else "warn")
+    yield CheckLine("program", text, "ok" if has_gamma else "warn")
 
 
 # ------------------------------------------------------------------ around it
 
 
-def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[Line]:
+def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[CheckLine]:
     try:
         with open_store(maker.store) as records:  # for writing: permissions, a lock, and whether it keeps anything
             count = sum(1 for _ in records.ledgers())
-            yield Line("records", f"{records.location}: {count} records, can be written")
+            yield CheckLine("records", f"{records.location}: {count} records, can be written")
     except InputError as error:
-        yield Line("records", str(error), "fail")
+        yield CheckLine("records", str(error), "fail")
     except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
-        yield Line("records", f"{type(error).__name__} on writing: check the user's role in the database", "fail")
+        yield CheckLine("records", f"{type(error).__name__} on writing: check the user's role in the database", "fail")
     if fault := job_store_fault():
         text = f"{fault}: a run on this machine keeps journals in its folder, a queue refuses"
-        yield Line("job store", text, "warn")
+        yield CheckLine("job store", text, "warn")
     else:
         yield _attempt("job store", lambda: _job_store(engine))
 
@@ -246,7 +248,7 @@ def _job_store(engine: Engine) -> str:
         return "none is configured: a run on this machine keeps SQLite files in its folder"
     extra: dict[str, Store] = store.additional_stores  # type: ignore[has-type]  # jobflow annotates none
     if getattr(engine.maker, "store_trajectory", False) and "data" not in extra:
-        msg = "it has no additional store 'data', where trajectories go: name one in jobflow's settings"
+        msg = "it has no additional store 'data', where trajectories go: name it in jobflow's settings"
         raise InputError(msg)
     docs = store.docs_store
     store.connect()
@@ -263,42 +265,47 @@ def _unconnected(store: Store) -> Store:
     return cast("Store", type(store).from_dict(store.as_dict()))
 
 
-def _attempt(subject: str, look: Callable[[], str]) -> Line:
+def _attempt(subject: str, look: Callable[[], str]) -> CheckLine:
     try:
-        return Line(subject, look())
+        return CheckLine(subject, look())
     except InputError as error:
-        return Line(subject, str(error), "fail")
+        return CheckLine(subject, str(error), "fail")
     except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
-        return Line(subject, f"{type(error).__name__} on connecting or writing: see jobflow's settings", "fail")
+        return CheckLine(subject, f"{type(error).__name__} on connecting or writing: see jobflow's settings", "fail")
 
 
-def _workers(placement: Placement) -> Iterator[Line]:
-    yield Line("workers", "`definet run`: this machine; in a queue:")
-    for kind, what in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
+def _workers(placement: Placement) -> Iterator[CheckLine]:
+    yield CheckLine("workers", "`definet run`: this machine; in a queue:")
+    for kind, jobs in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
         place = getattr(placement, kind)
         worker = f"; worker {place.worker} of jobflow-remote" if place.worker else ""
-        yield Line("", f"{what}: FireWorks category {place.category}{worker}")
+        yield CheckLine("", f"{jobs}: FireWorks category {place.category}{worker}")
 
 
-def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[Line]:
+def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
     from definet_flows.model.inference.predict import RawPrediction  # noqa: PLC0415
     from definet_flows.starts.gate import judge  # noqa: PLC0415 - torch takes seconds to import
 
     checkpoint = checkpoint_of(campaign.model, maker.store)
-    yield Line("model", f"{campaign.model}, sha256 {checkpoint.sha256[:12]}…")
+    yield CheckLine("model", f"{campaign.model}, sha256 {checkpoint.sha256[:12]}…")
     still = np.zeros((campaign.host.n_sites, 3))
     raw = RawPrediction(displacements=still, seconds=0.0, device="none", uncertainty=None, error=None)
-    kinds = {one.name: one for one in campaign.configurations}
+    kinds = {configuration.name: configuration for configuration in campaign.configurations}
     refused = {}
-    for name, one in kinds.items():
+    for name, configuration in kinds.items():
         gate = judge(
-            checkpoint, campaign.host, one, campaign.host.cartesian, raw, allow_unseen_host=maker.allow_unseen_host
+            checkpoint,
+            campaign.host,
+            configuration,
+            campaign.host.cartesian,
+            raw,
+            allow_unseen_host=maker.allow_unseen_host,
         )
         if not gate.in_domain:
             refused[name] = gate.reason
     if refused:
         name, reason = next(iter(refused.items()))
         text = f"{len(refused)} of {len(kinds)} kinds are outside, relaxed without prediction; {name}: {reason}"
-        yield Line("domain", text, "warn")
+        yield CheckLine("domain", text, "warn")
     else:
-        yield Line("domain", f"all {len(kinds)} kinds of configurations are inside")
+        yield CheckLine("domain", f"all {len(kinds)} kinds of configurations are inside")

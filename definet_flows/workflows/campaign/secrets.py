@@ -30,7 +30,7 @@ _SECRET = re.compile(
 
 
 def exposed(more: Iterable[Path] = ()) -> list[str]:
-    """Return one line for each file of settings that holds a password and that others can read, with the remedy.
+    """Return a line for each file of settings that holds a password and that others can read, with the remedy.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def exposed(more: Iterable[Path] = ()) -> list[str]:
 
 
 def _files() -> list[Path]:
-    """Return where settings and queues are described, whether or not there are such files."""
+    """Return the paths of settings and descriptions of queues; some may have no file."""
     folder = Path(os.environ.get("JFREMOTE_PROJECTS_FOLDER", _PROJECTS)).expanduser()
     projects = sorted(path for path in folder.glob("*") if path.suffix in _SUFFIXES) if folder.is_dir() else []
     launchpad = [Path(LAUNCHPAD_LOC)] if LAUNCHPAD_LOC else []
@@ -54,7 +54,7 @@ def _files() -> list[Path]:
 
 
 def _holds_secret(path: Path) -> bool:
-    """Tell whether some line that is no comment gives a password, alone or in a connection string."""
+    """Say whether a line that is no comment gives a password, alone or in a connection string."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """A relaxation engine, the same for both arms of a pair.
+    """A relaxation engine, the same for both relaxations of a pair.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Engine:
     maker
         Its `make(structure)` returns the job that relaxes the atoms at fixed cell.
     settings_hash
-        Hash of everything the two arms of a pair must share: all the Maker's settings but its
+        Hash of everything the relaxations of a pair must share: all the Maker's settings but its
         display name, and the sha256 of a potential's weights and of every file they name.
     force_criterion
         Largest force at the end, eV/Å.
@@ -55,7 +55,7 @@ class Engine:
     force_criterion: float
 
     def prepare(self, start: Structure, unrelaxed: Structure, defects: FloatArray) -> Structure:
-        """Return `start` with what the engine must take from the unrelaxed structure, equal in both arms.
+        """Return `start` with the marks that the engine takes from the unrelaxed structure, equal for both starts.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class Engine:
 
         A VASP job leaves the id of its record, and the name of the store, in its folder (`RECORD_FILE`), so that a
         run killed with all its parents can be found. The Maker is a copy: atomate2 writes into the fields of the
-        one it runs.
+        Maker it runs.
         """
         maker = deepcopy(self.maker)
         if record_id is not None and isinstance(maker, BaseVaspMaker):
@@ -85,7 +85,7 @@ class Engine:
         return site_order(start) if isinstance(self.maker, VaspDefectRelaxMaker) else tuple(range(len(start)))
 
     def rattle(self, n_atoms: int) -> FloatArray | None:
-        """Return by how much the engine moves each atom of a start, Å, in its own order, [n_atoms, 3]; None: not."""
+        """Return the rattle of each atom of a start, Å, in the engine's order, [n_atoms, 3]; None without a rattle."""
         if not isinstance(self.maker, VaspDefectRelaxMaker):
             return None
         generator = self.maker.input_set_generator
@@ -129,17 +129,17 @@ def resolve_engine(engine: str | Maker) -> Engine:
     ------
     InputError
         If the name is unknown, a package is missing, the Maker would not relax atoms at fixed cell with force
-        evaluations that can be counted, or it names a file whose content cannot be told.
+        evaluations that can be counted, or it names a file whose content is unknown.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:
-            msg = f"unknown engine {engine!r}: one of {', '.join(ENGINES)}, or a Maker"
+            msg = f"unknown engine {engine!r}: take {', '.join(ENGINES)}, or a Maker"
             raise InputError(msg)
         name, maker = engine, ENGINES[engine]()
     elif isinstance(engine, Maker) and callable(getattr(engine, "make", None)):
         name, maker = type(engine).__name__, engine
     else:
-        msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: one of {', '.join(ENGINES)}"
+        msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: take {', '.join(ENGINES)}"
         raise InputError(msg)
     maker = _plain(maker)
     criterion = _force_criterion(maker)

@@ -1,4 +1,4 @@
-"""What tells one engine's settings from another's: the Maker's arguments, and the content of the files they name."""
+"""Hash of an engine's settings: the Maker's arguments, and the content of the files they name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WRITTEN = {
     "input_set_generator": frozenset({"structure", "prev_incar", "prev_kpts", "prev_dir"}),
     "write_input_set_kwargs": frozenset({"from_prev"}),
 }
-"""What atomate2 writes into the fields of a Maker that ran."""
+"""Fields of a Maker that atomate2 fills when the Maker runs."""
 
 _NO_INPUT = frozenset(
     {"command", "directory", "label", "txt", "logfile", "trajectory", "traj_file", "restart", "final_atoms_object_file"}
@@ -48,7 +48,7 @@ def settings_hash(maker: Maker, weights: Path | None = None) -> str:
     """Return the hash of everything that two relaxations must share to be compared.
 
     A file counts by its content, not by its name: the same potential in another folder is the same engine, another
-    potential under the same name is another one. Arguments without a file count as they are.
+    potential under the same name is another engine. Arguments without a file count as they are.
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def settings_hash(maker: Maker, weights: Path | None = None) -> str:
     Raises
     ------
     InputError
-        If an argument names a file that is not here or, by a relative name, may be another one elsewhere; or a folder.
+        If an argument names a file that is not here or, by a relative name, may be another file elsewhere; or a folder.
     """
     settings = _settings(maker, maker.as_dict(), ())
     return content_hash("engine", settings, None if weights is None else digest(weights))
 
 
 def contents(arguments: Mapping[str, Any]) -> str:
-    """Return what tells apart a calculator's arguments whose files have changed. Raises as `settings_hash`."""
+    """Return the hash of a calculator's arguments, files by their content. Raises as `settings_hash`."""
     return content_hash("arguments", _plain(dict(arguments), ("calculator_kwargs",)))
 
 
@@ -121,7 +121,7 @@ def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSO
 
 
 def _with_contents(text: str, place: tuple[str, ...]) -> str:
-    """Return a text in which every file's name is replaced by what tells its content."""
+    """Return a text in which every file's name is replaced by the hash of its content."""
     whole = _named(text, place, alone=True)
     if whole != text or " " not in text:
         return whole
@@ -131,17 +131,17 @@ def _with_contents(text: str, place: tuple[str, ...]) -> str:
 def _named(text: str, place: tuple[str, ...], *, alone: bool) -> str:
     path = Path(text.removeprefix("file://")).expanduser() if text[:1] in ("/", "~", "f") else Path(text)
     looks = "/" in text or _SUFFIX.search(text) is not None
-    told = f"{'.'.join(place)} = {text!r}"
+    setting = f"{'.'.join(place)} = {text!r}"
     if path.is_absolute():
         if os.path.isfile(path):  # noqa: PTH113 - False, where Path raises on a text too long to be a name
             return f"sha256:{digest(path)}"
         if os.path.isdir(path) and (alone and "calculator_kwargs" in place):  # noqa: PTH112
-            msg = f"{told} is a folder, whose content cannot be told: name the file in it"
+            msg = f"{setting} is a folder, whose content is unknown: name the file in it"
             raise InputError(msg)
         if _SUFFIX.search(text) or (alone and "calculator_kwargs" in place):
-            msg = f"{told}: no such file on this machine, so what it holds cannot be told: put it there"
+            msg = f"{setting}: no such file on this machine, so its content is unknown: put it there"
             raise InputError(msg)
     elif alone and looks and os.path.isfile(path):  # noqa: PTH113
-        msg = f"{told} is a file here but not where jobs run: name it by its absolute path, {path.absolute()}"
+        msg = f"{setting} is a file here but not where jobs run: name it by its absolute path, {path.absolute()}"
         raise InputError(msg)
     return text

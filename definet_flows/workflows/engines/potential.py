@@ -64,9 +64,9 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
     steps
         Largest number of steps after the start.
     relax_kwargs
-        `fmax` in eV/Å (0.01), and what else `atomate2.ase.utils.AseRelaxer.relax` takes.
+        `fmax` in eV/Å (0.01), and other arguments of `atomate2.ase.utils.AseRelaxer.relax`.
     optimizer_kwargs
-        What `atomate2.ase.utils.AseRelaxer` takes, such as `optimizer`.
+        Arguments of `atomate2.ase.utils.AseRelaxer`, such as `optimizer`.
     ionic_step_data
         None: the trajectory below holds every frame already.
     store_trajectory
@@ -95,7 +95,7 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
         self.task_document_kwargs: dict[str, Any] = {}
 
     def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
-        """Relax and keep one frame per force evaluation.
+        """Relax and keep a frame of each force evaluation.
 
         atomate2's observer writes the last frame a second time after the optimiser has stopped.
         """
@@ -117,7 +117,7 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
 def require_finite(result: AseResult) -> None:
     """Refuse a relaxation whose forces were no numbers; for Makers of ASE relaxations, at the end of `run_ase`.
 
-    atomate2 would hand such positions to spglib, which ends the process: no error is left to tell why.
+    atomate2 would hand such positions to spglib, which ends the process without an error.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def require_finite(result: AseResult) -> None:
         If a position at the end is not finite.
     """
     structure = result.final_mol_or_struct
-    assert structure is not None  # noqa: S101 - what was relaxed has an end
+    assert structure is not None  # noqa: S101 - a relaxed structure has an end
     if not np.isfinite(structure.cart_coords).all():
         msg = "the potential's forces are no numbers: it does not know such a structure, use another engine"
         raise InputError(msg)
@@ -142,7 +142,7 @@ def load_potential(name: str, arguments: str, version: str = "") -> Calculator:
     arguments
         The calculator's keyword arguments as JSON.
     version
-        What tells the content of files that they name: a file that was replaced is loaded again.
+        Hash of the files that they name: a file whose content changed is loaded again.
 
     Raises
     ------

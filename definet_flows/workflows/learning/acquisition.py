@@ -1,4 +1,4 @@
-"""Which configurations to relax next, so that the network learns most for what is spent.
+"""Choice of the configurations to relax next, so that the network learns most for the time spent.
 
 A strategy is a small class: give it a name, say whether it needs uncertainties, and rank in `choose`; listed in
 `ACQUISITIONS` it is an option of `definet learn`.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from definet_flows.schemas import FloatArray
 
 _SMALL = 1e-4  # Å; an error below this changes no ionic step
-_LEAST_STEPS = 2.0  # the start and one step
+_LEAST_STEPS = 2.0  # the start and a step
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class StepModel:
         return np.maximum(self.at_reference + self.per_e_fold * e_folds, _LEAST_STEPS)
 
     def core_hours(self, errors: FloatArray) -> FloatArray:
-        """Return what relaxing from starts with these mean errors (Å) is expected to cost, h."""
+        """Return the expected core-hours of relaxations from starts with these mean errors, Å."""
         return self.steps(errors) * self.seconds / 3600
 
 
@@ -72,11 +72,11 @@ class Pool:
     Attributes
     ----------
     fingerprints
-        What tells configurations apart, [n, d]; near ones teach the same.
+        Descriptors of the configurations, [n, d]; configurations with near fingerprints teach the same.
     known
-        Those of the configurations that the network learned from, [m, d].
+        Fingerprints of the configurations that the network learned from, [m, d].
     uncertainty
-        Expected mean |error| of the prediction, Å, [n]; None where the weights give none.
+        Expected mean |error| of the prediction, Å, [n]; None where the model gives none.
     steps
         Ionic steps and their cost as a function of a start's error.
     """
@@ -91,12 +91,12 @@ class Pool:
 
     @cached_property
     def scale(self) -> float:
-        """Mean squared distance of a fingerprint from the mean: the square of what counts as near."""
+        """Mean squared distance of a fingerprint from the mean: the square of the distance that counts as near."""
         return float(self.fingerprints.var(axis=0).sum()) or 1.0
 
-    def similarity(self, one: FloatArray) -> FloatArray:
-        """Return how like one fingerprint [d] all of them are, 0 to 1, [n]."""
-        squared: FloatArray = np.square(self.fingerprints - one).sum(1)
+    def similarity(self, fingerprint: FloatArray) -> FloatArray:
+        """Return the similarity of all fingerprints to a given fingerprint [d], 0 to 1, [n]."""
+        squared: FloatArray = np.square(self.fingerprints - fingerprint).sum(1)
         return np.exp(-squared / (2 * self.scale))
 
 
@@ -133,7 +133,7 @@ class Acquisition(ABC):
 
 
 class Random(Acquisition):
-    """Draw uniformly: what every other strategy has to beat."""
+    """Draw uniformly: the reference for every other strategy."""
 
     name = "random"
     needs_uncertainty = False
@@ -155,19 +155,19 @@ class Uncertainty(Acquisition):
 
 
 class DiverseUncertainty(Acquisition):
-    """Take uncertain ones that differ: each next one by its uncertainty times what is new about it.
+    """Take uncertain configurations that differ: each next choice has the largest uncertainty times novelty.
 
-    New is what is unlike all that the network learned from and all that was chosen before.
+    Novelty is the distance from all configurations that the network learned from and from earlier choices.
     """
 
     name = "diverse"
 
     def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
-        """Choose greedily; a configuration like one that was chosen counts for nothing."""
+        """Choose greedily; a configuration like an earlier choice counts for nothing."""
         del random
         uncertainty, novelty = _uncertainty(pool), np.ones(len(pool))
-        for one in pool.known:
-            novelty = np.minimum(novelty, 1 - pool.similarity(one))
+        for fingerprint in pool.known:
+            novelty = np.minimum(novelty, 1 - pool.similarity(fingerprint))
         chosen: list[int] = []
         for _ in range(count):
             score = uncertainty * novelty
@@ -178,7 +178,7 @@ class DiverseUncertainty(Acquisition):
 
 
 class ExpectedSaving(Acquisition):
-    """Take what is expected to save most ionic steps, over the whole pool, for each core-hour it costs.
+    """Take the configurations that save most ionic steps of the whole pool for each core-hour that they cost.
 
     Relaxing x is taken to lower the error of y by the factor sqrt(1 - k(x, y)^2), as the posterior standard deviation
     of a Gaussian process of unit prior would; steps follow from errors by the pool's `StepModel`. A pool above
@@ -189,14 +189,14 @@ class ExpectedSaving(Acquisition):
     MOST_TARGETS: ClassVar[int] = 1000
 
     def choose(self, pool: Pool, count: int, random: np.random.Generator) -> list[int]:
-        """Choose greedily; each choice lowers the errors that the next one starts from."""
+        """Choose greedily; each choice lowers the errors that the next choice starts from."""
         targets = random.permutation(len(pool))[: self.MOST_TARGETS]
         errors = _uncertainty(pool)
         cost, errors = pool.steps.core_hours(errors), errors[targets]
-        # Of each target's error (columns) after relaxing each one (rows); float32, as pools may be large.
+        # Share of each target's error (columns) left after relaxing each candidate (rows); float32: pools may be large.
         left = np.empty((len(pool), len(targets)), dtype=np.float32)
-        for row, one in zip(left, pool.fingerprints, strict=True):
-            row[:] = np.sqrt(np.maximum(1 - pool.similarity(one)[targets] ** 2, 0.0))
+        for row, fingerprint in zip(left, pool.fingerprints, strict=True):
+            row[:] = np.sqrt(np.maximum(1 - pool.similarity(fingerprint)[targets] ** 2, 0.0))
         chosen: list[int] = []
         for _ in range(count):
             saved = (pool.steps.steps(errors) - pool.steps.steps(errors * left)).sum(1) / cost
@@ -221,7 +221,7 @@ def acquisition(name: str) -> Acquisition:
         If there is none.
     """
     if name not in ACQUISITIONS:
-        msg = f"unknown strategy {name!r}: one of {', '.join(ACQUISITIONS)}"
+        msg = f"unknown strategy {name!r}: take {', '.join(ACQUISITIONS)}"
         raise InputError(msg)
     return ACQUISITIONS[name]()
 

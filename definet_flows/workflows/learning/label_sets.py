@@ -1,4 +1,4 @@
-"""From records to what training takes: the gate judges each end, each supercell becomes a set of pairs."""
+"""From records to the input of training: the gate judges each end, each supercell becomes a set of pairs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def read_training_set(records: Records, settings_hash: str, hosts: Iterable[Host] = ()) -> TrainingSet:
-    """Return what the records of one settings hash teach, each end judged by the gate. As `training_set`."""
+    """Return the training set of a settings hash, each end judged by the gate. As `training_set`."""
     from definet_flows.starts.gate import judge_geometry  # noqa: PLC0415 - torch
 
     return training_set(records, settings_hash, judge_geometry, hosts)
 
 
 def pair_sets(training: TrainingSet) -> list[PairSet]:
-    """Return one set of pairs for each supercell; `relaxed` holds the local displacements that `fine_tune` takes."""
+    """Return a set of pairs for each supercell; `relaxed` holds the local displacements that `fine_tune` takes."""
     return [_pair_set(entries) for _, entries in sorted(training.by_host().items())]
 
 

@@ -1,4 +1,4 @@
-"""Retraining: what was relaxed since makes a challenger, and a trial decides whether it becomes champion."""
+"""Retraining: new relaxations train a challenger, and a trial decides whether it becomes champion."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(f"jobflow.{__name__}")
 
 MIN_NEW = 200
-"""Configurations since the last training below which there is none."""
+"""Fewest configurations since the last training that are worth a training."""
 
 Outcome = Literal["promoted", "kept", "too little new", "busy"]
 
 
 class Retrained(Frozen):
-    """What became of retraining on one settings hash."""
+    """Outcome of retraining on a settings hash."""
 
     settings_hash: str
     engine: str
     outcome: Outcome = Field(description="kept: trained, but it stays a challenger")
-    message: str = Field(description="one line")
-    model: str | None = Field(default=None, description="registry id of what was trained")
+    message: str = Field(description="a single line")
+    model: str | None = Field(default=None, description="registry id of the trained model")
     new: int = Field(default=0, description="configurations since the last training")
     counts: tuple[str, ...] = Field(default=(), description="configurations by host, density and split, in words")
     refused: tuple[Refusal, ...] = Field(default=(), description="records left out, with reasons")
@@ -80,9 +80,9 @@ DEFAULT = RetrainConfig()
 @dataclass
 class RetrainMaker(Maker):
     """
-    Fine-tune the champion on what was relaxed since, and promote the result if it is better.
+    Fine-tune the champion on the relaxations since its training, and promote the result if it is better.
 
-    The job may run anywhere where the record store can be reached; it wants a GPU where there is one. Nothing is done,
+    The job may run anywhere where the record store can be reached; it uses a GPU if it finds any. Nothing is done,
     and the output says so, if too little is new or another retraining of the store runs.
 
     Parameters
@@ -125,12 +125,12 @@ class RetrainMaker(Maker):
 def retrain_network(
     settings: str | None, *, config: RetrainConfig, store: str | None, after: object = None
 ) -> list[dict[str, Any]]:
-    """Retrain on one settings hash of a store, or on each. As `retrain_all`."""
+    """Retrain on a settings hash of a store, or on each. As `retrain_all`."""
     del after
     found = retrain_all(store, config, settings)
-    for one in found:
-        logger.info(one.message)
-    return [one.model_dump(mode="json") for one in found]
+    for outcome in found:
+        logger.info(outcome.message)
+    return [outcome.model_dump(mode="json") for outcome in found]
 
 
 def retrain_all(
@@ -139,14 +139,14 @@ def retrain_all(
     settings: str | None = None,
     tell: Callable[[str], None] = logger.info,
 ) -> list[Retrained]:
-    """Retrain on one settings hash of a store, or on each that it has.
+    """Retrain on a settings hash of a store, or on each that it has.
 
     Parameters
     ----------
     settings
         The settings hash or a beginning that no other has; None: each.
     tell
-        Hears, before the training starts, what is learned.
+        Receives, before the training starts, the counts of the training set.
 
     Raises
     ------
@@ -161,13 +161,13 @@ def retrain_all(
     if not every:
         msg = f"no finished records to learn from in {records.name!r}: the store has no records of any settings"
         raise InputError(msg)
-    return [retrain(store, one, config, tell) for one in every]
+    return [retrain(store, settings_hash, config, tell) for settings_hash in every]
 
 
 def retrain(
     store: str | None, settings_hash: str, config: RetrainConfig = DEFAULT, tell: Callable[[str], None] = logger.info
 ) -> Retrained:
-    """Train a challenger on the records of one settings hash, try it, and promote it if it is better.
+    """Train a challenger on the records of a settings hash, try it, and promote it if it is better.
 
     Killed at any instant, it goes on when called again: the training from its last epoch, the rest from the store.
 
@@ -183,7 +183,7 @@ def retrain(
         return _said(plan, "too little new", plan.lacking)
     try:
         with sole(f"retraining {settings_hash}", store) as check:
-            plan = _planned(store, settings_hash, config)  # another one may have ended meanwhile
+            plan = _planned(store, settings_hash, config)  # another retraining may have ended meanwhile
             if plan.lacking:
                 return _said(plan, "too little new", plan.lacking)
             return _retrained(store, plan, config, check, tell)
@@ -214,17 +214,17 @@ def _retrained(
     return _said(plan, "promoted", f"{model.id} is champion: {trial.reason}", model=model.id, trial=trial)
 
 
-# ------------------------------------------------------------------ what there is to learn
+# ------------------------------------------------------------------ the training set
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is to be learned, how much of it is new, and what hinders.
+    """The training set, the number of new configurations, and the obstacles.
 
     Attributes
     ----------
     lacking
-        Why nothing is to be done; empty if something is.
+        Reason to train nothing; empty if there is none.
     passed
         A model that passed its trial and was not promoted, because the process was killed in between.
     """
@@ -294,7 +294,7 @@ def _said(plan: _Plan, outcome: Outcome, message: str, **more: Any) -> Retrained
 
 
 def champion_checkpoint(records: Records, settings_hash: str) -> Checkpoint:
-    """Return the champion of one settings hash; the weights of the package where there is none."""
+    """Return the champion of a settings hash; else the model of the package."""
     from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, load_checkpoint  # noqa: PLC0415 - torch
 
     found = champion(records, settings_hash)
@@ -302,7 +302,7 @@ def champion_checkpoint(records: Records, settings_hash: str) -> Checkpoint:
 
 
 def _train(plan: _Plan, parent: Checkpoint | None, config: RetrainConfig) -> Checkpoint:
-    """Return the challenger; a training that is finished is not done again, one that was killed goes on."""
+    """Return the challenger; a finished training is not repeated, a killed training goes on."""
     from definet_flows.model.inference.checkpoint import load_checkpoint  # noqa: PLC0415 - torch
     from definet_flows.model.training.finetune import fine_tune  # noqa: PLC0415
 
@@ -335,7 +335,7 @@ def _recipe(training: TrainingSet, parent: Checkpoint | None, config: RetrainCon
 
 
 def _registered(records: Records, plan: _Plan, challenger: Checkpoint, parent: Checkpoint | None) -> Model:
-    """Return the model as it is registered; one that has this name is the outcome of the same training."""
+    """Return the model to register; a registered model of this name is the outcome of the same training."""
     known = next((model for model in models(records) if model.id == challenger.name), None)
     if known is not None:
         return known
@@ -377,7 +377,7 @@ def try_again(store: str | None, ref: str) -> tuple[Model, Trial]:
     InputError
         If there is no such model, or it is champion.
     """
-    with open_store(store, read_only=True) as records:  # a store that is not there is not made
+    with open_store(store, read_only=True) as records:  # a missing store is not made
         find_model(records, ref)
     with open_store(store) as records:
         model = find_model(records, ref)

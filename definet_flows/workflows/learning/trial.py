@@ -1,4 +1,4 @@
-"""A challenger against the champion on what neither learned from."""
+"""A challenger against the champion on configurations that neither learned from."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def claimable(training: TrainingSet) -> tuple[str, ...]:
 def hold_trial(
     challenger: Checkpoint, champion: Checkpoint, training: TrainingSet, claims: Sequence[str], steps: StepTrial | None
 ) -> Trial:
-    """Compare two networks on the held-out configurations of the hosts that the challenger claims.
+    """Compare two models on the held-out configurations of the hosts that the challenger claims.
 
     The challenger passes if on every such host its mean error is smaller, the one-sided Wilcoxon signed-rank test over
     configurations says so with p < `SIGNIFICANCE`, and its error is smaller than that of no prediction; and if, where
@@ -60,7 +60,7 @@ def hold_trial(
         if pairs.host.formula in claims and len(pairs.split("test")):
             errors[pairs.host.formula].append(_errors(challenger, champion, pairs))
     hosts = tuple(_host_trial(host, np.concatenate(parts, axis=1)) for host, parts in sorted(errors.items()))
-    problems = [problem for one in hosts for problem in _problems(one)]
+    problems = [problem for host in hosts for problem in _problems(host)]
     if not hosts:
         problems = [f"no host has {LEAST_HELD_OUT} held-out configurations"]
     if steps is not None and steps.challenger > steps.champion:
@@ -102,24 +102,24 @@ def paired_p(champion: FloatArray, challenger: FloatArray) -> float:
     return float(wilcoxon(champion - challenger, alternative="greater").pvalue)
 
 
-def _problems(one: HostTrial) -> list[str]:
-    where = f"{one.host}: {1000 * one.challenger:.2f} mÅ"
-    if not one.challenger < one.champion:
-        return [f"{where}, not below the champion's {1000 * one.champion:.2f}"]
-    if not one.p < SIGNIFICANCE:
-        return [f"{where} after {1000 * one.champion:.2f} is no sure gain over {one.n} (p = {one.p:.2g})"]
-    if not one.challenger < one.nothing:
-        return [f"{where}, not below the {1000 * one.nothing:.2f} of no prediction"]
+def _problems(host: HostTrial) -> list[str]:
+    where = f"{host.host}: {1000 * host.challenger:.2f} mÅ"
+    if not host.challenger < host.champion:
+        return [f"{where}, not below the champion's {1000 * host.champion:.2f}"]
+    if not host.p < SIGNIFICANCE:
+        return [f"{where} after {1000 * host.champion:.2f} is no sure gain over {host.n} (p = {host.p:.2g})"]
+    if not host.challenger < host.nothing:
+        return [f"{where}, not below the {1000 * host.nothing:.2f} of no prediction"]
     return []
 
 
 def _praise(name: str, hosts: Sequence[HostTrial], steps: StepTrial | None) -> str:
-    told = [
-        f"{one.host}: {1000 * one.challenger:.2f} mÅ after {1000 * one.champion:.2f} over {one.n} (p = {one.p:.2g})"
-        for one in hosts
+    lines = [
+        f"{t.host}: {1000 * t.challenger:.2f} mÅ after {1000 * t.champion:.2f} over {t.n} (p = {t.p:.2g})"
+        for t in hosts
     ]
     measured = "not measured" if steps is None else f"{steps.challenger} after {steps.champion} over {steps.n}"
-    return f"beats {name} on {'; '.join(told)}; residual steps: {measured}"
+    return f"beats {name} on {'; '.join(lines)}; residual steps: {measured}"
 
 
 def residual_steps(

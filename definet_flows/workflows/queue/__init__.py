@@ -1,1 +1,1 @@
-"""A campaign in a queue: what is missing, where it stands, what killed workers left."""
+"""A campaign in a queue: missing work, progress, repair after killed workers."""

@@ -1,4 +1,4 @@
-"""A campaign into a LaunchPad: what is missing, as many small workflows; what is done or on its way is left alone."""
+"""Launch a campaign into a LaunchPad: missing work becomes many small workflows; other work is left alone."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 __all__ = ["Launched", "Plan", "launch_fireworks", "make_plan"]
 
 ALIVE = ("WAITING", "READY", "RESERVED", "RUNNING", "PAUSED")
-"""States of Fireworks that are yet to end."""
+"""States of Fireworks that have not ended."""
 
 _NEXT = [("state", 1), ("spec._category", 1), ("spec._priority", -1), ("created_on", 1)]
-"""What a worker asks for: FireWorks' own index has no category, so a worker would read all that is ready for others."""
+"""Index of a worker's query: FireWorks' own index has no category, so a worker would read the jobs of others."""
 
-_HOST, _CAMPAIGN = f"{KEY}_host", f"{KEY}_campaign"  # in the spec of what launches the rest
+_HOST, _CAMPAIGN = f"{KEY}_host", f"{KEY}_campaign"  # in the spec of the Firework that launches the rest
 
 
 def _quiet(_: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def launch_fireworks(
@@ -47,10 +47,10 @@ def launch_fireworks(
     placement: Placement = DEFAULT_PLACEMENT,
     tell: Callable[[int], None] = _quiet,
 ) -> Launched:
-    """Add what is missing of a campaign to a LaunchPad, in workflows of at most 100 configurations.
+    """Add the missing configurations of a campaign to a LaunchPad, in workflows of at most 100 configurations.
 
-    Two launches at once, of the same campaign or of campaigns that share configurations, follow one another: the
-    second one finds what the first one added. A host that is to be relaxed first is a workflow of its own, whose last
+    Two launches at once, of the same campaign or of campaigns that share configurations, run after each other: the
+    second launch finds the workflows of the first. A host that is relaxed first is a workflow of its own, whose last
     Firework launches the rest.
 
     Parameters
@@ -73,18 +73,18 @@ def launch_fireworks(
     with usable_launchpad():
         _require_initialised(launchpad)
         with sole_launch(plan.maker.store) as still_alone:
-            standing, waiting = enlist(plan, "fireworks"), _waiting(launchpad, plan)
-            if not standing.has_host:
+            state, waiting = enlist(plan, "fireworks"), _waiting(launchpad, plan)
+            if not state.has_host:
                 added = _add_host(launchpad, plan, placement)
-                return summary(plan, standing.progress, waiting, added, deferred=True)
+                return summary(plan, state.progress, waiting, added, deferred=True)
             added = []
-            for part, flow in missing_flows(plan, standing.progress.begun | waiting):
+            for part, flow in missing_flows(plan, state.progress.begun | waiting):
                 place(flow, placement.fireworks)
                 made = flow_to_workflow(flow)
                 still_alone()
                 added.append(_add(launchpad, made))
                 tell(len(part.ids))
-    return summary(plan, standing.progress, waiting, added)
+    return summary(plan, state.progress, waiting, added)
 
 
 def _require_initialised(launchpad: LaunchPad) -> None:
@@ -107,7 +107,7 @@ def _index_outputs() -> None:
 
 
 def _waiting(launchpad: LaunchPad, plan: Plan) -> frozenset[str]:
-    """Return the ids of those configurations that Fireworks yet to end work for."""
+    """Return the ids of those configurations with a Firework that has not ended."""
     names = {key: identity for identity, key in plan.keys.items()}
     query = {f"spec.{KEY}": {"$exists": True}, "state": {"$in": list(ALIVE)}}
     found = {raw["spec"][KEY] for raw in launchpad.fireworks.find(query, {f"spec.{KEY}": 1})}
@@ -118,7 +118,7 @@ def _add(launchpad: LaunchPad, made: Workflow) -> str:
     """Add a workflow to a LaunchPad so that no worker can meet half of it; return its smallest fw_id.
 
     `add_wf` would offer the first job before the workflow exists. `bulk_add_wfs` writes the workflow first, then its
-    Fireworks in their order: last first, so that the one which can run comes when all are there.
+    Fireworks in their order: last first, so that the Firework which can run comes when all are there.
     """
     workflow = Workflow(made.fws[::-1], made.links, name=made.name, metadata=made.metadata)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
@@ -130,7 +130,7 @@ def _add(launchpad: LaunchPad, made: Workflow) -> str:
 
 
 def _add_host(launchpad: LaunchPad, plan: Plan, placement: Placement) -> list[str]:
-    """Add the relaxation of a host and what launches the rest after it, unless that is under way."""
+    """Add the relaxation of a host and the Firework that then launches the rest, unless both are under way."""
     query = {f"spec.{_HOST}": plan.host_key, "state": {"$in": list(ALIVE)}}
     known = launchpad.fireworks.find_one(query, {"fw_id": 1, f"spec.{_CAMPAIGN}": 1})
     if known is None:
@@ -158,8 +158,8 @@ def _require_sound(launchpad: LaunchPad, fw_id: int) -> None:
 
 
 def _rest(plan: Plan, placement: Placement, parents: list[Firework]) -> Firework:
-    # As text: FireWorks would turn dicts of jobflow's and pymatgen's objects into those, and not all of them back.
-    maker, unit_cell = (json.dumps(jsanitize(one.as_dict(), strict=True)) for one in (plan.maker, plan.unit_cell))
+    # As text: FireWorks turns dicts of jobflow's and pymatgen's objects into these objects, and not all of them back.
+    maker, unit_cell = (json.dumps(jsanitize(part.as_dict(), strict=True)) for part in (plan.maker, plan.unit_cell))
     task = LaunchRest(maker=maker, unit_cell=unit_cell, campaign=plan.id, placement=placement.model_dump(mode="json"))
     spec = {"_add_launchpad_and_fw_id": True, _HOST: plan.host_key, _CAMPAIGN: plan.id, **placement.light.fireworks}
     name = f"launch {len(plan.campaign.ids)} of {plan.campaign.host.formula}"
@@ -173,7 +173,7 @@ class LaunchRest(FiretaskBase):  # type: ignore[misc]  # fireworks has no types
     required_params = ("maker", "unit_cell", "campaign", "placement")
 
     def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction:
-        """Make the campaign again, and add what is missing of it.
+        """Make the campaign again, and add its missing configurations.
 
         Raises
         ------
@@ -184,10 +184,12 @@ class LaunchRest(FiretaskBase):  # type: ignore[misc]  # fireworks has no types
         maker, unit_cell = (MontyDecoder().decode(self[name]) for name in ("maker", "unit_cell"))
         plan = make_plan(maker, unit_cell)
         if plan.id != self["campaign"]:
-            msg = "this worker's definet_flows enumerates another campaign than the one launched: use one version"
+            msg = (
+                "this worker's definet_flows does not enumerate the launched campaign: use the version that launched it"
+            )
             raise InputError(msg)
         launched = launch_fireworks(plan, self.launchpad, Placement.model_validate(self["placement"]))
         if launched.deferred:
-            msg = f"the host is not in record store {maker.store!r}: do all workers' settings name the same one?"
+            msg = f"the host is not in record store {maker.store!r}: do all workers' settings name the same store?"
             raise InputError(msg)
         return FWAction(stored_data={"workflows": list(launched.workflows), "added": launched.added})

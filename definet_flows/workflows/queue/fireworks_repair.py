@@ -1,4 +1,4 @@
-"""What killed workers leave in a LaunchPad, put right: nothing waits for the dead, nothing finished is redone.
+"""Repair of a LaunchPad after killed workers: nothing waits for the dead, nothing finished is redone.
 
 Only Fireworks of this package are looked at, by query: a LaunchPad may be shared with other projects.
 """
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from jobflow import Flow, JobStore
 
 DEAD_AFTER = 4 * 3600.0
-"""Seconds without a sign of life after which FireWorks takes a run for lost; its workers give one each hour."""
+"""Seconds without a sign of life after which FireWorks takes a run for lost; its workers give a sign each hour."""
 
 LOST_AT_MOST = 3
-"""Runs of one job that may be lost before it counts as failed: whatever ends its worker would do so each time."""
+"""Runs of a job that may be lost before it counts as failed: a cause that lies in the job ends each run."""
 
 _PATIENCE = 30.0  # s; a living worker writes the end of a job, and locks its workflow, for less
 _ENDED = ("COMPLETED", "FIZZLED")
@@ -64,7 +64,7 @@ class Mended:
     dropped
         Half-written children of a worker that was killed; its job makes them again.
     given_up
-        Relaxations and predictions lost too often: taken as failed, and recorded so by what waits for them.
+        Relaxations and predictions lost too often: taken as failed, and recorded so by the jobs that wait for them.
     """
 
     rerun: int
@@ -76,18 +76,18 @@ class Mended:
 def mend(
     launchpad: LaunchPad, outputs: JobStore, dead_after: float = DEAD_AFTER, patience: float = _PATIENCE
 ) -> Mended:
-    """Put right what killed workers left in a LaunchPad.
+    """Repair a LaunchPad after killed workers.
 
     Parameters
     ----------
     launchpad
-        Of the campaign.
+        LaunchPad of the campaign.
     outputs
-        jobflow's JobStore, a shared one.
+        jobflow's JobStore, shared by all workers.
     dead_after
         Seconds without a sign of life after which a run counts as lost; 0 if it is known that no worker lives.
     patience
-        Seconds after which what is still written by half counts as left so.
+        Seconds after which a half-written document counts as abandoned.
 
     Raises
     ------
@@ -102,20 +102,20 @@ def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: 
     dropped = _mend_writes(launchpad, patience)
     running = {"fw_id": {"$in": sorted(our_fireworks(launchpad, {"state": "RUNNING"}))}}
     _, lost, torn = launchpad.detect_lostruns(expiration_secs=dead_after, query=running)
-    kept = [one for one in lost if _finish(launchpad, outputs, one)]
-    for one in torn:
-        launchpad._refresh_wf(one)  # noqa: SLF001 - what `lpad detect_lostruns --refresh` does
-    given_up = [one for one in lost if one not in kept and _give_up(launchpad, one)]
+    kept = [fw_id for fw_id in lost if _finish(launchpad, outputs, fw_id)]
+    for fw_id in torn:
+        launchpad._refresh_wf(fw_id)  # noqa: SLF001 - as `lpad detect_lostruns --refresh`
+    given_up = [fw_id for fw_id in lost if fw_id not in kept and _give_up(launchpad, fw_id)]
     _drop_half_outputs(launchpad, outputs)
-    rerun = [one for one in lost if one not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
-    for one in rerun:
-        launchpad.rerun_fw(one)
+    rerun = [fw_id for fw_id in lost if fw_id not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
+    for fw_id in rerun:
+        launchpad.rerun_fw(fw_id)
     return Mended(len(rerun), len(kept), dropped, len(given_up))
 
 
 def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT_PLACEMENT) -> int:
     """Add the flow of `retry_flow` to a LaunchPad; return the smallest fw_id."""
-    flow.update_metadata({KEY: content_hash("retry", flow.uuid)})  # whatever its jobs make is known by it
+    flow.update_metadata({KEY: content_hash("retry", flow.uuid)})  # marks the jobs that its jobs make, too
     place(flow, placement.fireworks)
     workflow = flow_to_workflow(flow)
     launchpad.bulk_add_wfs([workflow])
@@ -124,19 +124,19 @@ def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT
 
 @dataclass(frozen=True)
 class _Left:
-    """What a worker leaves that dies while it writes the end of a job; for a moment, what a living one has there too.
+    """Documents of a worker that dies while it writes the end of a job; a living worker has them for a moment.
 
     Attributes
     ----------
     locked
         (_id, updated_on) of locked workflows.
     reserved
-        (_id, updated_on) of Fireworks that were about to be given to a worker, or a queue, which knows nothing of it.
+        (_id, updated_on) of Fireworks reserved for a worker or a queue that never received them.
     loose
         Fireworks that no workflow knows yet.
     torn
         (_id and updated_on of the workflow, Firework) where the Firework has ended and its workflow does not say so:
-        whatever waits for it would wait for ever.
+        the jobs that wait for it would wait for ever.
     """
 
     locked: frozenset[tuple[Any, Any]]
@@ -153,7 +153,7 @@ class _Left:
 
 
 def _mend_writes(launchpad: LaunchPad, patience: float) -> int:
-    """Complete what dead workers wrote by half; return how many half-written jobs were dropped."""
+    """Complete the half-written documents of dead workers; return how many half-written jobs were dropped."""
     left = _left(launchpad)
     if not left:
         return 0
@@ -180,10 +180,10 @@ def _left(launchpad: LaunchPad) -> _Left:
         known.update(raw["nodes"])
         if "locked" in raw:
             locked.add(at)
-        told = {int(name): state for name, state in raw["fw_states"].items()}
-        ended = [one for one in raw["nodes"] if one in ours and states.get(one) in _ENDED]
-        torn |= {(*at, one) for one in ended if told.get(one) != states[one]}
-    # what is reserved properly has its launch written a moment later
+        recorded = {int(name): state for name, state in raw["fw_states"].items()}
+        ended = [fw_id for fw_id in raw["nodes"] if fw_id in ours and states.get(fw_id) in _ENDED]
+        torn |= {(*at, fw_id) for fw_id in ended if recorded.get(fw_id) != states[fw_id]}
+    # a proper reservation gets its launch a moment later
     taken = launchpad.fireworks.find({"state": "RESERVED", "launches": []}, {"fw_id": 1, "updated_on": 1})
     reserved = frozenset((raw["_id"], raw["updated_on"]) for raw in taken if raw["fw_id"] in ours)
     loose = half_written(launchpad, ours - known)
@@ -191,7 +191,7 @@ def _left(launchpad: LaunchPad) -> _Left:
 
 
 def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:
-    """Take a relaxation as ended whose output was stored before its worker died; say whether it was."""
+    """Take a relaxation as ended if its output was stored before its worker died; say whether it was."""
     raw = launchpad.fireworks.find_one({"fw_id": fw_id}, {"spec._tasks": 1, "launches": 1})
     job = raw["spec"]["_tasks"][0].get("job", {"metadata": {}})
     if not set(CARRIED) & set(job["metadata"]) or not _has(outputs, job["uuid"], job["index"]):
@@ -201,7 +201,7 @@ def _finish(launchpad: LaunchPad, outputs: JobStore, fw_id: int) -> bool:
 
 
 def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
-    """Take a relaxation or a prediction as failed that was lost too often; say whether it was."""
+    """Take a relaxation or a prediction as failed if it was lost too often; say whether it was."""
     query = {"fw_id": fw_id, TASK: {"$exists": True}, "$nor": [_BOOKKEEPING]}
     raw = launchpad.fireworks.find_one(query, {"launches": 1, "archived_launches": 1})
     if raw is None or len(raw["launches"]) + len(raw.get("archived_launches", ())) < LOST_AT_MOST:
@@ -214,7 +214,7 @@ def _give_up(launchpad: LaunchPad, fw_id: int) -> bool:
 
 
 def _drop_half_outputs(launchpad: LaunchPad, outputs: JobStore) -> None:
-    """Drop the half that a failed relaxation stored of its output: whoever records the failure could not read it."""
+    """Drop the half-stored output of a failed relaxation: the job that records the failure could not read it."""
     ours = [{f"{TASK}.metadata.{key}": {"$exists": True}} for key in CARRIED]
     query = {"state": "FIZZLED", "$or": ours}
     for raw in launchpad.fireworks.find(query, {"spec._tasks.job.uuid": 1, "spec._tasks.job.index": 1}):
@@ -224,7 +224,7 @@ def _drop_half_outputs(launchpad: LaunchPad, outputs: JobStore) -> None:
 
 
 def _has(outputs: JobStore, uuid: str, index: int) -> bool:
-    """Tell whether a job's output is stored whole: jobflow writes the document first, then what it refers to."""
+    """Say whether a job's output is stored whole: jobflow writes the document first, then its references."""
     if isinstance(outputs.docs_store, MongoStore) and not isinstance(outputs.docs_store, MemoryStore):
         outputs.connect()
     try:

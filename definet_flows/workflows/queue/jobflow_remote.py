@@ -1,4 +1,4 @@
-"""A campaign into the queue of jobflow-remote: what is missing, as many small flows."""
+"""Launch a campaign into the queue of jobflow-remote: missing work becomes many small flows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENDED = ("COMPLETED", "FAILED", "STOPPED", "USER_STOPPED")
 
 
 def _quiet(_: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def launch_remote(
@@ -34,7 +34,7 @@ def launch_remote(
     placement: Placement = DEFAULT_PLACEMENT,
     tell: Callable[[int], None] = _quiet,
 ) -> Launched:
-    """Add what is missing of a campaign to a project of jobflow-remote, in flows of at most 100 configurations.
+    """Add the missing configurations of a campaign to a project of jobflow-remote, in flows of at most 100.
 
     A host that is to be relaxed first is a flow of its own; the configurations are added by the launch that finds it
     relaxed.
@@ -44,9 +44,9 @@ def launch_remote(
     plan
         From `make_plan`.
     project
-        Name of the project; None: jobflow-remote's current one.
+        Name of the project; None: jobflow-remote's current project.
     placement
-        Workers, exec_configs and resources per kind of job; whatever names no worker goes to the project's first.
+        Workers, exec_configs and resources per kind of job; jobs without a worker go to the project's first.
     tell
         Called with the number of configurations of each flow that was added.
 
@@ -65,9 +65,9 @@ def launch_remote(
     try:
         jobs = JobController.from_project_name(project)
         with sole_launch(plan.maker.store) as still_alone:
-            standing, waiting = enlist(plan, "jobflow-remote"), _waiting(jobs, plan)
-            deferred = not standing.has_host
-            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, standing.progress.begun | waiting)
+            state, waiting = enlist(plan, "jobflow-remote"), _waiting(jobs, plan)
+            deferred = not state.has_host
+            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, state.progress.begun | waiting)
             added = []
             for part, flow in flows:
                 place(flow, placement.remote)
@@ -80,11 +80,11 @@ def launch_remote(
     except PyMongoError as error:
         msg = f"jobflow-remote's queue is not usable ({type(error).__name__}): see `jf project check`"
         raise InputError(msg) from None
-    return summary(plan, standing.progress, waiting, added, deferred=deferred)
+    return summary(plan, state.progress, waiting, added, deferred=deferred)
 
 
 def _alive(jobs: JobController) -> set[str]:
-    """Return the keys of all work that is yet to end."""
+    """Return the keys of all work that has not ended."""
     query = {f"job.metadata.{KEY}": {"$exists": True}, "state": {"$nin": list(_ENDED)}}
     return {raw["job"]["metadata"][KEY] for raw in jobs.get_jobs(query, {f"job.metadata.{KEY}": 1})}
 

@@ -43,7 +43,7 @@ KINDS: dict[Callable[..., Any], Kind] = {
     probe.record_probe: "record",
     store_inputs: "record",
 }
-"""Whatever else a job of the package makes is of the engine, and is placed with the relaxations."""
+"""Kinds of the package's job functions. All other jobs belong to the engine and run with the relaxations."""
 
 _MAKES: dict[Callable[..., Any], tuple[Callable[..., Any], ...]] = {
     jobs.prepare_host: (jobs.record_host, store_inputs),

@@ -1,4 +1,4 @@
-"""Which Fireworks of a LaunchPad are of this package: in a shared one, whatever else is there is left alone."""
+"""The Fireworks of this package in a LaunchPad: all others in a shared LaunchPad are left alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CARRIED = (RECORD_METADATA, HOST_METADATA, PROBE_METADATA)
 
 _UUID, _HOSTS = f"{TASK}.uuid", f"{TASK}.hosts"
 _JOB_IDS = {"fw_id": 1, "spec._tasks.job.uuid": 1, "spec._tasks.job.hosts": 1}  # a projection takes no index
-_AT_ONCE = 10_000  # ids in one query
+_AT_ONCE = 10_000  # ids in a query
 
 
 def of_functions(functions: Iterable[Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def of_functions(functions: Iterable[Any]) -> dict[str, Any]:
     return {"$or": pairs}
 
 
-_JOINS = of_functions([store_inputs])  # jobflow's; anybody's replaced jobs end in such a job
+_JOINS = of_functions([store_inputs])  # jobflow's job at the end of every replacement, also of other packages
 _FUNCTIONS = of_functions(function for function in KINDS if function is not store_inputs)
 _MARKED = [{f"{TASK}.metadata.{key}": {"$exists": True}} for key in (KEY, *CARRIED)]
 _OURS = {"$or": [*_FUNCTIONS["$or"], *_MARKED, {f"spec.{HOST_METADATA}": {"$exists": True}}]}
@@ -78,8 +78,8 @@ def workflows_of(launchpad: LaunchPad, ids: Collection[int], fields: dict[str, i
 def half_written(launchpad: LaunchPad, unknown: Collection[int]) -> set[int]:
     """Return which of some Fireworks that no workflow knows are children of a job that a workflow knows.
 
-    A job hands the uuids of its flows down to what it makes. The Fireworks of a workflow that somebody is adding at
-    this moment have uuids of their own.
+    A job hands the uuids of its flows down to its children. The Fireworks of a workflow that is being added at this
+    moment have other uuids.
     """
     raws = list(launchpad.fireworks.find({"fw_id": {"$in": sorted(unknown)}}, _JOB_IDS))
     flows = sorted({host for raw in raws for host in _job(raw).get("hosts", ())})
@@ -88,8 +88,8 @@ def half_written(launchpad: LaunchPad, unknown: Collection[int]) -> set[int]:
         query = {_HOSTS: {"$in": part}, "fw_id": {"$nin": sorted(unknown)}}
         for raw in launchpad.fireworks.find(query, _JOB_IDS):
             relatives[int(raw["fw_id"])] = _job(raw)["hosts"]
-    placed = {one for raw in workflows_of(launchpad, relatives, {"nodes": 1}) for one in raw["nodes"]}
-    known = {host for one, hosts in relatives.items() if one in placed for host in hosts}
+    placed = {fw_id for raw in workflows_of(launchpad, relatives, {"nodes": 1}) for fw_id in raw["nodes"]}
+    known = {host for fw_id, hosts in relatives.items() if fw_id in placed for host in hosts}
     return {int(raw["fw_id"]) for raw in raws if known & set(_job(raw).get("hosts", ()))}
 
 

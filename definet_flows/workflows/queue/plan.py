@@ -1,4 +1,4 @@
-"""A campaign and what of it is yet to be put into a queue, whichever queue that is."""
+"""A campaign and its parts that are missing in a queue, for every kind of queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from definet_flows.stores import Records, open_store
 from definet_flows.workflows.campaign.flow import CONFIGURATION
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.queue.progress import Progress, progress_of
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
 
 WORKFLOW_SIZE = 100
-"""Most configurations in one workflow: each end of a job locks and reads its whole workflow."""
+"""Most configurations in a workflow: each end of a job locks and reads its whole workflow."""
 
 KEY = "definet"
 """Entry in the metadata of a job (and the spec of its Firework) that names the work it belongs to."""
@@ -40,10 +40,10 @@ class Plan:
     Attributes
     ----------
     maker
-        Engine, control fraction, weights, store; `batch_size` is the number of configurations that one prediction
+        Engine, control fraction, weights, store; `batch_size` is the number of configurations that a prediction
         job serves, hundreds on a cluster.
     campaign
-        What `maker.campaign` returned.
+        The campaign that `maker.campaign` returned.
     unit_cell
         The host, from which the same campaign can be made again on another machine.
     """
@@ -59,8 +59,8 @@ class Plan:
 
     @cached_property
     def settings_hash(self) -> str:
-        """Hash of what all relaxations of the plan share."""
-        return arms_hash(self.engine, relaxed_host=self.maker.relax_host)
+        """Hash of the settings that all relaxations of the plan share."""
+        return settings_hash_of(self.engine, relaxed_host=self.maker.relax_host)
 
     @cached_property
     def id(self) -> str:
@@ -70,14 +70,16 @@ class Plan:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """Of each configuration_id, what tells its work from any other in a queue."""
+        """Key of the work on each configuration_id, unique in a queue."""
         shared = (self.settings_hash, self.campaign.weights, self.maker.store)
         controls = self.campaign.controls
-        return {one: content_hash("launch", one, one in controls, *shared) for one in self.campaign.ids}
+        return {
+            identity: content_hash("launch", identity, identity in controls, *shared) for identity in self.campaign.ids
+        }
 
     @cached_property
     def host_key(self) -> str:
-        """What tells the relaxation of the host from any other work in a queue."""
+        """Key of the relaxation of the host, unique in a queue."""
         return content_hash("launch host", self.campaign.host.hash, self.engine.settings_hash, self.maker.store)
 
 
@@ -87,13 +89,13 @@ def make_plan(maker: DefectFlowMaker, host: Structure | Atoms | str | Path) -> P
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What the record store says of a plan.
+class LaunchState:
+    """Progress of a plan, by the record store.
 
     Attributes
     ----------
     progress
-        Where each configuration stands.
+        Configurations by the state of their relaxations.
     has_host
         Whether the base is known: the host as given is to be used, or its relaxation is recorded.
     """
@@ -102,15 +104,15 @@ class Standing:
     has_host: bool
 
 
-def look_up(plan: Plan, records: Records) -> Standing:
+def look_up(plan: Plan, records: Records) -> LaunchState:
     """Return where a plan stands."""
     campaign = plan.campaign
     progress = progress_of(records, campaign.ids, campaign.controls, plan.settings_hash, campaign.weights)
     identity = RelaxedHost.identity(campaign.host.hash, plan.engine.settings_hash)
-    return Standing(progress, not plan.maker.relax_host or records.host(identity) is not None)
+    return LaunchState(progress, not plan.maker.relax_host or records.host(identity) is not None)
 
 
-def enlist(plan: Plan, queue: str) -> Standing:
+def enlist(plan: Plan, queue: str) -> LaunchState:
     """Write down that a campaign is launched, for `definet status`; return where it stands.
 
     Raises
@@ -140,23 +142,31 @@ def _document(plan: Plan, queue: str) -> LaunchedCampaign:
 
 
 def missing_flows(plan: Plan, begun: Collection[str]) -> Iterator[tuple[Campaign, Flow]]:
-    """Yield the parts of a campaign that nothing has begun, and their flows, one made at a time.
+    """Yield the parts of a campaign that nothing has begun, and their flows, made when asked for.
 
     Each prediction job may predict for all parts of its group, of `batch_size` configurations: the first to run does.
     """
     campaign = plan.campaign
-    left = [one for one, identity in zip(campaign.configurations, campaign.ids, strict=True) if identity not in begun]
+    left = [
+        configuration
+        for configuration, identity in zip(campaign.configurations, campaign.ids, strict=True)
+        if identity not in begun
+    ]
     for group in replace(campaign, configurations=tuple(left)).parts(plan.maker.batch_size):
         for part in group.parts(WORKFLOW_SIZE):
             own = set(part.ids)
-            ahead = [one for one, name in zip(group.configurations, group.ids, strict=True) if name not in own]
+            ahead = [
+                configuration
+                for configuration, name in zip(group.configurations, group.ids, strict=True)
+                if name not in own
+            ]
             flow = plan.maker.workflow(part, ahead)
             _name_work(flow, plan)
             yield part, flow
 
 
 def _name_work(flow: Flow, plan: Plan) -> None:
-    """Put the key of its configuration on each relaxation and on whatever that will make."""
+    """Put the key of its configuration on each relaxation and on the jobs that it will make."""
     for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]
         if CONFIGURATION in job.metadata:
             job.update_metadata({KEY: plan.keys[job.metadata[CONFIGURATION]]})
@@ -164,12 +174,12 @@ def _name_work(flow: Flow, plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launch did; each configuration counts once.
+    """Counts of a launch; each configuration counts once.
 
     Attributes
     ----------
     workflows
-        Of each workflow that was added, an id to look it up by: its smallest fw_id, or a job's db_id in jobflow-remote.
+        Id of each workflow that was added: its smallest fw_id, or the db_id of a job in jobflow-remote.
     added
         Number of configurations in them.
     waiting
@@ -179,9 +189,9 @@ class Launched:
     failed
         Number with a relaxation that failed; left to `definet retry`.
     elsewhere
-        Number being relaxed according to the record store, but not from this queue: by another campaign, or lost.
+        Number being relaxed according to the record store, outside this queue: by another campaign, or lost.
     deferred
-        Number that will be added when the relaxation of the host, which is what was added, has ended.
+        Number that will be added after the relaxation of the host, which was added now.
     """
 
     workflows: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Where each configuration of a campaign stands, read off its records."""
+"""Progress of each configuration of a campaign, read from its records."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Configuration ids by what their records say; each id in at most one set.
+    """Configuration ids by the state of their records; each id in a single set at most.
 
     Attributes
     ----------
     recorded
         Every relaxation that the campaign wants of it is done.
     relaxing
-        One is running, or was when it was lost.
+        A relaxation is running, or was running when it was lost.
     failed
-        One failed and none is running.
+        A relaxation failed and none is running.
     """
 
     recorded: frozenset[str]
@@ -51,7 +51,7 @@ def progress_of(
     records
         An open store.
     ids, controls, settings_hash, weights
-        Of the campaign: configuration ids, those that are relaxed from both starts, what its relaxations share,
+        Of the campaign: configuration ids, ids that are relaxed from both starts, settings hash of its relaxations,
         sha256 of the weights.
     """
     rows = records.record_rows(Filter(configuration_ids=ids, settings_hash=settings_hash))
@@ -63,15 +63,15 @@ def progress_of(
     sets: dict[str, set[str]] = {"recorded": set(), "relaxing": set(), "failed": set()}
     for identity in ids:
         wanted = _wanted(gates, (identity, settings_hash), weights, control=identity in controls)
-        standing = _standing([row for row in arms[identity] if row.start in wanted], wanted)
-        if standing is not None:
-            sets[standing].add(identity)
+        state = _state([row for row in arms[identity] if row.start in wanted], wanted)
+        if state is not None:
+            sets[state].add(identity)
     return Progress(**{name: frozenset(found) for name, found in sets.items()})
 
 
-def _wanted(gates: Gates, arm: tuple[str, str], weights: str, *, control: bool) -> set[Start]:
-    """Return the starts that a campaign relaxes; what others want of the configuration is not its own."""
-    gate = gates.under(arm, weights)
+def _wanted(gates: Gates, pairing: tuple[str, str], weights: str, *, control: bool) -> set[Start]:
+    """Return the starts that a campaign relaxes; starts that other campaigns want do not count."""
+    gate = gates.under(pairing, weights)
     if gate is not None and gate.verdict == "rejected":
         return {"unrelaxed"}
     return {"unrelaxed", "predicted"} if control else {"predicted"}

@@ -1,8 +1,8 @@
-"""Which worker runs which kind of job, and with what queue resources; one YAML for all of it.
+"""Routing: which worker runs which kind of job, and with which queue resources; a single YAML file for all.
 
-Jobs made while others run are placed too. jobflow hands a job's own `manager_config` down to what replaces it, which
+Jobs made while others run are placed too. jobflow hands a job's own `manager_config` down to its replacement, which
 would send the relaxations that a bookkeeping job spawns to the bookkeeping worker (or VASP to a GPU): that is switched
-off, and each job carries what its children of each kind are to get.
+off, and each job carries the `manager_config` of its children of each kind.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from jobflow import Flow, Job
 
 _FIRST: dict[Kind, int] = {"predict": 1, "relax": 2, "record": 3}
-"""FireWorks' priorities: what is begun is ended first. Each query for work reads all that is ready, and what relaxes
-holds its structure: a campaign that prepared all its relaxations before the first would slow down as it grows."""
+"""FireWorks' priorities: work that has begun ends first. Each query for work reads all jobs that are ready, and a
+relaxation holds its structure: a campaign that prepared all relaxations before the first would slow down."""
 
 
 class Place(Frozen):
-    """Where jobs of one kind run."""
+    """Where jobs of a kind run."""
 
     category: str = Field(
         min_length=1, description="FireWorks: category of the FWorkers that may run them; others never do"
@@ -43,13 +43,13 @@ class Place(Frozen):
 
     @property
     def fireworks(self) -> dict[str, Any]:
-        """What goes into the spec of a Firework."""
+        """Entries of the spec of a Firework."""
         queue = {"_queueadapter": self.queue} if self.queue else {}
         return {"_category": self.category, **queue}
 
     @property
     def remote(self) -> dict[str, Any]:
-        """What jobflow-remote reads of a job's manager_config."""
+        """Entries of a job's manager_config that jobflow-remote reads."""
         given = {"worker": self.worker, "exec_config": self.exec_config, "resources": self.resources or None}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -103,8 +103,8 @@ def read_placement(path: Path | None) -> Placement:
 def place(flow: Flow | Job, configs: Mapping[Kind, Mapping[str, Any]]) -> None:
     """Give every job of a flow, and every job that these will make, the manager_config of its kind.
 
-    Whatever the package's own jobs make and the package does not know is of the engine, so that no step of a user's
-    own engine is taken for bookkeeping.
+    An unknown job that the package's own jobs make belongs to the engine, so no step of a user's own engine is taken
+    for bookkeeping.
 
     Parameters
     ----------

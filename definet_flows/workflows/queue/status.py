@@ -1,4 +1,4 @@
-"""How far launched campaigns are, by the record store alone: it knows whatever queue they are in."""
+"""Progress of launched campaigns, read from the record store alone, for every queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Status(Frozen):
-    """Configurations of one campaign; one whose relaxation has begun is relaxing, recorded or failed, never two."""
+    """Counts of a campaign's configurations; once its relaxation begins, each is relaxing, recorded or failed."""
 
     campaign: str = Field(description="id")
     name: str
@@ -35,8 +35,8 @@ class Status(Frozen):
 
 def statuses(records: Records) -> list[Status]:
     """Return the status of every campaign that was launched into a store, the latest last."""
-    found = sorted(records.find(LaunchedCampaign), key=lambda one: one.launched)
-    return [_status(records, one) for one in found]
+    found = sorted(records.find(LaunchedCampaign), key=lambda launched: launched.launched)
+    return [_status(records, launched) for launched in found]
 
 
 def _status(records: Records, campaign: LaunchedCampaign) -> Status:

@@ -1,4 +1,4 @@
-"""What an engine's job carries in its metadata, so that its document alone is enough to make the record from."""
+"""The metadata of an engine's job: with them, its document alone is enough to make the record."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 RECORD_METADATA = "definet_record"
-"""Key under which the job of a relaxation carries its record, as it was before it ran: see `carry`."""
+"""Key under which the job of a relaxation carries its record, in the state before the run: see `carry`."""
 
 HOST_METADATA = "definet_host"
 """Key under which the job that relaxes a pristine host carries a BegunHost."""
 
 _REMOTE = "jfremote_in.json"
-"""What jobflow-remote leaves in the folder of each job."""
+"""File that jobflow-remote leaves in the folder of each job."""
 
 
 def owner() -> str:
@@ -41,12 +41,12 @@ def owner() -> str:
 
 
 def queued() -> bool:
-    """Tell whether a queue runs the jobs of this flow, each in a process of its own."""
+    """Say whether a queue runs the jobs of this flow, each in a process of its own."""
     return (CURRENT_JOB.job is not None and "fw_id" in CURRENT_JOB.job.metadata) or Path(_REMOTE).exists()
 
 
 def owned(record: DefectRecord, by: str, store: str | None) -> DefectRecord:
-    """Return a record that says who relaxes; where one process runs the whole flow, also under which lease."""
+    """Return the record with its owner; where a single process runs the whole flow, with its lease too."""
     place: dict[str, Any] = {"owner": by, "hostname": socket.gethostname(), "pid": None, "session": None}
     if not queued():
         here = Path.cwd()
@@ -56,7 +56,7 @@ def owned(record: DefectRecord, by: str, store: str | None) -> DefectRecord:
 
 
 def carry(record: DefectRecord) -> dict[str, str]:
-    """Return what the metadata of a relaxation's job hold of its record.
+    """Return the entry of a record in the metadata of its relaxation's job.
 
     The record itself is text: FireWorks and its database walk through every number of a document dozens of times.
     """
@@ -84,7 +84,7 @@ class BegunHost(Frozen):
         return RelaxedHost.identity(self.host.hash, self.settings_hash)
 
     def finished(self, document: Mapping[str, Any] | BaseModel) -> RelaxedHost:
-        """Return the relaxed host with what the engine returned.
+        """Return the relaxed host from the document of the engine.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""From a configuration to its two arms: which to relax, where they start, what is recorded. Pure: no jobs here."""
+"""From a configuration to its relaxations: the starts, their structures and records. Pure: no jobs here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOT_PREDICTED = Gate(verdict="rejected", reason="no prediction: the prediction j
 
 
 class Pristine(Frozen):
-    """The supercell and the positions that a campaign's edits and displacements start from."""
+    """The bulk supercell and the positions that a campaign's edits and displacements start from."""
 
     host: Host
     base: Table = Field(description="Cartesian positions of the host's sites, Å, [n_sites, 3]")
@@ -56,27 +56,27 @@ class Pristine(Frozen):
         return base_hash(self.base)
 
 
-def arms_hash(engine: Engine, *, relaxed_host: bool) -> str:
-    """Return the hash of what the arms of a pair must share: the engine's settings, and the base they start from."""
+def settings_hash_of(engine: Engine, *, relaxed_host: bool) -> str:
+    """Return the hash that the relaxations of a pair must share: settings of the engine, and kind of base."""
     return engine.settings_hash if relaxed_host else content_hash("host as given", engine.settings_hash)
 
 
 @dataclass(frozen=True)
-class Case:
-    """One configuration of a campaign; its arms, their starts and their records follow from it.
+class PlannedConfiguration:
+    """A configuration of a campaign; its starts, their structures and their records follow from it.
 
     Attributes
     ----------
     pristine
         Host and base.
     configuration
-        What is edited.
+        The edits.
     engine
-        What relaxes both arms.
+        The engine of both relaxations.
     weights
-        sha256 of the weights that were asked.
+        sha256 of the weights that predict.
     prediction
-        What they said; None if the prediction failed as a whole.
+        The prediction; None if it failed as a whole.
     """
 
     pristine: Pristine
@@ -92,25 +92,25 @@ class Case:
 
     @property
     def settings_hash(self) -> str:
-        """Hash of what both arms share."""
-        return arms_hash(self.engine, relaxed_host=self.pristine.source != "as given")
+        """Hash that both relaxations share."""
+        return settings_hash_of(self.engine, relaxed_host=self.pristine.source != "as given")
 
     @property
     def note(self) -> PredictionNote:
-        """What the records keep of the prediction; a missing one counts as rejected."""
+        """The part of the prediction that the records keep; a missing prediction counts as rejected."""
         if self.prediction is None:
             return PredictionNote(weights=self.weights, seconds=0.0, device="none", gate=NOT_PREDICTED)
         kept = {name: getattr(self.prediction, name) for name in PredictionNote.model_fields}
         return PredictionNote(**kept)
 
     def starts(self, *, control: bool) -> tuple[Start, ...]:
-        """Return the arms to relax: the predicted one if it is fit, the unrelaxed one if it is not or for control."""
+        """Return the starts to relax: predicted if the prediction is fit; unrelaxed if it is not, or for control."""
         if self.predicted is None or self.note.gate.verdict == "rejected":
             return ("unrelaxed",)
         return ("unrelaxed", "predicted") if control else ("predicted",)
 
     def record_id(self, start: Start) -> str:
-        """Return the identity of one arm."""
+        """Return the identity of the record of a start."""
         return DefectRecord.identity(self.configuration_id, self.settings_hash, start, self.weights)
 
     @cached_property
@@ -130,12 +130,12 @@ class Case:
         return table
 
     def structure(self, start: Start) -> Structure:
-        """Return what the engine is given for one arm.
+        """Return the structure that the engine gets for a start.
 
         Raises
         ------
         InputError
-            For the predicted arm of a configuration without a prediction.
+            For the predicted start of a configuration without a prediction.
         """
         positions = self.unrelaxed if start == "unrelaxed" else self.predicted
         if positions is None:
@@ -148,16 +148,16 @@ class Case:
         return self.engine.prepare(build_structure(host, self.configuration, positions), unrelaxed, defects)
 
     def running(self, start: Start, job_uuid: str, earlier: DefectRecord | None = None) -> DefectRecord:
-        """Return the record of one arm before its relaxation, which `finished` completes.
+        """Return the record of a start before its relaxation, which `finished` completes.
 
         Parameters
         ----------
         start
-            The arm.
+            The start.
         job_uuid
             The engine's job.
         earlier
-            The arm's record of a run that stopped: its attempts count, and its last positions are kept.
+            The record of this start from a run that stopped: its attempts count, and its last positions are kept.
         """
         numbers, markers = nodes(self.pristine.host, self.configuration)
         atoms = np.flatnonzero(markers != VACANCY)

@@ -1,4 +1,4 @@
-"""From what an engine returned to the record of an arm. Pure: no jobs here."""
+"""From the document of an engine to the record of a relaxation. Pure: no jobs here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | None) -> DefectRecord:
-    """Return a running record completed with what its engine returned; `failed` if that is nothing usable."""
+    """Return a running record completed from the document of its engine; `failed` if that is not usable."""
     where = Provenance(**{**record.provenance.model_dump(), **location(document), "finished": now()})
     try:
         outcome = read_document(_present(document, record), local_folder(document))
@@ -34,7 +34,7 @@ def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | Non
 
 def completed(record: DefectRecord, outcome: Outcome) -> DefectRecord:
     """Return a running record with an outcome: `done`, or `failed` with its error and where it stopped."""
-    assert record.sites is not None  # noqa: S101 - `Case.running` gives every record its table
+    assert record.sites is not None  # noqa: S101 - `PlannedConfiguration.running` gives every record its table
     update: dict[str, Any] = {"ledger": combined(record.ledger, outcome.ledger), "error": outcome.error}
     rows = None
     try:

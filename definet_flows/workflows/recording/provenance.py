@@ -1,4 +1,4 @@
-"""Where, when and with what something was computed."""
+"""Place, time and versions of a computation."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def local_folder(document: Mapping[str, Any] | BaseModel | None) -> Path | None:
 
 
 def location(document: Mapping[str, Any] | BaseModel | None) -> dict[str, str | None]:
-    """Return host name and directory of an engine's run: as its document tells, else of this process."""
-    told = document.get("dir_name") if isinstance(document, dict) else getattr(document, "dir_name", None)
-    machine, separator, folder = str(told or "").partition(":/")
+    """Return host name and directory of an engine's run: from its document, else of this process."""
+    directory = document.get("dir_name") if isinstance(document, dict) else getattr(document, "dir_name", None)
+    machine, separator, folder = str(directory or "").partition(":/")
     if separator:  # atomate2 writes machine:/path
         return {"hostname": machine, "directory": f"/{folder}"}
-    return {"hostname": socket.gethostname(), "directory": told or None}
+    return {"hostname": socket.gethostname(), "directory": directory or None}

@@ -1,4 +1,4 @@
-"""Relaxations that stopped: what a record keeps of them, and how they go on from their last positions."""
+"""Relaxations that stopped: they go on from the last positions in their records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray
 from definet_flows.workflows.engines.vasp.inputs import CONTINUED
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now, versions
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def next_structure(record: DefectRecord, engine: Engine) -> Structure:
-    """Return what the engine is given to go on with the relaxation of a record.
+    """Return the structure from which the engine goes on with the relaxation of a record.
 
-    The last positions if there are any, else the start; marks are read off the unrelaxed structure, as at first.
+    The last positions if there are any, else the start; marks are read off the unrelaxed structure.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def next_structure(record: DefectRecord, engine: Engine) -> Structure:
     if sites is None:
         msg = f"record {record.id} holds no positions: run the flow again instead"
         raise InputError(msg)
-    if record.settings_hash not in {arms_hash(engine, relaxed_host=flag) for flag in (True, False)}:
+    if record.settings_hash not in {settings_hash_of(engine, relaxed_host=flag) for flag in (True, False)}:
         msg = f"record {record.id} was made with other settings of {record.engine}: go on with the engine it began with"
         raise InputError(msg)
     first = sites.unrelaxed if record.start == "unrelaxed" else sites.predicted
@@ -61,7 +61,7 @@ def _structure(record: DefectRecord, sites: SiteMap, positions: FloatArray) -> S
 
 
 def resumed(record: DefectRecord, job_uuid: str) -> DefectRecord:
-    """Return the record of a relaxation that goes on; what it took so far stays in its ledger."""
+    """Return the record of a relaxation that goes on; its steps so far stay in its ledger."""
     provenance = record.provenance.model_copy(
         update={"versions": versions(), "started": now(), "finished": None, "directory": None, "job_uuid": job_uuid}
     )

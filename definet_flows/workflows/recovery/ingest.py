@@ -1,4 +1,4 @@
-"""Finished relaxations by VASP, from whatever made them, read into records of one host."""
+"""Finished relaxations by VASP, from any source, read into records of a host."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _SAME_ENERGY = 1e-3  # eV; runs that end nearer ended at the same energy
 
 @dataclass
 class Ingested:
-    """What a tree of folders held.
+    """Records of a tree of folders.
 
     Attributes
     ----------
     records
-        By id; of two relaxations of one configuration with the same settings the one that ended lower, of two that
-        ended alike the one from the unrelaxed start.
+        By id. Of two relaxations of a configuration with the same settings, the relaxation that ended lower; if both
+        ended alike, the relaxation from the unrelaxed start.
     left_out
         Why a folder or file gave no record of its own.
     """
@@ -60,14 +60,14 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     """Read every relaxation in a tree: folders with a vasprun.xml or an OUTCAR, and single files NAME.OUTCAR and so on.
 
     The configuration is read off the first structure, and rows are the host's own sites. A run that begins where
-    another ended, with the same settings and charge, continues it: both are one relaxation. A relaxation that begins
-    elsewhere than on the host's sites has a note that says so. Runs with different functionals, cutoffs, smearing or
-    k-points get different settings hashes, and none shares one with a campaign of this package.
+    another ended, with the same settings and charge, continues it: both are a single relaxation. A relaxation that
+    begins elsewhere than on the host's sites has a note that says so. Runs with different functionals, cutoffs,
+    smearing or k-points get different settings hashes, which no campaign of this package shares.
 
     Parameters
     ----------
     host
-        The pristine supercell of all of them.
+        The bulk supercell of all of them.
     directory
         The tree.
 
@@ -103,15 +103,15 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
     return found
 
 
-def _better(one: DefectRecord, other: DefectRecord) -> tuple[DefectRecord, DefectRecord]:
-    """Return two relaxations of one configuration, the better first: it ended, lower, from the unrelaxed start."""
-    apart = abs(_energy(one) - _energy(other))
+def _better(first: DefectRecord, other: DefectRecord) -> tuple[DefectRecord, DefectRecord]:
+    """Return two relaxations of a configuration, the better first: it ended, lower, from the unrelaxed start."""
+    apart = abs(_energy(first) - _energy(other))
     tie = apart <= _SAME_ENERGY or not np.isfinite(apart)
 
     def rank(record: DefectRecord) -> tuple[bool, float, bool]:
         return not _is_converged(record), 0.0 if tie else _energy(record), not _from_unrelaxed(record)
 
-    return (other, one) if rank(other) < rank(one) else (one, other)
+    return (other, first) if rank(other) < rank(first) else (first, other)
 
 
 def _why_worse(kept: DefectRecord, other: DefectRecord) -> str:
@@ -137,7 +137,7 @@ def _from_unrelaxed(record: DefectRecord) -> bool:
 
 
 def read_record(host: Host, folder: Path) -> DefectRecord:
-    """Return the record of one folder, or of one file.
+    """Return the record of a folder, or of a file.
 
     Raises
     ------

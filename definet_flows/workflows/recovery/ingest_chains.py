@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """Runs that are one relaxation, in order.
+    """Runs that form a single relaxation, in order.
 
     Attributes
     ----------
     runs
-        The first began it, each other continues the one before.
+        The first run began it, each later run continues the run before.
     begins
-        What it begins at the end of, if that is not the same relaxation, and why not.
+        The run at whose end it begins, if that is another relaxation, and the reason.
     """
 
     runs: tuple[FoundRun, ...]
@@ -36,19 +36,23 @@ class Relaxation:
     def first(self) -> VaspRun:
         """The execution that began it, with the energy surface of the last of the runs in its folder."""
         run, executions = self.runs[0].first.run, self.runs[0].run.executions
-        if len({one.label for one in executions}) == 1:
+        if len({execution.label for execution in executions}) == 1:
             return run
-        last = next(one.run for one in executions if one.label == executions[-1].label and one.run.surface)
+        last = next(
+            execution.run
+            for execution in executions
+            if execution.label == executions[-1].label and execution.run.surface
+        )
         return replace(run, surface=last.surface)
 
     @property
     def outcome(self) -> Outcome:
-        """Where it ended and what all of it cost."""
+        """Its end, and its whole cost."""
         total: Ledger | None = None
-        for k, one in enumerate(self.runs):
-            ledger = one.outcome.ledger
+        for k, run in enumerate(self.runs):
+            ledger = run.outcome.ledger
             if ledger is not None and k:
-                changed = changed_tags(self.runs[k - 1].run.executions[-1], one.run.executions[0])
+                changed = changed_tags(self.runs[k - 1].run.executions[-1], run.run.executions[0])
                 attempts = (ledger.attempts[0].model_copy(update={"changed_tags": changed}), *ledger.attempts[1:])
                 ledger = ledger.model_copy(update={"attempts": attempts})
             total = combined(total, ledger)
@@ -56,7 +60,7 @@ class Relaxation:
         error = last.outcome.error
         if last.run.executions[-1].last is None and last.outcome.structure is not None and error is None:
             error = "no trustworthy positions at the end of the output"
-        notes = [note for one in self.runs for note in one.charge.notes]
+        notes = [note for run in self.runs for note in run.charge.notes]
         if self.begins:
             notes.append(f"{NOT_UNRELAXED}: it begins at the end of {self.begins}; steps before it are not counted")
         if total is not None and notes:
@@ -70,7 +74,7 @@ NOT_UNRELAXED = "not from the unrelaxed start"
 
 def relaxations(runs: Sequence[FoundRun]) -> tuple[list[Relaxation], dict[str, str]]:
     """Return the relaxations that runs make together, and why a run makes none of its own."""
-    before = predecessors([one.run for one in runs])
+    before = predecessors([run.run for run in runs])
     begins: dict[int, str] = {}
     for n, k in enumerate(before):
         if k is not None and (why := other_relaxation(runs[k].run, runs[n].run)):
@@ -95,7 +99,7 @@ def _came_to_nothing(runs: Sequence[FoundRun], before: Sequence[int | None], n: 
 
 
 def _line(before: Sequence[int | None], n: int) -> list[int]:
-    """Return a run and what it continues, the first of them first."""
+    """Return a run and the runs that it continues, the first run first."""
     line = [n]
     while (k := before[line[0]]) is not None:
         line.insert(0, k)

@@ -1,4 +1,4 @@
-"""Which folders and files of a tree hold a relaxation by VASP, and why others do not."""
+"""The folders and files of a tree that hold a relaxation by VASP, and the reasons against others."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _OUTPUTS = ("vasprun.xml", "OUTCAR")
 
 
 @dataclass
-class Places:
-    """What a tree holds.
+class FoundRuns:
+    """Runs in a tree.
 
     Attributes
     ----------
     found
-        Folders of runs, and files that are one of several in theirs.
+        Folders of runs, and single files where a folder holds several runs.
     left_out
-        What looks like output and is not read, with the reason.
+        Paths that look like output and are not read, with the reason.
     """
 
     found: list[Path] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def find_places(tree: Path) -> Places:
+def find_places(tree: Path) -> FoundRuns:
     """Return the places of a tree in which VASP ran; linked folders are followed, each folder is read once."""
-    places, seen, links = Places(), set[Path](), [tree]
+    places, seen, links = FoundRuns(), set[Path](), [tree]
     while links:
         top = links.pop(0)
         if top.resolve() in seen:
@@ -49,8 +49,8 @@ def find_places(tree: Path) -> Places:
     return places
 
 
-def _folders(top: Path, seen: set[Path], links: list[Path], places: Places) -> list[Path]:
-    """Return a folder and those below it that were not seen; linked ones wait until all others are known."""
+def _folders(top: Path, seen: set[Path], links: list[Path], places: FoundRuns) -> list[Path]:
+    """Return a folder and those below it that were not seen; linked folders wait until all others are known."""
 
     def unreadable(error: OSError) -> None:
         places.left_out[str(error.filename)] = f"cannot be read: {error.strerror}"
@@ -67,17 +67,17 @@ def _folders(top: Path, seen: set[Path], links: list[Path], places: Places) -> l
     return found
 
 
-def _look(folder: Path, places: Places) -> None:
-    """Take in what one folder holds."""
+def _look(folder: Path, places: FoundRuns) -> None:
+    """Add the runs of a folder."""
     files = sorted(folder.iterdir())
-    outputs = [one for path in files if (one := output_file(path)) is not None and one.kind in _OUTPUTS]
-    if any(not one.name for one in outputs) or any(archives(folder, read_log(folder)).values()):
+    outputs = [output for path in files if (output := output_file(path)) is not None and output.kind in _OUTPUTS]
+    if any(not output.name for output in outputs) or any(archives(folder, read_log(folder)).values()):
         places.found.append(folder)
     named: dict[tuple[str, str], OutputFile] = {}
-    for one in sorted(outputs, key=lambda one: (_OUTPUTS.index(one.kind), len(one.path.name))):
-        if one.name:  # of NAME.vasprun.xml and NAME.OUTCAR the former tells more
-            named.setdefault((one.name.rstrip("._-"), one.label), one)
-    places.found += [one.path for one in named.values()]
+    for output in sorted(outputs, key=lambda output: (_OUTPUTS.index(output.kind), len(output.path.name))):
+        if output.name:  # NAME.vasprun.xml holds more than NAME.OUTCAR
+            named.setdefault((output.name.rstrip("._-"), output.label), output)
+    places.found += [output.path for output in named.values()]
     for path in files:
         if path.is_symlink() and not path.exists() and output_file_name(path):
             places.left_out[str(path)] = f"a link to {path.readlink()}, which is not there"
@@ -86,7 +86,7 @@ def _look(folder: Path, places: Places) -> None:
 
 
 def output_file_name(path: Path) -> bool:
-    """Say whether a path has an output's name, whatever it is."""
+    """Say whether a path has the name of an output."""
     return any(kind in path.name for kind in _OUTPUTS)
 
 
@@ -95,23 +95,23 @@ def _is_trial(place: Path, found: list[Path]) -> bool:
     return place.match(TRIALS) and place.parent in found
 
 
-# ------------------------------------------------------------------ what a place holds
+# ------------------------------------------------------------------ the run in a place
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A relaxation in one place.
+    """A relaxation in a single place.
 
     Attributes
     ----------
     place
         Folder or file.
     run
-        What of it decides which other it continues.
+        The executions; they decide which other run it continues.
     outcome
-        Where it ended and what it cost.
+        Its end and its cost.
     charge
-        Its charge, and what there is to say of it.
+        Its charge, with notes.
     """
 
     place: Path
@@ -121,8 +121,8 @@ class FoundRun:
 
     @property
     def first(self) -> Execution:
-        """The first execution that tells where it began."""
-        return next(one for one in self.run.executions if one.run.initial is not None)
+        """The first execution with a known start."""
+        return next(execution for execution in self.run.executions if execution.run.initial is not None)
 
     @property
     def complete(self) -> bool:
@@ -132,24 +132,26 @@ class FoundRun:
 
 
 def read_run(place: Path, root: Path) -> FoundRun:
-    """Read what a place holds.
+    """Read the run in a place.
 
     Raises
     ------
     InputError
-        If that is no relaxation of ions in a fixed cell, not one but several, or has no known charge state.
+        If the place holds no relaxation of ions in a fixed cell, or several, or the charge state is unknown.
     """
     where = folder_name(place)
     outcome, executions = read_with_executions(place, where=where)
     if reason := no_relaxation(executions[-1]):
         raise InputError(reason)
-    named = list(dict.fromkeys(one.label for one in output_files(place) if one.label)) if place.is_dir() else []
+    named = (
+        list(dict.fromkeys(output.label for output in output_files(place) if output.label)) if place.is_dir() else []
+    )
     if broken := broken_label(executions, named):
         msg = f"{place} holds {broken[1:] if broken else 'a run'}, which does not begin where the run before it ended"
         raise InputError(f"{msg}: give each run a folder of its own")
-    if all(one.run.initial is None for one in executions):
+    if all(execution.run.initial is None for execution in executions):
         msg = f"{place}: the output breaks off before the first structure"
         raise InputError(msg)
-    first = next(one for one in executions if one.run.initial is not None)
+    first = next(execution for execution in executions if execution.run.initial is not None)
     charge = charge_of(first, place, root)
     return FoundRun(place, Run(executions, charge.value, where), outcome, charge)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ON_SITE = 0.02
 """Å; atoms of an unrelaxed start are nearer to their sites, those of the sublattice's own shift aside."""
 
-_FEWEST = 3  # atoms of a sublattice whose common shift can be told from a displacement
+_FEWEST = 3  # atoms of a sublattice whose common shift differs from a displacement
 
 
 def farthest_off_site(host: Host, recovered: Recovered) -> float:
@@ -34,5 +34,5 @@ def farthest_off_site(host: Host, recovered: Recovered) -> float:
 
 
 def _common(shifts: FloatArray) -> FloatArray:
-    """Return what most of the displacement vectors [n, 3] share; none of a few."""
+    """Return the common part of most displacement vectors [n, 3]; zero for a few vectors."""
     return np.asarray(np.median(shifts, axis=0) if len(shifts) >= _FEWEST else np.zeros(3))

@@ -46,7 +46,7 @@ def symmetric_ends(records: Records, settings_hashes: set[str], sample: int, whe
         and row.ledger.converged
         and row.ledger.point_group_end not in (None, "1")
     ]
-    return [one for one in sorted(found)[:sample] if one not in probed]
+    return [record_id for record_id in sorted(found)[:sample] if record_id not in probed]
 
 
 def probe_flow(
@@ -57,9 +57,9 @@ def probe_flow(
     Parameters
     ----------
     record_ids
-        Of `symmetric_ends`.
+        Ids from `symmetric_ends`.
     engine
-        What relaxed them.
+        The engine that relaxed them.
     store
         Name of the record store, or path of its file.
     rattle
@@ -76,15 +76,15 @@ def probe_flow(
         msg = "nothing to probe: no converged record with these settings ended symmetric, or all of the sample were"
         raise InputError(msg)
     store = portable(store)
-    jobs = [probe_end(one, engine=engine, store=store, rattle=rattle, seed=seed) for one in record_ids]
-    ends = survive_parents(probed([one.output for one in jobs]))
+    jobs = [probe_end(record_id, engine=engine, store=store, rattle=rattle, seed=seed) for record_id in record_ids]
+    ends = survive_parents(probed([job.output for job in jobs]))
     return Flow([*jobs, ends], output=ends.output, name=f"probe {len(jobs)}")
 
 
 @job
 def probed(probes: Sequence[str | None]) -> list[str]:
     """Return the ids of the probes that were written."""
-    return [one for one in probes if one is not None]
+    return [probe for probe in probes if probe is not None]
 
 
 @job
@@ -93,19 +93,21 @@ def probe_end(record_id: str, *, engine: str | Maker, store: str | None, rattle:
     resolved = resolve_engine(engine)
     with open_store(store) as records:
         record = _record(records, record_id)
-    arm: Job = resolved.relaxation(rattled(next_structure(record, resolved), rattle, seed))
-    arm.append_name(f" {record.name} probe")
-    arm.update_metadata({PROBE_METADATA: record_id}, dynamic=False)
-    recording = survive_parents(record_probe(arm.output, record_id=record_id, store=store, rattle=rattle, seed=seed))
+    relaxation: Job = resolved.relaxation(rattled(next_structure(record, resolved), rattle, seed))
+    relaxation.append_name(f" {record.name} probe")
+    relaxation.update_metadata({PROBE_METADATA: record_id}, dynamic=False)
+    recording = survive_parents(
+        record_probe(relaxation.output, record_id=record_id, store=store, rattle=rattle, seed=seed)
+    )
     recording.name = f"record {record.name} probe"
-    return Response(replace=Flow([arm, recording], output=recording.output))
+    return Response(replace=Flow([relaxation, recording], output=recording.output))
 
 
 @job
 def record_probe(
     document: Mapping[str, Any] | BaseModel | None, *, record_id: str, store: str | None, rattle: float, seed: int
 ) -> str:
-    """Write what became of a rattled end; return the probe's id."""
+    """Write the outcome of a rattled end; return the probe's id."""
     with open_store(store) as records:
         record = _record(records, record_id)
         probe = _probe(record, document, rattle, seed)

@@ -1,4 +1,4 @@
-"""Records made from what engines left in a JobStore: for campaigns whose last jobs died, or whose records were lost."""
+"""Records from the outputs of engines in a JobStore: after the last jobs of a campaign died, or records were lost."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ _RECORD_ID = f"metadata.{RECORD_METADATA}.id"
 
 @dataclass(frozen=True)
 class Begun:
-    """One engine's job in a JobStore whose document is still to be recorded."""
+    """An engine's job in a JobStore whose document is not recorded yet."""
 
     uuid: str
     completed: str | None
     start: DefectRecord | BegunHost
-    """What it began with; of a record the store's own where the store says that this job runs."""
+    """Record or host before the run; the record of the store if the store says that this job runs."""
 
 
 class RecordBuilder(Builder):
     """
     Make the records of a JobStore's raw outputs (VASP, force-field and ASE documents) that a record store lacks.
 
-    The records are those that the flow's own last jobs would have written. What is done is left alone, so a second run
-    writes nothing; a failed record is replaced only by a document that says that the relaxation is done. Pairs whose
-    arms are both done are completed, too.
+    The records equal those that the flow's own last jobs write. Complete records are left alone, so a second run writes
+    nothing; a failed record is replaced only by a document that says that the relaxation is done. Pairs of
+    two finished relaxations are completed, too.
 
     Parameters
     ----------
     jobs
-        jobflow's JobStore, or a part of one.
+        jobflow's JobStore, or a part of it.
     records
         An open record store.
 
@@ -72,7 +72,7 @@ class RecordBuilder(Builder):
         self.records = records
 
     def build(self) -> list[DefectRecord | RelaxedHost]:
-        """Make what is missing; return what was written, pairs apart.
+        """Make the missing records; return them, without pairs.
 
         maggma's own `run` does the same and logs every item.
         """
@@ -115,7 +115,7 @@ class RecordBuilder(Builder):
         return carried(job["metadata"])
 
     def process_item(self, item: Begun) -> DefectRecord | RelaxedHost | None:
-        """Return what the flow would have recorded; None if there is nothing new to say."""
+        """Return the record that the flow lacks; None if it has nothing new."""
         output = self.jobs.get_output(item.uuid, which="last", load=True)
         document = MontyDecoder().process_decoded(output)
         if isinstance(item.start, BegunHost):
@@ -144,7 +144,7 @@ class RecordBuilder(Builder):
             if arm.status == "done":
                 done[arm.pairing][arm.start].append(arm.id)
         for (configuration_id, settings_hash), ids in done.items():
-            pairs = {Pair.identity(one, other) for one in ids["unrelaxed"] for other in ids["predicted"]}
+            pairs = {Pair.identity(unrelaxed, other) for unrelaxed in ids["unrelaxed"] for other in ids["predicted"]}
             if pairs - known:
                 update_pairs(self.records, configuration_id, settings_hash)
 
@@ -154,7 +154,7 @@ def free_dead(records: Records) -> list[DefectRecord]:
     _, dead = standing(records, [arm.id for arm in records.record_rows() if arm.status == "running"])
     freed = []
     for record in dead:
-        if record.provenance.owner is None:  # of a version that did not say who relaxes
+        if record.provenance.owner is None:  # of a version without owners
             continue
         failed = record.model_copy(update={"status": "failed", "error": KILLED})
         if claim(records, failed, record):
@@ -163,14 +163,14 @@ def free_dead(records: Records) -> list[DefectRecord]:
 
 
 def stored_end(record: DefectRecord, stores: Iterable[JobStore]) -> DefectRecord | None:
-    """Return the record of a relaxation that is done though nobody has recorded it; None if no store has its output.
+    """Return the record of a relaxation that is done and not recorded; None if no store has its output.
 
     Parameters
     ----------
     record
         A running record.
     stores
-        Where the output may be, connected.
+        Connected stores that may hold the output.
     """
     criteria = {"uuid": record.provenance.job_uuid, "output": {"$ne": None}}
     for jobs in stores:
@@ -178,7 +178,7 @@ def stored_end(record: DefectRecord, stores: Iterable[JobStore]) -> DefectRecord
             continue
         try:
             output = jobs.get_output(record.provenance.job_uuid, which="last", load=True)
-        except KeyError:  # stored by half: jobflow writes the document first, then what it refers to
+        except KeyError:  # half-stored: jobflow writes the document first, then its references
             continue
         made = finished(record, MontyDecoder().process_decoded(output))
         if made.status == "done":
@@ -187,7 +187,7 @@ def stored_end(record: DefectRecord, stores: Iterable[JobStore]) -> DefectRecord
 
 
 def _timed(document: _D, completed: str | None) -> _D:
-    """Return a document that says when its job ended, not when it was found."""
+    """Return a document with the end of its job as its time."""
     if completed is None:
         return document
     place = document.provenance.model_copy(update={"finished": from_local(completed)})
@@ -195,16 +195,16 @@ def _timed(document: _D, completed: str | None) -> _D:
 
 
 def job_stores(folder: Path | None) -> list[JobStore]:
-    """Return the JobStores of a run's folder, else the configured one, else those of all runs in the data folder.
+    """Return the JobStores of a run's folder, else the configured JobStore, else those of all runs in the data folder.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is no JobStore.
     """
     if folder is not None:
         if not holds_run(folder):
-            msg = f"{folder} is no folder of a run, it holds no {JOBS}: name the one that `definet run` has printed"
+            msg = f"{folder} is no folder of a run, it holds no {JOBS}: name the folder that `definet run` has printed"
             raise InputError(msg)
         return [folder_store(folder, read_only=True)]
     configured = configured_store()

@@ -1,7 +1,7 @@
-"""Relaxations whose process was killed: the folder it ran in is found again, its steps count, its positions are kept.
+"""Relaxations whose process was killed: the folder is found again, its steps count, its positions are kept.
 
 FireWorks runs a lost job again in a new folder, as the same job. Each start therefore says in the record and in the
-folder which job runs where; the next start of the job finds what the one before left, and goes on from there.
+folder which job runs where; the next start of the job finds the folder before, and goes on from there.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ logger = logging.getLogger(f"jobflow.{__name__}")
 
 
 def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> tuple[Structure, tuple[str, ...]]:
-    """Say in its record where a relaxation runs; if its process was killed before, go on from what that left.
+    """Write into its record where a relaxation runs; if an earlier process was killed, go on from its last positions.
 
     Parameters
     ----------
     claim
         "record" (its id) and "store" (the record store's name), as `Engine.relaxation` gave them to the job.
     structure
-        What the job was given.
+        The structure that the job got.
     folder
         Where it runs.
 
@@ -49,7 +49,7 @@ def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> t
     structure
         As given, or at the last positions of the launch before.
     notes
-        What a reader of the ledger must know.
+        Notes for a reader of the ledger.
     """
     dumpfn({**claim, "place": folder_name(folder)}, folder / RECORD_FILE)
     try:
@@ -62,25 +62,25 @@ def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> t
             here = record.provenance.model_copy(update={"hostname": machine, "directory": directory, "finished": None})
             records.put(record.model_copy(update={"status": "running", "error": None, "provenance": here}))
     except InputError as error:  # a worker without the database relaxes all the same
-        logger.warning("the folder of record %s is not told to its store: %s", claim["record"], error)
+        logger.warning("the folder of record %s is not in its store: %s", claim["record"], error)
         return structure, ()
     return _moved(structure, record), notes
 
 
 def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[str, ...]]:
-    """Return the record with the launch before counted, and what is to be said if it cannot be.
+    """Return the record with the launch before counted, and a note if it cannot be.
 
-    A job is only begun, or run again, when the one before is known to have ended.
+    A job is only begun, or run again, when the launch before is known to have ended.
     """
     place = record.provenance
     if place.directory is None or Path(place.directory) == folder:
         return record, ()
     earlier = Path(place.directory)
-    told = read_claim(earlier / RECORD_FILE)
-    if told.get("record") != record.id:
+    claimed = read_claim(earlier / RECORD_FILE)
+    if claimed.get("record") != record.id:
         where = f"{place.hostname}:{place.directory}"
         return record, (f"an earlier launch in {where} cannot be read from here: its steps are not counted",)
-    where = str(told.get("place") or folder_name(earlier))
+    where = str(claimed.get("place") or folder_name(earlier))
     found = stopped(record, earlier, where)
     if found.ledger is None or where not in {attempt.directory for attempt in found.ledger.attempts}:
         return found, (f"an earlier launch in {where} left no output of VASP: no steps are counted of it",)
@@ -88,12 +88,12 @@ def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[
 
 
 def read_claim(path: Path) -> dict[str, Any]:
-    """Return what a folder's `RECORD_FILE` says; empty if there is none, or it is cut off."""
+    """Return the content of a folder's `RECORD_FILE`; empty if it is missing or cut off."""
     try:
-        told = json.loads(path.read_text())
+        claimed = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return claimed if isinstance(claimed, dict) else {}
 
 
 def stopped(record: DefectRecord, folder: Path, where: str) -> DefectRecord:
@@ -108,7 +108,7 @@ def stopped(record: DefectRecord, folder: Path, where: str) -> DefectRecord:
 
 
 def _wall_seconds(folder: Path) -> float | None:
-    """Return the time from a launch's start to the last sign of life in its folder, s; None if it cannot be told."""
+    """Return the time from a launch's start to the last sign of life in its folder, s; None if it is unknown."""
     began = (folder / RECORD_FILE).stat().st_mtime
     last = max(path.stat().st_mtime for path in folder.iterdir())
     return last - began if last > began else None

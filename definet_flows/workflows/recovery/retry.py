@@ -15,7 +15,7 @@ from definet_flows.workflows.campaign.jobs import resume_relaxation, survive_par
 from definet_flows.workflows.campaign.local import JOBS, JOURNALS, folder_store
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.vasp.run import RECORD_FILE, folder_name
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recovery.rebuild import KILLED
 from definet_flows.workflows.recovery.relaunch import read_claim, stopped
 
@@ -39,14 +39,14 @@ def unfinished(
     records
         An open store.
     engine
-        What relaxed them, and will again.
+        The engine that relaxed them, and will again.
     where
         Only these.
     unconverged
         Also those that ended above the force criterion.
     """
     resolved = resolve_engine(engine)
-    hashes = {arms_hash(resolved, relaxed_host=flag) for flag in (True, False)}
+    hashes = {settings_hash_of(resolved, relaxed_host=flag) for flag in (True, False)}
     found = []
     for row in records.ledgers(where):
         stuck = row.status == "done" and row.ledger is not None and not row.ledger.converged
@@ -67,21 +67,21 @@ def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None
         If there is nothing to go on with.
     """
     if not record_ids:
-        msg = "nothing to retry: no record failed with these settings (unconverged ones only if asked for)"
+        msg = "nothing to retry: no record failed with these settings (unconverged records only if asked for)"
         raise InputError(msg)
     resolve_engine(engine)
     store = portable(store)
     jobs = [resume_relaxation(record_id, engine=engine, store=store) for record_id in record_ids]
-    ends = survive_parents(ends_of(list(record_ids), store=store, retried=[one.output for one in jobs]))
+    ends = survive_parents(ends_of(list(record_ids), store=store, retried=[job.output for job in jobs]))
     return Flow([*jobs, ends], output=ends.output, name=f"retry {len(jobs)}")
 
 
 @job
 def ends_of(record_ids: Sequence[str], *, store: str | None, retried: object) -> dict[str, int]:
-    """Return how many relaxations are done, failed again, or could not be begun, once all that `retried` is ended."""
+    """Return how many relaxations are done, failed again, or did not begin, after the end of all jobs of `retried`."""
     del retried
     with open_store(store, read_only=True) as records:
-        found = [records.record(one) for one in record_ids]
+        found = [records.record(record_id) for record_id in record_ids]
     return dict(Counter[str](record.status for record in found if record is not None))
 
 
@@ -93,16 +93,16 @@ def collect_killed(records: Records, folder: str | Path) -> list[DefectRecord]:
     records
         An open store.
     folder
-        Tree of job folders in which nothing runs any more. The folder of a VASP job names its record; those still
+        Tree of job folders in which nothing runs. The folder of a VASP job names its record; those still
         marked running get the steps and the last positions that the folder holds. Of other engines, the records are
         freed that a run of this tree has begun.
     """
     found: dict[str, DefectRecord] = {}
     for path in sorted(Path(folder).rglob(RECORD_FILE), key=lambda path: path.stat().st_mtime):
-        told = read_claim(path)
-        known = str(told.get("record"))
+        claimed = read_claim(path)
+        known = str(claimed.get("record"))
         record = found.get(known) or records.record(known)
-        where = str(told.get("place") or folder_name(path.parent))
+        where = str(claimed.get("place") or folder_name(path.parent))
         attempts = record.ledger.attempts if record is not None and record.ledger is not None else ()
         if record is None or record.status == "done" or where in {attempt.directory for attempt in attempts}:
             continue

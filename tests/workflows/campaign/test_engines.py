@@ -132,7 +132,7 @@ class NoMake(Maker):
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("quantum", "unknown engine 'quantum': one of vasp, sevennet, chgnet, gpaw"),
+        ("quantum", "unknown engine 'quantum': take vasp, sevennet, chgnet, gpaw"),
         ("gpaw", "'gpaw' is not available yet"),
         (42, "not 42"),
         (NoMake(), "no ledger for the Maker NoMake"),

@@ -24,7 +24,7 @@ from definet_flows.workflows.campaign.flow import choose_controls
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.vasp.inputs import group_species
 from definet_flows.workflows.recording import ends
-from definet_flows.workflows.recording.cases import Case, Pristine
+from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine
 
 pytest_plugins = ["flow_fixtures"]
 
@@ -250,7 +250,7 @@ def case(configuration, host, kind="vasp"):
         seconds=0.1,
         device="cpu",
     )
-    return Case(pristine, configuration, resolve_engine(kind), "w", prediction)
+    return PlannedConfiguration(pristine, configuration, resolve_engine(kind), "w", prediction)
 
 
 def test_rows_survive_an_engine_that_groups_species(monkeypatch):

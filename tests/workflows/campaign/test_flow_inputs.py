@@ -41,7 +41,7 @@ DISORDERED = Structure(Lattice.cubic(3.6), [{"Cu": 0.5, "Ni": 0.5}], [[0, 0, 0]]
         (CU, {"defects": ("Cu_Cu",)}, "replaces an element by itself"),
         (CU, {"defects": ("S",)}, "'S' is not a name"),
         (CU, {"defects": "v_Cu"}, "give a tuple of names"),
-        (CU, {"defects": ()}, "name at least one"),
+        (CU, {"defects": ()}, "name at least 1"),
         (CU, {"max_defects": 0}, "max_defects"),
         (CU, {"defects": Choices(defects=("v_Cu",)), "max_defects": 0}, "max_defects"),
         (

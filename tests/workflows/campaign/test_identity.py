@@ -130,7 +130,7 @@ def test_a_file_counts_wherever_it_is_named(arguments, potential):
         ({"calculator_kwargs": {"model": "/nowhere/mine"}}, "no such file on this machine"),
         ({"potential": "/nowhere/mine.pth"}, "no such file on this machine"),
         ({"potential": ["eam /nowhere/Cu.eam"]}, "no such file on this machine"),
-        ({"calculator_kwargs": {"model": "/usr"}}, "is a folder, whose content cannot be told"),
+        ({"calculator_kwargs": {"model": "/usr"}}, "is a folder, whose content is unknown"),
         ({"calculator_kwargs": {"model": "mine.pth"}}, "name it by its absolute path, /"),
         ({"potential": "./mine.pth"}, "name it by its absolute path, /"),
     ],

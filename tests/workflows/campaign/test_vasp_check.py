@@ -49,7 +49,7 @@ def test_a_machine_with_everything_passes(maker, standin):
     assert levels(lines)["k-points"] == "warn"
     assert "2 configurations, 2 of them" in told["campaign"]
     assert "all 2 kinds" in told["domain"]
-    assert "not told" in told["lattice"]
+    assert "unknown" in told["lattice"]
     assert "kB for its result" in told["documents"]
     assert "records, can be written" in told["records"]
     assert "this machine" in told["workers"]

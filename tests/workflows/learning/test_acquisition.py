@@ -65,7 +65,7 @@ def test_without_uncertainties_a_strategy_that_needs_them_refuses(name):
 
 
 def test_a_strategy_that_is_not_there():
-    with pytest.raises(InputError, match="'best': one of random, uncertainty, diverse, saving"):
+    with pytest.raises(InputError, match="'best': take random, uncertainty, diverse, saving"):
         acquisition("best")
 
 

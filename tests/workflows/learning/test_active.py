@@ -23,7 +23,7 @@ from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.learning.active import flow as active
-from definet_flows.workflows.learning.active.state import Limits, by_split, learning_id, read_standing, stalled
+from definet_flows.workflows.learning.active.state import Limits, by_split, learning_id, read_learning_state, stalled
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +182,7 @@ def test_replacements_of_what_failed_count_in_the_budget(spent, wanted):
     campaign, settings = one.campaign(CU), one.settings_hash
     train = [identity for identity, _ in by_split(campaign)["train"]]
     with open_store("records.jsonl") as records:
-        standing = read_standing(records, campaign, settings, "none")
+        state = read_learning_state(records, campaign, settings, "none")
         checkpoint = checkpoint_of(one.defects.model, None)
         first = Round(
             id="first",
@@ -199,9 +199,9 @@ def test_replacements_of_what_failed_count_in_the_budget(spent, wanted):
             stop=None,
             at="",
         )
-        standing = replace(standing, rounds=(first,))
-        left = active._candidates(campaign, standing)
-        chosen = active._choose(one, campaign, records, standing, checkpoint, left, 1)
+        state = replace(state, rounds=(first,))
+        left = active._candidates(campaign, state)
+        chosen = active._choose(one, campaign, records, state, checkpoint, left, 1)
     assert len(chosen) == wanted
     assert not set(chosen) & set(train)
 
@@ -211,5 +211,5 @@ def test_what_a_pool_is_does_not_depend_on_the_limits_but_on_the_strategy():
     settings = maker().settings_hash
     assert learning_id(campaign, settings, "random") != learning_id(campaign, settings, "diverse")
     with open_store("records.sqlite") as records:
-        standing = read_standing(records, campaign, settings, learning_id(campaign, settings, "random"))
-    assert (standing.rounds, standing.ended, standing.chosen, standing.ionic_steps) == ((), frozenset(), frozenset(), 0)
+        state = read_learning_state(records, campaign, settings, learning_id(campaign, settings, "random"))
+    assert (state.rounds, state.ended, state.chosen, state.ionic_steps) == ((), frozenset(), frozenset(), 0)

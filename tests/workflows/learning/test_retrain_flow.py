@@ -18,7 +18,7 @@ from definet_flows.stores.learning.training_set import supercell_of
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.learning.label_sets import pair_sets, read_training_set
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 
 pytest_plugins = ["flow_fixtures"]
 
@@ -32,7 +32,7 @@ def cache(tmp_path, monkeypatch):
 def registered(maker, tmp_path):
     """Other weights than the flow's, as champion of its settings."""
     checkpoint = write_weights(tmp_path / "other.safetensors", seed=7)
-    settings = arms_hash(resolve_engine(maker.engine), relaxed_host=maker.relax_host)
+    settings = settings_hash_of(resolve_engine(maker.engine), relaxed_host=maker.relax_host)
     model = Model(
         id="emt-1234",
         settings_hash=settings,

@@ -22,7 +22,7 @@ from definet_flows.stores import open_store
 from definet_flows.stores.export.tables import write_extxyz
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.vasp.inputs import group_species
-from definet_flows.workflows.recording.cases import Case, Pristine, arms_hash
+from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
 from definet_flows.workflows.recording.ends import completed, place_rows
 from definet_flows.workflows.recording.resume import next_structure
 from definet_flows.workflows.recovery.ingest import read_record
@@ -158,10 +158,11 @@ def test_a_stopped_relaxation_goes_on_from_where_it_was(name):
     sample = samples()[name]
     engine = resolve_engine("sevennet")
     pristine = Pristine(host=sample.host, base=sample.host.cartesian, source="as given")
-    running = Case(pristine, sample.configuration, engine, "0" * 64, None).running("unrelaxed", "0" * 36)
+    planned = PlannedConfiguration(pristine, sample.configuration, engine, "0" * 64, None)
+    running = planned.running("unrelaxed", "0" * 36)
     end = relaxed(sample.host, sample.configuration)
     stopped = completed(running, Outcome(describe(end, "rotated").structure, None, None, "killed"))
-    assert (stopped.status, stopped.settings_hash) == ("failed", arms_hash(engine, relaxed_host=False))
+    assert (stopped.status, stopped.settings_hash) == ("failed", settings_hash_of(engine, relaxed_host=False))
     again = next_structure(stopped, engine)
     assert np.allclose(again.lattice.matrix, sample.host.lattice)
     assert np.allclose(again.distance_matrix, end.distance_matrix, atol=1e-8)
@@ -192,13 +193,13 @@ def test_vasp_gets_a_left_handed_host_right_handed_and_its_end_is_read_where_it_
     host = make_host(LEFT, (2, 2, 2))
     engine = resolve_engine("vasp")
     pristine = Pristine(host=host, base=host.cartesian, source="as given")
-    case = Case(pristine, canonical(host, place(host, ["v_Cu@3"])), engine, "0" * 64, None)
-    written = Poscar.from_str(str(Poscar(group_species(case.structure("unrelaxed"))))).structure
+    planned = PlannedConfiguration(pristine, canonical(host, place(host, ["v_Cu@3"])), engine, "0" * 64, None)
+    written = Poscar.from_str(str(Poscar(group_species(planned.structure("unrelaxed"))))).structure
     assert np.linalg.det(written.lattice.matrix) > 0
     assert np.allclose(written.lattice.matrix, host.lattice, atol=1e-6)
     end = written.copy()
     end.translate_sites([2], [0.0, 0.02, 0.015], frac_coords=False)
-    record = completed(case.running("unrelaxed", "0" * 36), Outcome(end, None, None))
+    record = completed(planned.running("unrelaxed", "0" * 36), Outcome(end, None, None))
     assert np.linalg.norm(displacements(record), axis=1).max() == pytest.approx(0.025, abs=1e-6)
 
 

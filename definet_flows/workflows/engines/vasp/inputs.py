@@ -1,8 +1,8 @@
-"""What of a VASP input depends on the structure: site order, moments, charge, dipole; no jobflow here.
+"""The parts of a VASP input that depend on the structure: site order, moments, charge, dipole; no jobflow here.
 
-Both arms of a pair must share every input but the positions, so whatever is read off positions (the atoms next to
-the defects, the slab's asymmetry) is read off the unrelaxed structure once, by `mark_defects`, and travels with
-both starts.
+Both relaxations of a pair must share every input but the positions, so all that depends on positions (the atoms
+next to the defects, the slab's asymmetry) is read off the unrelaxed structure once, by `mark_defects`, and travels
+with both starts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MIRROR = 0.1  # Å; a slab whose faces differ by less has no dipole worth corre
 def site_order(structure: Structure) -> tuple[int, ...]:
     """Return the rows of a structure with equal species together, in order of first appearance.
 
-    Row k of what VASP reads and writes is row `site_order(structure)[k]` of `structure`.
+    Row k of the files of VASP is row `site_order(structure)[k]` of `structure`.
     """
     symbols = [site.specie.symbol for site in structure]
     rank = {symbol: k for k, symbol in enumerate(dict.fromkeys(symbols))}
@@ -62,7 +62,7 @@ def site_order(structure: Structure) -> tuple[int, ...]:
 def net_charge(structure: Structure) -> float:
     """Return the charge that `Structure.set_charge` gave, elementary charges; 0 where none was given."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a charge beside neutral atoms is what a defect is
+        warnings.simplefilter("ignore")  # a charged defect has a charge beside neutral atoms
         return float(structure.charge)
 
 
@@ -81,7 +81,7 @@ def group_species(structure: Structure) -> Structure:
 
 
 def mark_defects(start: Structure, unrelaxed: Structure, defects: FloatArray) -> Structure:
-    """Return `start` with what the input set must take from the unrelaxed structure.
+    """Return `start` with the marks that the input set takes from the unrelaxed structure.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def mark_defects(start: Structure, unrelaxed: Structure, defects: FloatArray) ->
 def is_asymmetric_slab(structure: Structure) -> bool:
     """Say whether a cell is a slab in vacuum, along any of its axes, whose two faces differ.
 
-    The faces are alike if some symmetry operation turns one side to the other; only then is there no dipole.
+    The faces are alike if some symmetry operation turns the layer over; only then is there no dipole.
     """
     if _ASYMMETRIC in structure.properties:
         return bool(structure.properties[_ASYMMETRIC])
@@ -127,8 +127,8 @@ def starting_moments(
     n_electrons
         Electrons in the cell, net charge included.
     preset
-        `parity`: an odd number starts with 1 μB shared by the defect atoms and their first shells, an even one
-        with none. `paper`: magnetic ions high-spin and ferromagnetic.
+        `parity`: an odd number starts with 1 μB shared by the defect atoms and their first shells, an even
+        number with none. `paper`: magnetic ions high-spin and ferromagnetic.
     total
         Sum of the moments instead of 1 or 0 (`parity` only), μB.
     """
@@ -150,7 +150,7 @@ def rattle_vectors(n_atoms: int, amplitude: float, seed: int) -> FloatArray:
 
 
 def rattled(structure: Structure, amplitude: float, seed: int) -> Structure:
-    """Return the structure with its atoms moved by `rattle_vectors`: both arms of a pair get the same."""
+    """Return the structure with its atoms moved by `rattle_vectors`: both starts of a pair get the same."""
     moved = structure.copy()
     for row, vector in enumerate(rattle_vectors(len(structure), amplitude, seed)):
         moved.translate_sites([row], vector, frac_coords=False, to_unit_cell=False)

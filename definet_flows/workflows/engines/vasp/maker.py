@@ -1,7 +1,7 @@
-"""Relaxation of a defect cell with VASP: one input set, one Maker.
+"""Relaxation of a defect cell with VASP: an input set and a Maker.
 
-Settings as in Yang et al., npj Comput. Mater. (2025), doi:10.1038/s41524-025-01728-w; what the paper leaves open is
-ours and said beside each tag. Nothing depends on the size of a cell, so a whole campaign shares one set.
+Settings as in Yang et al., npj Comput. Mater. (2025), doi:10.1038/s41524-025-01728-w; each tag that the
+paper leaves open says why. Nothing depends on the size of a cell, so a whole campaign shares a single set.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ PAPER_TAGS: dict[str, Any] = {
 """INCAR tags that the paper states (beside Γ only and the vacuum)."""
 
 OUR_TAGS: dict[str, Any] = {
-    "IBRION": 2,  # conjugate gradient: the two arms differ in their start only
+    "IBRION": 2,  # conjugate gradient: the relaxations of a pair differ in their start only
     "POTIM": 0.5,
     "NSW": 500,  # never the reason to stop
     "PREC": "Accurate",
     "ISMEAR": 0,  # Gaussian: gaps and defect levels alike
     "SIGMA": 0.05,  # eV
-    "ISYM": 0,  # an ideal start must not be held on its symmetry saddle while a predicted one is free
-    "LREAL": "Auto",  # one value for all sizes; reciprocal projectors cost twice the time at 200 atoms
+    "ISYM": 0,  # an ideal start must not be held on its symmetry saddle while a predicted start is free
+    "LREAL": "Auto",  # the same value for all sizes; reciprocal projectors cost twice the time at 200 atoms
     "ALGO": "Fast",
     "NELM": 200,
     "LASPH": True,  # non-spherical terms inside the PAW spheres
@@ -93,7 +93,7 @@ def _config() -> dict[str, Any]:
 @dataclass
 class VaspDefectSetGenerator(VaspInputGenerator):
     """
-    Input set of one relaxation of a defect cell at fixed cell, at Γ.
+    Input set of the relaxation of a defect cell at fixed cell, at Γ.
 
     The charge is the structure's own (`Structure.set_charge`). Sites are grouped by species
     (`definet_flows.workflows.engines.vasp.inputs.site_order` maps back).
@@ -106,14 +106,14 @@ class VaspDefectSetGenerator(VaspInputGenerator):
     rattle
         Displacement of every atom at the start, Å; 0 (none) or 0.01 to 0.05.
     rattle_seed
-        Seed of its directions; the same displacements in both arms.
+        Seed of its directions; the same displacements from both starts.
     total_moment
         Sum of the starting moments under `parity`, μB; None: 1 or 0, as the number of electrons is odd or even.
 
     Raises
     ------
     InputError
-        If `spin` or `rattle` is not one of these, or a dipole correction is asked for in a charged cell.
+        If `spin` or `rattle` is none of these, or a dipole correction is asked for in a charged cell.
     """
 
     config_dict: dict[str, Any] = field(default_factory=_config)
@@ -160,7 +160,7 @@ class VaspDefectSetGenerator(VaspInputGenerator):
 
     @property
     def incar_updates(self) -> dict[str, Any]:
-        """The tags that depend on the structure: MAGMOM, NELECT, LDIPOL, IDIPOL; none before there is one."""
+        """The tags that depend on the structure: MAGMOM, NELECT, LDIPOL, IDIPOL; none without a structure."""
         if self.structure is None:
             return {}
         structure = self._cell()
@@ -192,7 +192,7 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
     """
     Relax the atoms of a defect cell with VASP.
 
-    The job's output is atomate2's TaskDoc with one more field, `relaxation`: the ledger of *all* executions of VASP
+    The job's output is atomate2's TaskDoc with a further field, `relaxation`: the ledger of *all* executions of VASP
     in the job's folder. A run that fails is a result too: the document then holds the error, the steps so far and the
     last positions, and the jobs after it run.
 
@@ -201,17 +201,17 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
     name
         The job name.
     input_set_generator
-        The input set; the same for both arms of a pair.
+        The input set; the same for both relaxations of a pair.
     write_input_set_kwargs
         INCAR updates of a worker's ~/.atomate2.yaml are left out: they would escape the settings hash.
     stop_children_kwargs
         An unconverged relaxation is a result to record, so the jobs after it run.
     spin_trials
         Where the number of electrons is even: total starting moments to try beside 0, μB, such as (2.0,). Each
-        costs one force evaluation, which counts; the relaxation starts with the one of lowest energy.
+        costs a force evaluation, which counts; the relaxation starts with the moment of lowest energy.
     store_trajectory
         Keep the trajectories of all executions, in the additional store `data`: `relaxation.trajectory` of the
-        document is a list with one for each attempt of the ledger (None where VASP wrote no step).
+        document is a list with an entry for each attempt of the ledger (None where VASP wrote no step).
 
     Examples
     --------
@@ -269,14 +269,14 @@ class VaspDefectRelaxMaker(BaseVaspMaker):
         return response
 
     def _runner(self) -> VaspDefectRelaxMaker:
-        """Return a copy for one run: atomate2 writes into its Maker's fields, and handlers remember what they saw."""
+        """Return a copy for a run: atomate2 writes into its Maker's fields, and handlers remember what they saw."""
         runner = deepcopy(self)
         runner.run_vasp_kwargs.setdefault("handlers", fresh_handlers())
         return runner
 
 
 def _begun(runner: VaspDefectRelaxMaker, structure: Structure, folder: Path) -> tuple[Structure, tuple[str, ...]]:
-    """Return what to relax here, and notes: an earlier launch of the same job may have come some way."""
+    """Return the structure to relax here, and notes: an earlier launch of the same job may have moved atoms."""
     notes: tuple[str, ...] = ()
     claim = runner.write_additional_data.pop(RECORD_KEY, None)
     if claim is not None:

@@ -1,4 +1,4 @@
-"""One run of VASP in a folder of its own: custodian's handlers new each time, every execution counted at the end."""
+"""A run of VASP in a folder of its own: custodian's handlers new each time, every execution counted at the end."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ RECORD_KEY = RECORD_FILE.replace(".", ":")
 
 _ARCHIVES = "error.*.tar.gz"
 _LEFTOVERS = ("OUTCAR*", "vasprun.xml*", _ARCHIVES, "custodian.json*")
-_WORDS = ("std_err.txt", "vasp.out")  # where VASP, or what starts it, says why it stopped
+_WORDS = ("std_err.txt", "vasp.out")  # VASP, or its launcher, says here why it stopped
 _LONGEST = 500  # characters of an error
-_OUT_OF_TIME = "Walltime reached"  # custodian's word for what its WalltimeHandler did
+_OUT_OF_TIME = "Walltime reached"  # the note of custodian's WalltimeHandler
 
 
 class ArchivingPositiveEnergyHandler(PositiveEnergyErrorHandler):
     """custodian's own archives nothing where it halves POTIM, and those steps would be lost."""
 
     def correct(self, directory: str = "./") -> dict[str, Any]:
-        """Correct, and archive what custodian did not: the output with the INCAR that led to it."""
+        """Correct, and archive files that custodian leaves out: the output with the INCAR that led to it."""
         folder, incar = Path(directory), Path(directory, "INCAR")
         before, used = len(list(folder.glob(_ARCHIVES))), incar.read_text()
         corrected: dict[str, Any] = super().correct(directory)  # type: ignore[no-untyped-call]
@@ -78,39 +78,39 @@ def folder_name(directory: Path) -> str:
 def failed_document(
     directory: Path, error: Exception, wall_seconds: float, notes: tuple[str, ...] = (), *, trajectories: bool = False
 ) -> TaskDoc:
-    """Return the document of a run that ended in an error: what it computed, and where it stopped."""
+    """Return the document of a run that ended in an error: its steps, and its last positions."""
     words = " ".join(f"{type(error).__name__}: {error}{_last_words(directory)}".split())[:_LONGEST]
     try:
         outcome = _outcome(directory, wall_seconds, notes)
-        told = _told(replace(outcome, error=words), directory, trajectories=trajectories)
+        document = _with_executions(replace(outcome, error=words), directory, trajectories=trajectories)
     except InputError:  # nothing was computed
-        told = counted(Outcome(None, None, None, words))
-    except Exception as damage:  # noqa: BLE001 - whatever is wrong with the folder, the failure is recorded
+        document = counted(Outcome(None, None, None, words))
+    except Exception as damage:  # noqa: BLE001 - the failure is recorded with any fault of the folder
         unread = f"{words}; the folder cannot be read: {type(damage).__name__}: {damage}"
-        told = counted(Outcome(None, None, None, unread[:_LONGEST]))
-    return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: told})
+        document = counted(Outcome(None, None, None, unread[:_LONGEST]))
+    return TaskDoc(dir_name=folder_name(directory), state="failed", calcs_reversed=[], **{COUNTED: document})
 
 
 def count_steps(
     document: TaskDoc, directory: Path, wall_seconds: float, notes: tuple[str, ...] = (), *, trajectories: bool = False
 ) -> None:
-    """Add to a document what its folder holds: all executions, archived ones included.
+    """Add the executions in its folder to a document: all of them, archived ones included.
 
     Parameters
     ----------
     document
-        Of the last execution.
+        Document of the last execution.
     directory
         The folder.
     wall_seconds
         Wall time of all of it, s.
     notes
-        What a reader of the ledger must know beside what the folder tells.
+        Notes for a reader of the ledger that the folder does not hold.
     trajectories
         Add the trajectory of every execution too, in order; jobflow moves them to the additional store `data`.
     """
     outcome = _outcome(directory, wall_seconds, notes)
-    setattr(document, COUNTED, _told(outcome, directory, trajectories=trajectories))
+    setattr(document, COUNTED, _with_executions(outcome, directory, trajectories=trajectories))
 
 
 def _outcome(directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> Outcome:
@@ -123,19 +123,19 @@ def _outcome(directory: Path, wall_seconds: float, notes: tuple[str, ...]) -> Ou
     return replace(outcome, ledger=ledger, error="stopped before the wall time ran out" if late else outcome.error)
 
 
-def _told(outcome: Outcome, directory: Path, *, trajectories: bool) -> dict[str, Any]:
-    told = counted(outcome)
+def _with_executions(outcome: Outcome, directory: Path, *, trajectories: bool) -> dict[str, Any]:
+    document = counted(outcome)
     if trajectories and outcome.ledger is not None:
-        frames = [one.trajectory for one in read_all_executions(directory, trajectories=True)]
-        told["trajectory"] = [None if one is None else one.to_pmg().as_dict() for one in frames]
-    return told
+        frames = [execution.trajectory for execution in read_all_executions(directory, trajectories=True)]
+        document["trajectory"] = [None if frame is None else frame.to_pmg().as_dict() for frame in frames]
+    return document
 
 
 def _last_words(directory: Path) -> str:
-    """Return the last line of what VASP wrote to its standard streams; empty if there is none."""
+    """Return the last line that VASP wrote to its standard streams; empty if there is none."""
     for name in _WORDS:
         path = directory / name
         lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
-        if told := [line.strip() for line in lines if line.strip()]:
-            return f"; {name} ends: {told[-1]}"
+        if words := [line.strip() for line in lines if line.strip()]:
+            return f"; {name} ends: {words[-1]}"
     return ""

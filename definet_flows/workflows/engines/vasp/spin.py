@@ -1,4 +1,4 @@
-"""Several starting moments, one force evaluation each, before a relaxation."""
+"""Several starting moments, a force evaluation each, before a relaxation."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class MomentInputs(Protocol):
     user_incar_settings: dict[str, Any]
 
     def get_input_set(self, structure: Structure) -> object:
-        """Prepare the inputs of one structure."""
+        """Prepare the inputs of a structure."""
 
 
 def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[float]) -> None:
-    """Give the input set the total starting moment, 0 or one of `moments` (μB), whose energy at the start is lowest.
+    """Give the input set the total starting moment of lowest energy at the start: 0 or a value of `moments`, μB.
 
     Nothing is tried where the number of electrons is odd. Each trial runs in a folder of its own inside the
     relaxation's, where `read_relaxation` finds and counts it.
@@ -51,7 +51,7 @@ def try_moments(maker: BaseVaspMaker, structure: Structure, moments: Sequence[fl
     energies = {total: _energy(maker, structure, total) for total in dict.fromkeys((0.0, *moments))}
     known = {total: energy for total, energy in energies.items() if energy is not None}
     if not known:
-        msg = f"no start with a total moment of {', '.join(f'{one:g}' for one in energies)} μB gave an energy"
+        msg = f"no start with a total moment of {', '.join(f'{moment:g}' for moment in energies)} μB gave an energy"
         raise InputError(msg)
     _generator(maker).total_moment = min(known, key=lambda total: known[total])
 

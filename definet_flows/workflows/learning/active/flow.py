@@ -1,4 +1,4 @@
-"""Active learning: relax what teaches the network most, retrain, and go on until it is good enough."""
+"""Active learning: relax the most instructive configurations, retrain, and go on until the model is good enough."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.learning.acquisition import acquisition
 from definet_flows.workflows.learning.active.pool import fit_steps, make_pool
 from definet_flows.workflows.learning.active.state import (
+    LearningState,
     Limits,
-    Standing,
     by_split,
     held_out_error,
     learning_id,
-    read_standing,
+    read_learning_state,
 )
 from definet_flows.workflows.learning.label_sets import pair_sets
 from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
 from definet_flows.workflows.learning.trial import LEAST_HELD_OUT
-from definet_flows.workflows.recording.cases import arms_hash
+from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now
 
 if TYPE_CHECKING:
@@ -50,44 +50,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger(f"jobflow.{__name__}")
 
 VALIDATION_SHARE = 0.5
-"""Configurations that choose the epoch of a training, for each one that is held out."""
+"""Configurations that choose the epoch of a training, for each held-out configuration."""
 
 
 def validation(held_out: int) -> int:
-    """Return how many configurations choose the epochs by."""
+    """Return the number of configurations that choose the epochs."""
     return round(VALIDATION_SHARE * held_out)
 
 
 @dataclass
 class ActiveLearningMaker(Maker):
     """
-    Relax a pool of configurations batch by batch, each batch chosen by what the network does not know yet.
+    Relax a pool of configurations batch by batch, each batch chosen by what the network has still to learn.
 
     A round: the champion is measured on held-out configurations, a strategy chooses a batch, the batch is relaxed from
     the champion's predictions and recorded, a challenger is trained on everything recorded with these settings and
     promoted if it is better. In the first round the held-out configurations are relaxed too. Where learning stands is
-    read from the record store each time: the same flow submitted again goes on where the last one was stopped.
+    read from the record store each time: the same flow submitted again goes on where the last flow stopped.
 
     Parameters
     ----------
     name
         Name of the flow.
     defects
-        What the pool is and how it is relaxed. Its `model` predicts until there is a champion for these settings.
+        The pool and its relaxation. Its `model` predicts until these settings have a champion.
     strategy
         One of `definet_flows.ACQUISITIONS`.
     batch
-        Configurations a round.
+        Configurations of a round.
     held_out
         Configurations that are relaxed and never learned from; at least eight.
     budget
         Configurations to relax at most, the held-out ones included.
     target
-        Mean |component| error on the held-out configurations that is good enough, Å; None: none is.
+        Mean |component| error on the held-out configurations at which learning stops, Å; None: no such error.
     patience
         Rounds without a gain of 2 % after which learning stops.
     seed
-        Of what is drawn by lot.
+        Seed of the draws.
     retraining
         Recipe of the trainings.
 
@@ -111,7 +111,7 @@ class ActiveLearningMaker(Maker):
     retraining: RetrainConfig = field(default_factory=lambda: RetrainConfig(min_new=1))
 
     def make(self, host: Structure | str | Path) -> Flow:
-        """Return the flow; it grows by one round at a time, and its output is that of the last one.
+        """Return the flow; it grows round by round, and its output is that of the last round.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class ActiveLearningMaker(Maker):
             raise InputError(msg)
         first = self.held_out + validation(self.held_out)
         if self.budget <= first:
-            msg = f"budget={self.budget}: {first} are relaxed before any that is learned from, give more"
+            msg = f"budget={self.budget}: {first} are relaxed before the network learns from any, give more"
             raise InputError(msg)
         self._check_uncertainty()
         return pool
@@ -167,7 +167,7 @@ class ActiveLearningMaker(Maker):
             raise InputError(msg)
 
     def predictor(self, records: Records) -> str:
-        """Return the registry id of the champion; of the maker's own model where there is none.
+        """Return the registry id of the champion; of the maker's own model where no champion is registered.
 
         Raises
         ------
@@ -193,60 +193,60 @@ class ActiveLearningMaker(Maker):
 
     @property
     def settings_hash(self) -> str:
-        """Hash of what all relaxations share."""
-        return arms_hash(resolve_engine(self.defects.engine), relaxed_host=self.defects.relax_host)
+        """Hash of the settings that all relaxations share."""
+        return settings_hash_of(resolve_engine(self.defects.engine), relaxed_host=self.defects.relax_host)
 
 
 @job
 def learn_round(
     maker: ActiveLearningMaker, host: Structure, *, number: int | None, after: object = None
 ) -> Response[dict[str, Any]]:
-    """Measure, choose, and grow the flow by one round; or say why learning ends.
+    """Measure, choose, and grow the flow by a round; or say why learning ends.
 
     Parameters
     ----------
     number
-        The round; None: the one that the store says is under way, else the next.
+        The round; None: the round under way by the store, else the next.
     after
-        Output of the retraining that this waits for.
+        Output of the retraining that this job waits for.
     """
     del after
     pool, settings = maker.campaign(host), maker.settings_hash
     with open_store(maker.defects.store) as records:
-        one = next_round(maker, pool, records, settings, number)
-    if one.stop is not None:
-        logger.info("learning ends: %s", one.stop)
-        return Response(output=one.model_dump(mode="json"))
-    jobs = _round_jobs(maker, pool, host, one, settings)
-    return Response(replace=Flow(jobs, output=jobs[-1].output, name=f"round {one.number}"))
+        this_round = next_round(maker, pool, records, settings, number)
+    if this_round.stop is not None:
+        logger.info("learning ends: %s", this_round.stop)
+        return Response(output=this_round.model_dump(mode="json"))
+    jobs = _round_jobs(maker, pool, host, this_round, settings)
+    return Response(replace=Flow(jobs, output=jobs[-1].output, name=f"round {this_round.number}"))
 
 
 def next_round(
     maker: ActiveLearningMaker, pool: Campaign, records: Records, settings: str, number: int | None
 ) -> Round:
-    """Return the round under way, or begin one; what is returned is in the store."""
-    standing = read_standing(records, pool, settings, learning_id(pool, settings, maker.strategy))
-    rounds = standing.rounds
+    """Return the round under way, or begin a round; the store holds the returned round."""
+    state = read_learning_state(records, pool, settings, learning_id(pool, settings, maker.strategy))
+    rounds = state.rounds
     if number is None:
         number = rounds[-1].number if rounds else 0  # limits may have changed since it ended
-    begun = next((one for one in rounds if one.number == number and one.stop is None), None)
+    begun = next((earlier for earlier in rounds if earlier.number == number and earlier.stop is None), None)
     if begun is not None:  # by a run that was stopped, or by another process that learns from the same pool
         return begun
-    one = begin(maker, pool, records, standing, number)
-    records.put(one)
-    return one
+    this_round = begin(maker, pool, records, state, number)
+    records.put(this_round)
+    return this_round
 
 
-def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, standing: Standing, number: int) -> Round:
-    """Measure the champion, and choose what it learns from next."""
-    settings = standing.training.settings_hash
+def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: LearningState, number: int) -> Round:
+    """Measure the champion, and choose the next batch."""
+    settings = state.training.settings_hash
     name = maker.predictor(records)
     checkpoint = checkpoint_of(name, maker.defects.store)
-    earlier = [one for one in standing.rounds if one.number < number]
-    error, count = held_out_error(checkpoint.network, standing.training, pool.ids)
-    left = _candidates(pool, standing)
-    stop = maker.limits.reached([*(one.error for one in earlier), error], len(standing.chosen), len(left))
-    chosen = () if stop else _choose(maker, pool, records, standing, checkpoint, left, number)
+    earlier = [past for past in state.rounds if past.number < number]
+    error, count = held_out_error(checkpoint.network, state.training, pool.ids)
+    left = _candidates(pool, state)
+    stop = maker.limits.reached([*(past.error for past in earlier), error], len(state.chosen), len(left))
+    chosen = () if stop else _choose(maker, pool, records, state, checkpoint, left, number)
     if not stop and not chosen:
         stop = "nothing left that the network could learn"
     learning = learning_id(pool, settings, maker.strategy)
@@ -258,51 +258,55 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, standing
         weights=ModelRef(name=name, sha256=checkpoint.sha256),
         error=error,
         held_out=count,
-        relaxed=len(standing.chosen),
-        ionic_steps=standing.ionic_steps,
-        core_hours=standing.core_hours,
+        relaxed=len(state.chosen),
+        ionic_steps=state.ionic_steps,
+        core_hours=state.core_hours,
         chosen=chosen,
         stop=stop,
         at=now(),
     )
 
 
-def _candidates(pool: Campaign, standing: Standing) -> list[tuple[str, Configuration]]:
-    """Return what could still be learned from."""
-    gone = standing.ended | standing.chosen
-    return [one for one in by_split(pool)["train"] if one[0] not in gone]
+def _candidates(pool: Campaign, state: LearningState) -> list[tuple[str, Configuration]]:
+    """Return the configurations that could still be learned from."""
+    gone = state.ended | state.chosen
+    return [candidate for candidate in by_split(pool)["train"] if candidate[0] not in gone]
 
 
 def _choose(
     maker: ActiveLearningMaker,
     pool: Campaign,
     records: Records,
-    standing: Standing,
+    state: LearningState,
     checkpoint: Checkpoint,
     left: Sequence[tuple[str, Configuration]],
     number: int,
 ) -> tuple[str, ...]:
-    """Return the batch, and before it what of the held-out and validation configurations is missing."""
+    """Return the missing held-out and validation configurations, then the batch."""
     from definet_flows.model.inference.predict import predict  # noqa: PLC0415 - torch
 
     random = np.random.default_rng((maker.seed, number))
-    left_to_spend = maker.budget - len(standing.chosen)
-    missing = _missing(maker, pool, standing, random)[: max(left_to_spend, 0)]
+    left_to_spend = maker.budget - len(state.chosen)
+    missing = _missing(maker, pool, state, random)[: max(left_to_spend, 0)]
     count = min(maker.batch, left_to_spend - len(missing))
     strategy = acquisition(maker.strategy)
-    asked = predict(calibrated(checkpoint, standing.training), pool.host, [configuration for _, configuration in left])
-    able = [(*one, raw) for one, raw in zip(left, asked, strict=True) if raw.displacements is not None]
-    configurations, predictions = [one[1] for one in able], [one[2] for one in able]
-    steps = fit_steps(records.records(Filter(settings_hash=standing.training.settings_hash)))
-    learned = standing.labelled("train")
-    known = [one for identity, one in zip(pool.ids, pool.configurations, strict=True) if identity in learned]
+    asked = predict(calibrated(checkpoint, state.training), pool.host, [configuration for _, configuration in left])
+    able = [(*candidate, raw) for candidate, raw in zip(left, asked, strict=True) if raw.displacements is not None]
+    configurations, predictions = [row[1] for row in able], [row[2] for row in able]
+    steps = fit_steps(records.records(Filter(settings_hash=state.training.settings_hash)))
+    learned = state.labelled("train")
+    known = [
+        configuration
+        for identity, configuration in zip(pool.ids, pool.configurations, strict=True)
+        if identity in learned
+    ]
     candidates = make_pool(pool.host, configurations, predictions, steps, known)
     batch = strategy.select(candidates, max(count, 0), random)
     return (*missing, *(able[k][0] for k in batch))
 
 
 def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
-    """Return a checkpoint that states uncertainties, if what was not learned from is enough to calibrate them."""
+    """Return a checkpoint that states uncertainties, if enough configurations are left to calibrate them."""
     from definet_flows.model.training.evaluate import calibrate  # noqa: PLC0415 - torch
     from definet_flows.model.training.finetune import framed  # noqa: PLC0415
 
@@ -316,30 +320,34 @@ def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
     return replace(checkpoint, card=checkpoint.card.model_copy(update={"calibration": found}))
 
 
-def _missing(maker: ActiveLearningMaker, pool: Campaign, standing: Standing, random: np.random.Generator) -> list[str]:
+def _missing(
+    maker: ActiveLearningMaker, pool: Campaign, state: LearningState, random: np.random.Generator
+) -> list[str]:
     """Draw the held-out and the validation configurations that are still to be relaxed."""
     splits = by_split(pool)
     wanted: dict[Split, int] = {"test": maker.held_out, "val": validation(maker.held_out)}
     drawn: list[str] = []
     for split, count in wanted.items():
         ids = [identity for identity, _ in splits[split]]
-        lacking = count - len(standing.labelled(split) & set(ids))
-        free = [identity for identity in ids if identity not in standing.ended | standing.chosen]
+        lacking = count - len(state.labelled(split) & set(ids))
+        free = [identity for identity in ids if identity not in state.ended | state.chosen]
         drawn += [free[k] for k in random.permutation(len(free))[: max(lacking, 0)]]
     return drawn
 
 
 def _round_jobs(
-    maker: ActiveLearningMaker, pool: Campaign, host: Structure, one: Round, settings: str
+    maker: ActiveLearningMaker, pool: Campaign, host: Structure, this_round: Round, settings: str
 ) -> list[Flow | Job]:
-    """Return what a round does: relax the batch, retrain, and the next round."""
+    """Return the jobs of a round: relax the batch, retrain, and the next round."""
     chosen = dict(zip(pool.ids, pool.configurations, strict=True))
-    configurations = tuple(chosen[identity] for identity in one.chosen)
-    batch = replace(pool, configurations=configurations, weights=one.weights.sha256, model=one.weights.name)
+    configurations = tuple(chosen[identity] for identity in this_round.chosen)
+    batch = replace(
+        pool, configurations=configurations, weights=this_round.weights.sha256, model=this_round.weights.name
+    )
     relaxing = maker.defects.workflow(batch)
-    relaxing.name = f"round {one.number}: {len(batch.configurations)} relaxations"
+    relaxing.name = f"round {this_round.number}: {len(batch.configurations)} relaxations"
     retraining = RetrainMaker(settings=settings, config=maker.retraining, store=maker.defects.store)
     retrained = survive_parents(retraining.make(after=relaxing.output))
-    following = survive_parents(learn_round(maker, host, number=one.number + 1, after=retrained.output))
-    following.name = f"round {one.number + 1}"
+    following = survive_parents(learn_round(maker, host, number=this_round.number + 1, after=retrained.output))
+    following.name = f"round {this_round.number + 1}"
     return [relaxing, retrained, following]

@@ -1,4 +1,4 @@
-"""What the strategies choose from: fingerprints and uncertainties of candidates, and what relaxations cost so far."""
+"""The pool of the strategies: fingerprints and uncertainties of candidates, and cost of relaxations so far."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHELLS = np.array([2.0, 3.5, 5.0, 7.0])  # Å; where pairs of defects are count
 _WIDTH = 1.0  # Å
 
 
-class Predicted(Protocol):
-    """Of a prediction, what strategies look at."""
+class PoolPrediction(Protocol):
+    """The part of a prediction that strategies read."""
 
     @property
     def uncertainty(self) -> float | None:
@@ -32,22 +32,22 @@ class Predicted(Protocol):
 def make_pool(
     host: Host,
     configurations: Sequence[Configuration],
-    predictions: Sequence[Predicted],
+    predictions: Sequence[PoolPrediction],
     steps: StepModel,
     known: Sequence[Configuration] = (),
 ) -> Pool:
-    """Return the candidates with what is known of them.
+    """Return the pool of the candidates.
 
     Parameters
     ----------
     predictions
-        One for each configuration.
+        A prediction for each configuration.
     steps
         See `fit_steps`.
     known
         Configurations that the network learned from.
     """
-    uncertainty = np.array([np.nan if one.uncertainty is None else one.uncertainty for one in predictions])
+    uncertainty = np.array([np.nan if raw.uncertainty is None else raw.uncertainty for raw in predictions])
     rows = fingerprints(host, [*configurations, *known])
     return Pool(
         fingerprints=rows[: len(configurations)],
@@ -58,22 +58,22 @@ def make_pool(
 
 
 def fingerprints(host: Host, configurations: Sequence[Configuration]) -> FloatArray:
-    """Return what tells configurations of one host apart, [n, d]: how many defects, which, how near which others.
+    """Return fingerprints of configurations of a host, [n, d]: numbers of defects by kind, and of pairs by distance.
 
     The same for all symmetry images. The first columns count the kinds of defects, the others the pairs of each two
     kinds around some distances.
     """
-    kinds = sorted({edit.name for one in configurations for edit in one.edits})
+    kinds = sorted({edit.name for configuration in configurations for edit in configuration.edits})
     columns = {pair: k for k, pair in enumerate(combinations_with_replacement(range(len(kinds)), 2))}
     index = {name: k for k, name in enumerate(kinds)}
     out = np.zeros((len(configurations), len(kinds) + len(columns) * len(_SHELLS)))
     lattice, sites = Lattice(host.lattice), np.array(host.frac_coords)
-    for row, one in zip(out, configurations, strict=True):
-        names = [index[edit.name] for edit in one.edits]
+    for row, configuration in zip(out, configurations, strict=True):
+        names = [index[edit.name] for edit in configuration.edits]
         np.add.at(row, names, 1.0)
         if len(names) < 2:  # noqa: PLR2004 - a pair
             continue
-        frac = np.array([sites[e.site] if e.site is not None else e.position for e in one.edits])
+        frac = np.array([sites[e.site] if e.site is not None else e.position for e in configuration.edits])
         _, squared = pbc_shortest_vectors(lattice, frac, frac, return_d2=True)
         near = np.exp(-np.square((np.sqrt(squared)[..., None] - _SHELLS) / _WIDTH) / 2)
         pairs = row[len(kinds) :].reshape(len(columns), len(_SHELLS))

@@ -50,7 +50,7 @@ class Limits:
         Parameters
         ----------
         errors
-            On held-out configurations, round by round, Å; None before there are any.
+            On held-out configurations, round by round, Å; None in rounds without any.
         relaxed, left
             Configurations that the rounds chose so far, and those that could still be chosen.
         """
@@ -78,19 +78,19 @@ def stalled(errors: Sequence[float]) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
-    """What the store knows of a pool.
+class LearningState:
+    """State of learning on a pool, by the record store.
 
     Attributes
     ----------
     rounds
         Oldest first.
     training
-        Everything of these settings that can be learned from.
+        The training set of these settings.
     ended
         Configurations of the pool with a relaxation that ended, well or not.
     ionic_steps, core_hours
-        What the relaxations of the configurations that the rounds chose took, all arms.
+        Cost of the configurations that the rounds chose, over all starts.
     """
 
     rounds: tuple[Round, ...]
@@ -102,7 +102,7 @@ class Standing:
     @property
     def chosen(self) -> frozenset[str]:
         """Configurations that the rounds chose."""
-        return frozenset(identity for one in self.rounds for identity in one.chosen)
+        return frozenset(identity for past in self.rounds for identity in past.chosen)
 
     def labelled(self, split: Split) -> frozenset[str]:
         """Return the configurations of a split with an end that can be learned from."""
@@ -114,14 +114,14 @@ def learning_id(campaign: Campaign, settings_hash: str, strategy: str) -> str:
     return content_hash("learning", sorted(campaign.ids), settings_hash, strategy)
 
 
-def read_standing(records: Records, campaign: Campaign, settings_hash: str, learning: str) -> Standing:
-    """Return what a store knows of a pool."""
-    rounds = sorted(records.find(Round, {"learning": learning}), key=lambda one: one.number)
+def read_learning_state(records: Records, campaign: Campaign, settings_hash: str, learning: str) -> LearningState:
+    """Return the state of learning on a pool from its store."""
+    rounds = sorted(records.find(Round, {"learning": learning}), key=lambda found: found.number)
     rows = list(records.ledgers(Filter(settings_hash=settings_hash, configuration_ids=campaign.ids)))
-    chosen = {identity for one in rounds for identity in one.chosen}
+    chosen = {identity for past in rounds for identity in past.chosen}
     spent = [row for row in rows if row.configuration_id in chosen]
     hours = [row.ledger.core_hours for row in spent if row.ledger is not None and row.ledger.core_hours is not None]
-    return Standing(
+    return LearningState(
         rounds=tuple(rounds),
         training=read_training_set(records, settings_hash, (campaign.host,)),
         ended=frozenset(row.configuration_id for row in rows if row.status != "running"),

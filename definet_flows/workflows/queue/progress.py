@@ -77,7 +77,7 @@ def _wanted(gates: Gates, pairing: tuple[str, str], weights: str, *, control: bo
     return {"unrelaxed", "predicted"} if control else {"predicted"}
 
 
-def _standing(rows: list[RecordRow], wanted: set[Start]) -> str | None:
+def _state(rows: list[RecordRow], wanted: set[Start]) -> str | None:
     """Return the set of a configuration; None if something is missing that nobody has begun."""
     statuses = {row.status for row in rows}
     if "running" in statuses:

@@ -107,10 +107,10 @@ class Wish(Frozen):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise self._in_one_line(error) from None
+                raise self._refusal(error) from None
 
     @classmethod
-    def _in_one_line(cls, error: ValidationError) -> InputError:
+    def _refusal(cls, error: ValidationError) -> InputError:
         """Return pydantic's first complaint, or the InputError that a validator raised."""
         first = error.errors()[0]
         raised = first.get("ctx", {}).get("error")

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from definet_flows.defects.charges import charges_of
 from definet_flows.defects.enumeration import enumerate_configurations, require_atoms
 from definet_flows.defects.kinds import Choices, DefectKind, Wish
-from definet_flows.defects.sites.candidates import Places, find_places
+from definet_flows.defects.sites.candidates import CandidatePlaces, find_places
 from definet_flows.defects.sites.symmetry import canonical
 from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Host
@@ -133,7 +133,7 @@ def _size(host: Host, concentration: float) -> int:
     return size
 
 
-def _draw(rng: random.Random, places: Places, size: int, choices: Choices) -> Configuration | None:
+def _draw(rng: random.Random, places: CandidatePlaces, size: int, choices: Choices) -> Configuration | None:
     """Draw one configuration; None if the limits leave no room."""
     pairs = [(place, slot.kind) for slot in places.slots for place in slot.places.tolist()]
     compatible = places.compatible

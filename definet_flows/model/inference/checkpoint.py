@@ -77,7 +77,7 @@ class Card(Frozen):
     calibration: Calibration | None = Field(default=None, description="of the uncertainty; None: none is stated")
 
     @model_validator(mode="after")
-    def _one_speaks_for_every_host(self) -> Self:
+    def _first_speaks_for_every_host(self) -> Self:
         if self.speak_for and (len(self.speak_for) != self.members or self.speak_for[0]):
             msg = f"speak_for={self.speak_for} of {self.members} networks: one entry each, and the first for every host"
             raise ValueError(msg)

@@ -105,11 +105,11 @@ def score(host: Host, markers: SmallArray, truth: RealArray, predicted: RealArra
         Displacements from the pristine sites, Å, [n, n_sites, 3], n > 0; rows of vacancies are not looked at.
     """
     between = site_distances(host)
-    rows = [_score_one(between, *row) for row in zip(markers, truth, predicted, strict=True)]
+    rows = [_score_structure(between, *row) for row in zip(markers, truth, predicted, strict=True)]
     return Scores(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
-def _score_one(
+def _score_structure(
     between: FloatArray, markers: SmallArray, truth: RealArray, predicted: RealArray
 ) -> tuple[float, float, list[float], float, float, float, int, int]:
     """Return one structure's row of `Scores`."""

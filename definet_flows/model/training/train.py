@@ -134,7 +134,7 @@ class Training(lightning.LightningModule):
             start = start + c.noise * torch.randn(like.shape, generator=draw).to(like)
         if c.recycled > 0 and float(torch.rand((), generator=draw)) < c.recycled:
             with torch.no_grad():
-                predicted = self.network.one_pass(batch.numbers, batch.markers, start, lattice.edges)
+                predicted = self.network.single_pass(batch.numbers, batch.markers, start, lattice.edges)
             return restart(predicted, batch.markers, start)
         if c.interpolated > 0:
             part, chosen = (torch.rand(len(like), 1, 1, generator=draw).to(like) for _ in range(2))
@@ -145,7 +145,7 @@ class Training(lightning.LightningModule):
         """Mean Euclidean error over the atoms of a batch, Å."""
         self._batch = batch
         lattice = self._lattice(batch.set_index)
-        relaxed = self.network.one_pass(batch.numbers, batch.markers, self._starts(batch), lattice.edges)
+        relaxed = self.network.single_pass(batch.numbers, batch.markers, self._starts(batch), lattice.edges)
         error = relaxed - lattice.positions - batch.target
         distance = (error.square().sum(-1) + _TINY).sqrt()[batch.atoms]
         loss = distance.mean()

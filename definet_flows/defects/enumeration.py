@@ -128,7 +128,7 @@ def _counts(slots: Sequence[Slot], elements: Sequence[str], choices: Choices, mo
 
 
 def placements(places: CandidatePlaces, counts: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Yield the canonical placements of one composition: places slot by slot, and the multiplicity."""
+    """Yield the orbits of a composition, each by its canonical placement: places slot by slot, and the multiplicity."""
     order = len(places.group)
     for batch, stabilizers in _batches(places, counts):
         yield from zip(batch.tolist(), (order // stabilizers).tolist(), strict=True)

@@ -84,7 +84,7 @@ def sample_concentration(
     Raises
     ------
     InputError
-        A concentration that makes no defect, as many as another one, or more than the limits allow; too few
+        A concentration that makes no defect, as many as another concentration, or more than the limits allow; too few
         inequivalent configurations; choices that limit the total number of defects, which the concentrations say.
     """
     sizes = _sizes(host, choices, concentrations)
@@ -119,7 +119,7 @@ def _sizes(host: Host, choices: Choices, concentrations: Sequence[float]) -> lis
         size = _size(host, concentration)
         if size in sizes:  # the same configurations could be drawn for both
             both = f"{sizes[size]:g} and {concentration:g}"
-            msg = f"concentrations {both} of {host.n_sites} sites make {size} defects each; drop one"
+            msg = f"concentrations {both} of {host.n_sites} sites make {size} defects each; drop one concentration"
             raise InputError(msg)
         sizes[size] = concentration
     return list(sizes)

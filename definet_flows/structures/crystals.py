@@ -129,7 +129,7 @@ class CrystalFile(ABC):
 
 
 def read_crystals(path: Path, data: bytes) -> CrystalFile:
-    """Read the crystals of a file; the format is told by its name.
+    """Read the crystals of a file; its name gives the format.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def read_crystals(path: Path, data: bytes) -> CrystalFile:
     Raises
     ------
     InputError
-        An unknown format, a file that is none of its format, disorder, no atoms, or numbers that are not finite.
+        An unknown format, a file that does not follow its format, disorder, no atoms, or numbers that are not finite.
     """
     reader = _reader(path)
     try:
@@ -158,7 +158,7 @@ def read_crystals(path: Path, data: bytes) -> CrystalFile:
 
 
 def is_known(path: Path) -> bool:
-    """Whether a file's name tells one of the formats."""
+    """Whether a file's name is that of a known format."""
     return _kind(path) is not None
 
 
@@ -175,7 +175,7 @@ def _kind(path: Path) -> Callable[[str], CrystalFile] | None:
 def _reader(path: Path) -> Callable[[str], CrystalFile]:
     kind = _kind(path)
     if kind is None:
-        raise InputError(f"its name tells no known format: {_FORMATS}")
+        raise InputError(f"its name is that of no known format: {_FORMATS}")
     return kind
 
 
@@ -192,12 +192,12 @@ def _check(crystal: Crystal) -> None:
 
 
 def parse_cif(text: str) -> Crystal:
-    """Return the one crystal of a CIF file, symmetry written out.
+    """Return the only crystal of a CIF file, symmetry written out.
 
     Raises
     ------
     ValueError, RuntimeError
-        By gemmi, if it is none.
+        By gemmi, if the text is no CIF.
     InputError
         If it is disordered.
     """
@@ -355,12 +355,12 @@ def _from_dict(item: dict[str, Any]) -> Crystal:
     structure = Structure.from_dict({**item, "charge": None})
     numbers = numbers_of(structure)
     assumed = float(structure.charge)
-    told, properties = charge_of({"charge": item.get("charge")}), item.get("properties") or {}
-    stated = item.get("charge") is not None and abs(told - assumed) > _WHOLE
-    charge = charge_of({"charge of the structure": told, **properties} if stated else properties)
+    given, properties = charge_of({"charge": item.get("charge")}), item.get("properties") or {}
+    stated = item.get("charge") is not None and abs(given - assumed) > _WHOLE
+    charge = charge_of({"charge of the structure": given, **properties} if stated else properties)
     note = (
         "" if stated or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
     )
     flags = structure.site_properties.get("selective_dynamics")
-    held = None if flags is None else _held(np.array([~np.array(one or (True,) * 3, dtype=bool) for one in flags]))
+    held = None if flags is None else _held(np.array([~np.array(flag or (True,) * 3, dtype=bool) for flag in flags]))
     return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, charge, held, note)

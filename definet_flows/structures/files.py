@@ -29,7 +29,7 @@ _CHUNK = 256  # structures between two writings
 _ONE_FILE = (".xyz", ".extxyz")
 
 Tell = Callable[[int, int], None]
-"""Hears how many files of how many are done."""
+"""Takes the number of files done and of all files."""
 
 
 class ReportedStructure(Frozen):
@@ -71,7 +71,7 @@ def predict_files(
 ) -> list[ReportedStructure]:
     """Predict the structures of files and write them with a report, file by file, in order.
 
-    A file whose prediction by the same weights with the same options is there already is not done again.
+    A file is not predicted again if its prediction by the same weights with the same options exists.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def predict_files(
     finder
         Finds each structure's host.
     tell
-        Told after each portion how many files of how many are done.
+        Called after each portion with the number of files done and of all files.
 
     Raises
     ------
     InputError
-        If an input does not exist, would be overwritten, or not one structure can be predicted.
+        If an input does not exist, would be overwritten, or no structure can be predicted.
     """
     sources = find_files(inputs, out)
     target = _target(out)
@@ -126,7 +126,7 @@ def find_files(inputs: Sequence[Path], out: Path) -> list[tuple[Path, str]]:
     Raises
     ------
     InputError
-        If one does not exist, or there is none.
+        If a path does not exist, or no file is found.
     """
     found: list[tuple[Path, str]] = []
     for path in inputs:
@@ -315,7 +315,7 @@ def _dump(entries: dict[str, list[ReportedStructure]]) -> str:
 
 
 def _load(path: Path) -> list[ReportedStructure]:
-    """Return a report's entries; one that cannot be read counts for nothing."""
+    """Return a report's entries; a report that cannot be read has none."""
     try:
         return [ReportedStructure.model_validate(item) for item in json.loads(path.read_text())["structures"]]
     except (OSError, ValueError, KeyError, TypeError, ValidationError):

@@ -55,7 +55,7 @@ def prerelax(
 
     Atoms keep their order, everything but the coordinates stays as it is. Trial distortions of ShakeNBreak are kept:
     what is predicted for (and judged on) their sibling `Unperturbed` is added to them. A POSCAR beside which there is
-    another `POSCAR.unrelaxed` was pre-relaxed before and is left.
+    another `POSCAR.unrelaxed` is pre-relaxed already and is left.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _undistorted(path: Path, crystal: Crystal) -> Crystal | None:
 
 
 def _decide(task: _Task, predicted: PredictedCrystal, *, write_rejected: bool) -> Prerelaxed:
-    """Write a POSCAR that may be moved, and tell what was done."""
+    """Write a POSCAR that may be moved; return what was done."""
     entry = Prerelaxed(
         path=str(task.path),
         action="left",

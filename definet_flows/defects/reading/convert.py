@@ -146,7 +146,7 @@ def _check_frame(host: Host, structure: Structure) -> None:
 def doped_name(host: Host, configuration: Configuration) -> str:
     """Return the name of a single defect as doped writes it: `v_Cd_-1`, `Te_Cd_C2v_Te2.83_+2`, `Li_i_Td_+1`.
 
-    What tells inequivalent sites apart is added as far as needed, for an inserted atom always the first: the point
+    What distinguishes inequivalent sites is added as far as needed, for an inserted atom always the first: the point
     group of the pristine site (Schoenflies), then element and distance (Å) of the nearest shells.
 
     Raises
@@ -204,7 +204,7 @@ def _single(host: Host, kind: DefectKind, point: FloatArray, charge: int) -> Con
 
 
 def _inequivalent(host: Host, kind: DefectKind) -> Sequence[FloatArray]:
-    """Return one place of each orbit that a kind may take, fractional."""
+    """Return a place of each orbit that a kind may take, fractional."""
     if kind.old is None:
         candidates = candidate_sites(host, kind.name.removesuffix("_i"))
         first = np.unique(candidates.orbit, return_index=True)[1]

@@ -30,7 +30,7 @@ BoolArray = npt.NDArray[np.bool_]
 # settled on a vacant site.
 _SEATED = 0.3  # Å; an atom this near a site sits on it, whatever the element
 _FOREIGN = 1.0  # Å²; else an atom counts as this much farther (squared) from a site of another element
-_MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by less cannot be told apart
+_MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by less are not distinguished
 _NEARBY = 3.0  # Å; how far an atom may come to settle on another site: twice the tolerance
 _INSERTED = 1e3  # cost of leaving an atom without a site: only if no assignment within the tolerance exists
 _FORBIDDEN = 1e6
@@ -54,7 +54,7 @@ class Recovered:
     shift: FloatArray
     """Rigid shift of the structure against the host that was taken off the positions, Cartesian, Å, [3]."""
     frame: Frame
-    """How the structure's cell lies in the host's frame, in which all of the above is told."""
+    """How the structure's cell lies in the host's frame, in which all of the above is given."""
 
     def numbers_and_markers(self, host: Host) -> tuple[IntArray, IntArray]:
         """Return the rows' atomic numbers and markers, [n_rows] each."""
@@ -68,7 +68,7 @@ def recover(
 
     The structure's cell may be turned, reflected, left-handed, in other axes or strained by up to 2 % against the
     host's: fractional coordinates are carried over, and displacements keep their lengths. Of several ways in which the
-    cells agree, the one that leaves the fewest edits, then the smallest displacements, is taken.
+    cells agree, the mapping with the fewest edits, then the smallest displacements, is taken.
 
     Atoms, in any order and any periodic image, are assigned to sites so that the sum of squared distances (plus a
     small cost for an atom on another element's site) is least. Sites left over are vacancies, atoms
@@ -82,9 +82,9 @@ def recover(
         Same cell as the host, however it is described.
     tolerance
         Largest distance of an atom from its site, Å. Beyond 1.5 Å an atom may have come from another site than the
-        one it is nearest to, so `kinds` must then be given.
+        nearest, so `kinds` must then be given.
     kinds
-        The only kinds of defects that may occur, such as ``("v_B", "C_B")``; None: any. It tells an antisite beside a
+        The only kinds of defects that may occur, as ``("v_B", "C_B")``; None: any. It separates an antisite beside a
         vacancy from an atom that relaxed towards the vacancy, which distances alone cannot.
 
     Raises
@@ -116,7 +116,7 @@ def recover(
             found.append(recovered)
     if not found:
         raise first or _another_cell(host, structure)
-    return min(found, key=lambda one: (len(one.configuration.edits), round(_mean_move(host, one), 2)))
+    return min(found, key=lambda fit: (len(fit.configuration.edits), round(_mean_move(host, fit), 2)))
 
 
 def _frames(host: Host, structure: Structure) -> Iterator[Frame]:
@@ -189,7 +189,7 @@ def _allowed(host: Host, structure: Structure, kinds: Sequence[str] | None) -> B
 
 
 def _assign(cost: FloatArray) -> IntArray:
-    """Return the site of each atom, -1 for an atom without one, [n_atoms]."""
+    """Return the site of each atom, -1 for an atom without a site, [n_atoms]."""
     alone = np.full((len(cost), len(cost)), _FORBIDDEN)
     np.fill_diagonal(alone, _INSERTED)
     _, columns = linear_sum_assignment(np.hstack([cost, alone]))
@@ -217,7 +217,7 @@ def _refuse_lost_atoms(
         if distance[atom, nearest] < 3 * tolerance:
             msg = (
                 f"atom {_label(structure, int(atom))} is {distance[atom, nearest]:.2f} Å from the nearest free site "
-                f"{nearest}: moved beyond {tolerance:g} Å or inserted? It cannot be told; give the unrelaxed structure"
+                f"{nearest}: moved beyond {tolerance:g} Å or inserted? That is unclear; give the unrelaxed structure"
             )
             raise InputError(msg)
 
@@ -269,7 +269,7 @@ def _charge(structure: Structure) -> int:
     structure = structure.copy()
     structure.remove_oxidation_states()
     with warnings.catch_warnings():
-        # pymatgen tells that the charge is not the sum of oxidation states, which nobody has set
+        # pymatgen warns that the charge is not the sum of oxidation states, which nobody has set
         warnings.simplefilter("ignore", UserWarning)
         return round(structure.charge)
 

@@ -87,7 +87,7 @@ class PairSet:
         Node's atomic number and marker, uint8 [n, n_sites].
     unrelaxed, relaxed
         Displacement from the pristine site, Å, float32 [n, n_sites, 3]; zero where vacant. The
-        unrelaxed one is rounding noise of the files.
+        unrelaxed displacement is rounding noise of the files.
     malformed
         What was left out, as (id, reason).
     """
@@ -197,7 +197,7 @@ def _read_list(path: Path) -> list[str]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if "atoms_id" not in (reader.fieldnames or ()):
-            msg = f"{path} has no column atoms_id: it should list one entry a row"
+            msg = f"{path} has no column atoms_id: it should list an entry in each row"
             raise InputError(msg)
         return [row["atoms_id"] for row in reader]
 

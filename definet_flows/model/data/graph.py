@@ -16,7 +16,7 @@ from definet_flows.model.network.edges import ListEdges, TableEdges
 from definet_flows.schemas import FloatArray
 
 _SHELL = 1e-3
-"""Å: distances closer than this belong to one shell."""
+"""Å: distances closer than this belong to the same shell."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -45,7 +45,7 @@ class Neighbours:
 def find_neighbours(lattice: FloatArray, positions: FloatArray, config: NetworkConfig) -> Neighbours:
     """Find neighbours within the cutoff, at most `max_neighbours` nearest per centre, in whole shells.
 
-    A shell of equal distances that the cap would cut is dropped whole, or the network were no longer equivariant.
+    A shell of equal distances that the cap would cut is dropped whole: otherwise the network would not be equivariant.
     Where an edge is kept in one direction only, both are listed and the other has `kept` False.
 
     Parameters

@@ -198,14 +198,14 @@ def check_finite(state: Mapping[str, Tensor], source: Path) -> None:
 def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
     """Return one network that predicts the mean of these.
 
-    A network that was trained on some of the first one's hosts only is asked about those hosts only.
+    A network that was trained on only some of the first network's hosts predicts for those hosts only.
 
     Raises
     ------
     InputError
         If there are fewer than two, or they do not see the same neighbours.
     """
-    if len(checkpoints) < 2:  # noqa: PLR2004 - a mean of one is none
+    if len(checkpoints) < 2:  # noqa: PLR2004 - a mean needs two
         raise InputError(f"{len(checkpoints)} weights given: a mean needs two or more")
     first = checkpoints[0]
     members: list[DefiNet] = []
@@ -221,8 +221,8 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
 
 
 def _narrower(card: Card, first: Card) -> tuple[str, ...]:
-    """Formulas of the hosts of a card that lacks some of the first one's, or where these are unknown; else none."""
-    own, every = ({unit.formula for unit in one.hosts} for one in (card, first))
+    """Formulas of the hosts of a card that lacks some of the first card's, or where these are unknown; else none."""
+    own, every = ({unit.formula for unit in each.hosts} for each in (card, first))
     return () if not own or (every and own >= every) else tuple(sorted(own))
 
 

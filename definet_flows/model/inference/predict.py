@@ -28,7 +28,7 @@ _MOST_NODES = 8192  # of a batch
 
 @dataclass(frozen=True)
 class RawPrediction:
-    """What the network said of one configuration, before the gate.
+    """The network's prediction for one configuration, before the gate.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ def displacements(
 
 
 def mixed_displacements(network: Network, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
-    """Return the same for any mixture of hosts, in one torch-geometric batch for all of whom the same networks speak.
+    """Return the same for any mixture of hosts; hosts that share their networks go into one torch-geometric batch.
 
     crystals [(host, numbers, markers)], in any order; what is returned is in that order.
     """

@@ -94,7 +94,7 @@ def _build(target: Path) -> None:
         for source in sorted(_SOURCES.glob("*.cpp")):
             compiled.append(str(Path(folder) / f"{source.stem}.o"))
             run([compiler, *_FLAGS, "-c", str(source), "-o", compiled[-1]])
-        # Linked without libgomp: the symbols resolve to the one torch has loaded, hence one thread pool.
+        # Linked without libgomp: the symbols resolve to the library that torch has loaded, hence one thread pool.
         run([compiler, "-shared", *compiled, "-o", str(built), "-lmvec", "-lm"])
         built.replace(target)
 
@@ -136,7 +136,7 @@ class EdgeGeometry(NamedTuple):
         return self.graph, self.distance, self.unit, shared, table, table.shape[0], self.step
 
     def gradients(self, needed: Sequence[bool]) -> list[Tensor | None]:
-        """Return arrays for the gradients of distance and unit, one a structure, where they are needed.
+        """Return arrays for the gradients of distance and unit, an array for each structure, where they are needed.
 
         Of zeros: the kernels pass over padding.
         """

@@ -73,7 +73,7 @@ class DefiNet(nn.Module):
         self.coord_update_layers = nn.ModuleList(CoordinateUpdate(config) for _ in range(depth))
 
     def of(self, host: str) -> DefiNet:
-        """Return itself: one network speaks for every host."""
+        """Return itself: a single network predicts for every host."""
         del host
         return self
 
@@ -88,7 +88,7 @@ class DefiNet(nn.Module):
         return cast("Iterator[_Layer]", zip(*lists, strict=True))
 
     def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
-        """Predict relaxed positions: `config.passes` times one pass, each from where the last one ended.
+        """Predict relaxed positions: `config.passes` passes, each from the positions of the pass before.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class Ensemble(nn.Module):
     members : sequence of DefiNet
         The first speaks for every host.
     hosts : sequence of tuple of str
-        Formulas of the hosts that each member speaks for; an empty one: every host. None: all speak for every host.
+        Formulas of the hosts that each member predicts for; an empty entry: every host. None: every host for all.
     """
 
     def __init__(self, members: Sequence[DefiNet], hosts: Sequence[tuple[str, ...]] | None = None) -> None:

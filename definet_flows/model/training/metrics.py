@@ -1,4 +1,4 @@
-"""What a predicted set of displacements is worth: errors near defects, in the tails, and of atoms that hop.
+"""Metrics of a predicted set of displacements: errors near defects, in the tails, and of atoms that hop.
 
 The coordinate MAE and A_x are those of doi:10.1038/s41524-025-01728-w, except that distances to defects follow the
 minimum image. Means hide what a relaxation suffers from, hence the rest.
@@ -134,7 +134,7 @@ def _score_structure(
 
 
 def join(scores: list[Scores]) -> Scores:
-    """Return the scores of several sets as one."""
+    """Return the scores of several sets, joined."""
     return Scores(*(np.concatenate([getattr(s, field) for s in scores]) for field in Scores.__dataclass_fields__))
 
 

@@ -42,7 +42,7 @@ _EXPECTED = (
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
 )
 SEVERAL_DEVICES = "ddp_find_unused_parameters_true"
-"""Lightning's strategy: the last layer's global nodes have no one to speak to, hence no gradient."""
+"""Lightning's strategy: the last layer's global nodes send no messages, hence have no gradient."""
 _VALIDATED = 60  # entries of each set, the first ones of its list, that choose the epoch
 _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
 

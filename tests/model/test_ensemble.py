@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their positions, in one file."""
+"""Several networks as a single model: the mean of their positions, in one file."""
 
 from __future__ import annotations
 

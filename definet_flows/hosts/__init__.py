@@ -56,7 +56,7 @@ def make_host(
     symprec: float = SYMPREC,
     dimensionality: int | None = None,
 ) -> Host:
-    """Return the validated pristine supercell of a host.
+    """Return the validated bulk supercell of a host.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _dimension(unit: Structure, asked: int | None) -> int:
 
 
 def to_structure(host: Host, positions: FloatArray | None = None) -> Structure:
-    """Return the pristine supercell as a Structure in the host's site order.
+    """Return the bulk supercell as a Structure in the host's site order.
 
     Parameters
     ----------

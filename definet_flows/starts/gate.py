@@ -29,7 +29,7 @@ FAR, REJECT_FAR_MOVE = 6.0, 0.7
 """An atom farther than the first from every defect may move by the second at most, Å."""
 REJECT_UNCERTAINTY, FLAG_UNCERTAINTY = 0.35, 0.10
 """Expected mean |component| error, Å, where the model states it. On validation structures of the six hosts the
-shipped weights never state more than 0.18 Å: twice that is a configuration unlike any they learned from."""
+shipped model never states more than 0.18 Å: twice that is a configuration unlike any it learned from."""
 
 
 def judge(
@@ -48,7 +48,7 @@ def judge(
     base
         Host positions that the displacements are added to, Å, [n_sites, 3].
     allow_unseen_host
-        Let pass a host that the weights never saw, or weights whose training domain is unknown.
+        Let pass a host that the model never saw, or a model whose training domain is unknown.
     """
     impossible = _impossible(host, configuration, prediction)
     if impossible:

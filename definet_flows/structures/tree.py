@@ -154,7 +154,7 @@ def _decide(task: _Task, predicted: PredictedCrystal, *, write_rejected: bool) -
     if predicted.gate is None:
         return entry
     if not predicted.defects:
-        return entry.model_copy(update={"reason": "the pristine supercell: nothing to move"})
+        return entry.model_copy(update={"reason": "the bulk supercell: nothing to move"})
     if predicted.frac is None or (rejected and not write_rejected):
         return entry.model_copy(update={"action": "gated", "reason": predicted.gate.reason})
     original = task.path.with_name(ORIGINAL)

@@ -92,7 +92,7 @@ def test_networks_that_see_other_neighbours_are_refused(change: dict[str, float]
 
 
 def test_a_mean_of_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 weights given"):
+    with pytest.raises(InputError, match="1 models given"):
         combine([single(tmp_path, 1)])
 
 

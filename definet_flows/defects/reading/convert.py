@@ -50,14 +50,14 @@ def _core() -> ModuleType:
 def to_pymatgen(host: Host, configuration: Configuration) -> Defect:
     """Return a `Vacancy`, `Substitution` or `Interstitial`; a `DefectComplex` of them if there are several.
 
-    Their structure is the pristine supercell. These objects have no charge of their own: that of a single defect
+    Their structure is the bulk supercell. These objects have no charge of their own: that of a single defect
     becomes its only `user_charges`.
     """
     core = _core()
     structure = to_structure(host)
     made = [_defect(core, structure, edit, configuration) for edit in configuration.edits]
     if not made:
-        msg = "a pristine supercell is no defect: there is nothing to convert"
+        msg = "a bulk supercell is no defect: there is nothing to convert"
         raise InputError(msg)
     return made[0] if len(made) == 1 else core.DefectComplex(made, oxi_state=configuration.charge)
 

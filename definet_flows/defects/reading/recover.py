@@ -77,7 +77,7 @@ def recover(
     Parameters
     ----------
     host
-        The pristine supercell that the structure is a defect of.
+        The bulk supercell that the structure is a defect of.
     structure
         Same cell as the host, however it is described.
     tolerance

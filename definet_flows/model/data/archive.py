@@ -41,7 +41,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SetLayout:
-    """Where one set lies and what its pristine supercell is."""
+    """Where one set lies and what its bulk supercell is."""
 
     name: str  # folder below the archive's root, also the set's name
     cif_folder: str
@@ -157,7 +157,7 @@ def read_set(root: Path, layout: SetLayout, workers: int = 2) -> PairSet:
 
 
 def pristine(root: Path, layout: SetLayout) -> Host:
-    """Return the set's pristine supercell."""
+    """Return the set's bulk supercell."""
     with warnings.catch_warnings():
         # Thirds are put in order on purpose; low density and InSe have less than 15 Å of vacuum, as they are.
         warnings.filterwarnings("ignore", message=".*fractional coordinates rounded", category=UserWarning)

@@ -24,7 +24,7 @@ from definet_flows.model.network.network import DefiNet, Ensemble, Network
 from definet_flows.schemas import Frozen, Matrix, Vector
 
 DEFAULT_MODEL = "definet-2dmd"
-"""Registry id of the weights in the package."""
+"""Registry id of the shipped model."""
 
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 _HEADER = "definet"
@@ -36,7 +36,7 @@ _FORMAT = 3  # 2: networks of several shapes; 3: networks that speak for single 
 
 
 class UnitCell(Frozen):
-    """A host that the weights were trained on, as its unit cell."""
+    """A host that the model was trained on, as its unit cell."""
 
     formula: str
     lattice: Matrix = Field(description="rows, Å")
@@ -97,7 +97,7 @@ class Card(Frozen):
 
     @property
     def domain_known(self) -> bool:
-        """False for weights that came without their training domain."""
+        """False for a model that came without its training domain."""
         return bool(self.hosts and self.elements)
 
 
@@ -206,7 +206,7 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
         If there are fewer than two, or they do not see the same neighbours.
     """
     if len(checkpoints) < 2:  # noqa: PLR2004 - a mean needs two
-        raise InputError(f"{len(checkpoints)} weights given: a mean needs two or more")
+        raise InputError(f"{len(checkpoints)} models given: a mean needs two or more")
     first = checkpoints[0]
     members: list[DefiNet] = []
     hosts: list[tuple[str, ...]] = []
@@ -214,7 +214,7 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
         seen, expected = checkpoint.card.config.sees, first.card.config.sees
         if seen != expected:
             msg = f"{checkpoint.path} sees (Å, neighbours, elements) {seen}, {first.path} {expected}"
-            raise InputError(f"{msg}: combine weights of one cutoff, cap and table")
+            raise InputError(f"{msg}: combine models of the same cutoff, cap and table")
         members += deepcopy(checkpoint.members)
         hosts += [own or _narrower(checkpoint.card, first.card) for own in checkpoint.speak_for]
     return Ensemble(members, hosts).eval()
@@ -243,7 +243,7 @@ def load_checkpoint(ref: str | Path) -> Checkpoint:
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Registry ids of the weights in the package."""
+    """Registry ids of the shipped models."""
     return tuple(sorted(p.stem for p in _WEIGHTS.glob("*.safetensors")))
 
 

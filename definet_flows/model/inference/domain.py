@@ -1,4 +1,4 @@
-"""What weights learned, and whether a configuration lies within it: hosts, elements, charge, kinds of defects."""
+"""What a model learned, and whether a configuration lies within it: hosts, elements, charge, kinds of defects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LAYER_HEIGHT = 40.0  # Å; layers are compared in cells of the same height, wha
 
 
 def outside(card: Card, host: Host, configuration: Configuration, *, allow_unseen_host: bool) -> Iterator[str]:
-    """Say in what a configuration lies outside of what the weights learned."""
+    """Say in what a configuration lies outside of what the model learned."""
     if any(edit.marker == INSERTED for edit in configuration.edits):
         yield "inserted atoms are unknown to the network"
     if configuration.charge:

@@ -38,7 +38,7 @@ class RawPrediction:
     seconds
         Wall time per structure, a batch's shared out evenly.
     uncertainty
-        Expected mean |component| error, Å, where the weights' card has a calibration.
+        Expected mean |component| error, Å, where the model's card has a calibration.
     """
 
     displacements: FloatArray | None
@@ -58,7 +58,7 @@ def displacements(
     network
         On its device, in its precision; of several, those that speak for this host are asked.
     host
-        Pristine supercell, n_sites.
+        Bulk supercell, n_sites.
     numbers, markers
         Of the pristine sites, [n, n_sites].
     batch_size

@@ -231,7 +231,7 @@ def read_weights(path: Path, config: NetworkConfig) -> DefiNet:
 
 
 def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
-    """Return the card of weights trained on these sets."""
+    """Return the card of a model trained on these sets."""
     elements = {int(z) for pairs in sets for z in np.unique(pairs.numbers[pairs.split("train")])}
     return Card(
         name=name,

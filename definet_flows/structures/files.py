@@ -279,7 +279,7 @@ class _OneFile(_Folder):
         if not self.out.parent.is_dir():
             raise InputError(f"{self.out} cannot be written: there is no folder {self.out.parent}")
         if any(self.out.resolve() == source.resolve() for source, _ in sources):
-            raise InputError(f"{self.out} is one of the inputs: name another file")
+            raise InputError(f"{self.out} is an input: name another file")
 
     def known(self) -> dict[str, list[ReportedStructure]]:
         """Return what an earlier report says of the frames that are there."""

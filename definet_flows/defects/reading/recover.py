@@ -37,7 +37,7 @@ _FORBIDDEN = 1e6
 _SAME_CELL = 1e-3  # relative difference of cells whose rows are taken for each other without a look at other axes
 _EXACT = 0.01  # Å; atoms this near their sites on average leave no doubt how the cell lies
 _MOST_EDITED = 0.3  # share of edited sites beyond which a cell laid on the host in other axes is none of its defects
-_TOLERANCE = 1.5  # Å; beyond it distances alone do not tell which site an atom came from
+_TOLERANCE = 1.5  # Å; beyond it distances alone do not show which site an atom came from
 _MOST_INSERTED = 0.1  # share of inserted atoms beyond which this is not a defect structure of the host
 
 

@@ -118,7 +118,7 @@ def _primitive(
     inside = frac @ matrix
     first = _first_copies(inside, unit, numbers)
     if len(first) * round(abs(np.linalg.det(matrix))) != len(frac):
-        unit, inside, first = cell, frac, np.arange(len(frac))  # the matrix does not tell; let spglib find it
+        unit, inside, first = cell, frac, np.arange(len(frac))  # the matrix does not show it: spglib finds it
     dataset = space_group(unit, inside[first] % 1.0, numbers[first].tolist(), _SYMPREC)
     _, chosen = np.unique(dataset.mapping_to_primitive, return_index=True)
     lattice = np.asarray(dataset.primitive_lattice)

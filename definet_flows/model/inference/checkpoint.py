@@ -79,14 +79,14 @@ class Card(Frozen):
     @model_validator(mode="after")
     def _first_speaks_for_every_host(self) -> Self:
         if self.speak_for and (len(self.speak_for) != self.members or self.speak_for[0]):
-            msg = f"speak_for={self.speak_for} of {self.members} networks: one entry each, and the first for every host"
+            msg = f"speak_for={self.speak_for} of {self.members} networks: an entry for each, and the first for every host"
             raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
     def _a_shape_for_each_network(self) -> Self:
         if self.shapes and len(self.shapes) != self.members:
-            msg = f"{len(self.shapes)} shapes of {self.members} networks: one each"
+            msg = f"{len(self.shapes)} shapes of {self.members} networks: each has one shape"
             raise ValueError(msg)
         return self
 

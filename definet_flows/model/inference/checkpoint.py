@@ -79,7 +79,7 @@ class Card(Frozen):
     @model_validator(mode="after")
     def _first_speaks_for_every_host(self) -> Self:
         if self.speak_for and (len(self.speak_for) != self.members or self.speak_for[0]):
-            msg = f"speak_for={self.speak_for} of {self.members} networks: an entry for each, and the first for every host"
+            msg = f"speak_for={self.speak_for} of {self.members} networks: an entry each, the first for every host"
             raise ValueError(msg)
         return self
 

@@ -144,20 +144,20 @@ def _with_origin(
     if explicit or first is None or {group.ext, first.ext} != {"1", "2"}:
         return operations
     other = _arrays(first.operations())
-    wanted = _atoms_told(block)
+    wanted = _atoms_stated(block)
     frac = np.array([site.fract.tolist() for site in small.sites]).reshape(-1, 3)
     lattice = np.array(small.cell.orth.mat.tolist()).T
-    second, first = (sum(_expand(lattice, frac, some)[0]) for some in (operations, other))
-    if (first == wanted) != (second == wanted):
-        return other if first == wanted else operations
+    in_second, in_first = (sum(_expand(lattice, frac, some)[0]) for some in (operations, other))
+    if (in_first == wanted) != (in_second == wanted):
+        return other if in_first == wanted else operations
     # Atoms lie on positions of high symmetry as a rule; with the wrong origin there are more of them.
-    origin = "1" if first < second else "2"
-    msg = f"space group {group.hm} has two origins and the CIF does not tell which; origin {origin} is taken"
+    origin = "1" if in_first < in_second else "2"
+    msg = f"space group {group.hm} has two origins and the CIF does not state which; origin {origin} is taken"
     warnings.warn(msg, UserWarning, stacklevel=4)
     return other if origin == "1" else operations
 
 
-def _atoms_told(block: gemmi.cif.Block) -> int | None:
+def _atoms_stated(block: gemmi.cif.Block) -> int | None:
     """Return how many atoms the formula and the number of formula units put into the cell."""
     formula, units = (block.find_value(tag) for tag in ("_chemical_formula_sum", "_cell_formula_units_Z"))
     if not formula or not units:

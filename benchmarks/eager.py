@@ -1,4 +1,4 @@
-"""The yardstick: DefiNet in its plain form, as one would first write it, and as published checkpoints were trained.
+"""The yardstick: DefiNet in its plain form, as a first version is written, and as published checkpoints were trained.
 
 torch-geometric batches, every one of the K Gaussians on every edge, edge lists per structure, index_add, eager. It has
 the same layers as the package and gives the same positions, so that what `benchmarks/speed.py` compares is the form of

@@ -1,4 +1,4 @@
-"""The engine's own log: one JSON object a line, appended whole or not at all, whatever databases say."""
+"""The engine's own log: a JSON object on each line, appended whole or not at all, whatever databases say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 LOG = "SPRING_LOG"
-"""Environment variable: the file that takes one JSON object a line."""
+"""Environment variable: the file that takes a JSON object on each line."""
 
 
 def log(event: str, **said: Any) -> None:  # noqa: ANN401 - any JSON
-    """Append a line to the log, if there is one, in a single write that kill -9 cannot cut."""
+    """Append a line to the log, if the variable names it, in a single write that kill -9 cannot cut."""
     path = os.environ.get(LOG)
     if path is None:
         return
@@ -31,7 +31,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Tail:
-    """What is appended to a log from now on; a line is parsed once, however often one asks."""
+    """What is appended to a log from now on; a line is parsed once, however often the log is read."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset = path, path.stat().st_size if path.exists() else 0

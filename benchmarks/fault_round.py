@@ -85,7 +85,7 @@ class Round:
             launch_fireworks(replace(self.plan, campaign=part), self.launchpad)
 
     def revive(self, process: ForkServerProcess) -> ForkServerProcess:
-        """Return a worker, a new one if this one is dead, whose locks others would wait for."""
+        """Return a living worker: a new worker if this is dead, because others would wait for its locks."""
         if process.is_alive():
             return process
         self.mend()
@@ -98,7 +98,7 @@ class Round:
         process.join()
 
     def open(self) -> int:
-        """Return how many Fireworks can run or wait for one that can."""
+        """Return how many Fireworks can run, or wait for a Firework that can."""
         return int(self.launchpad.fireworks.count_documents({"state": {"$in": ["READY", "RESERVED", "RUNNING"]}}))
 
     def finish(self) -> None:
@@ -129,7 +129,7 @@ class Round:
         return bool(ids)
 
     def _drain(self) -> None:
-        """Run workers until nothing is left to run; one that dies is followed by another, once it is put right."""
+        """Run workers until nothing is left to run; another follows a worker that dies, after a repair."""
         for _ in range(_SESSIONS):
             self.end(self.worker())
             if not self.open():
@@ -170,11 +170,11 @@ def count_repeats(lines: list[dict[str, Any]]) -> tuple[int, int]:
         if line.get("record"):
             events[line["record"]].append(line["event"])
     doubled = redone = 0
-    for told in events.values():
-        for position, event in enumerate(told):
+    for history in events.values():
+        for position, event in enumerate(history):
             if event == "begin":
-                doubled += "stored" in told[:position]
-                redone += "end" in told[:position] and "stored" not in told[:position]
+                doubled += "stored" in history[:position]
+                redone += "end" in history[:position] and "stored" not in history[:position]
     return doubled, redone
 
 

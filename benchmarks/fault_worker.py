@@ -1,6 +1,6 @@
 """A worker that is cheap to kill: forked from a process that has imported everything, otherwise `rlaunch rapidfire`.
 
-It says in the engine's log what it begins and what it has stored, so that whoever kills it can choose the instant.
+It writes to the engine's log what it begins and what it has stored, so that the round can choose when to kill it.
 """
 
 from __future__ import annotations

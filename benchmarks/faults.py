@@ -1,7 +1,7 @@
 """What faults do to a campaign: each is made at seeded random instants, then the records are judged.
 
     python benchmarks/faults.py FOLDER --tries 50                      # every fault
-    python benchmarks/faults.py FOLDER --tries 50 --fault kill-relax   # one of them
+    python benchmarks/faults.py FOLDER --tries 50 --fault kill-relax   # a single fault
 
 A round is a campaign of four configurations (copper, vacancies and nickel; `spring_engine.py` relaxes) on a SecantusDB
 that syncs each commit. Several faults are made in it, then the queue is put right as `definet retry` does it and runs
@@ -49,9 +49,9 @@ def kill(this: Round, most: int) -> int:
     hits, process, seen = 0, this.worker(), len(this.log())
     end = time.monotonic() + PATIENCE
     while hits < most and time.monotonic() < end:
-        told = [line for line in this.log()[seen:] if line["event"] == "task" and line["name"].startswith(kind)]
-        if told:
-            time.sleep(max(0.0, told[-1]["time"] + this.random.uniform(0, span) - time.time()))
+        begun = [line for line in this.log()[seen:] if line["event"] == "task" and line["name"].startswith(kind)]
+        if begun:
+            time.sleep(max(0.0, begun[-1]["time"] + this.random.uniform(0, span) - time.time()))
             seen = len(this.log())
             hits += 1
             process.kill()
@@ -105,7 +105,7 @@ def fill_disk(this: Round, most: int) -> int:
         size = this.random.randrange(100, 1200)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place], check=True)  # noqa: S603, S607
         try:
-            this.end(this.worker(place), 30)  # one whose rocket could not say that it failed waits for itself
+            this.end(this.worker(place), 30)  # a worker whose rocket could not say that it failed waits for itself
             made += not os.statvfs(place).f_bavail
         finally:
             subprocess.run(["umount", "-l", place], check=True)  # noqa: S603, S607
@@ -123,14 +123,14 @@ def launch_twice(this: Round, most: int) -> int:
     for _ in range(most):
         waits = (0.0, this.random.uniform(0, 1))
         both = [CONTEXT.Process(target=launch_later, args=(this.plan, this.file, wait)) for wait in waits]
-        for one in both:
-            one.start()
-        for one in both:
-            one.join()
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
         workers = workers or [this.worker(), this.worker()]
         time.sleep(this.random.uniform(0, 2))
-    for one in workers:
-        this.end(one)
+    for process in workers:
+        this.end(process)
     return most
 
 
@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[Callable[[Round, int], int], int]] = {
     "disk": (fill_disk, 4),
     "launches": (launch_twice, 3),
 }
-"""Of each fault how to make it, and how often at most in one round."""
+"""How to make each fault, and how often at most in a round."""
 
 
 # ------------------------------------------------------------------ rounds and table
@@ -153,7 +153,7 @@ def run_faults(fault: str, tries: int, folder: Path) -> list[Verdict]:
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{fault}.jsonl"
     verdicts = [Verdict(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
-    if sum(one.tries for one in verdicts) >= tries:
+    if sum(verdict.tries for verdict in verdicts) >= tries:
         return verdicts
     place_folder = folder / f"{fault}_{time.time_ns()}"
     place_folder.mkdir()
@@ -162,7 +162,7 @@ def run_faults(fault: str, tries: int, folder: Path) -> list[Verdict]:
     try:
         place = Place(place_folder, server.port)
         CONTEXT.set_forkserver_preload(["fault_worker"])
-        while (missing := tries - sum(one.tries for one in verdicts)) > 0:
+        while (missing := tries - sum(verdict.tries for verdict in verdicts)) > 0:
             make, most = FAULTS[fault]
             began, this = time.time(), Round(fault, len(verdicts), place, server)
             made = make(this, min(most, missing))
@@ -189,7 +189,7 @@ def show(verdicts: list[Verdict]) -> None:
         "died in\nmemory",
     ):
         table.add_column(heading, justify="right")
-    for fault, group in itertools.groupby(verdicts, key=lambda one: one.fault):
+    for fault, group in itertools.groupby(verdicts, key=lambda verdict: verdict.fault):
         rows = list(group)
         fields = ("tries", "configurations", "recorded", "failed", "lost", "doubled", "redone")
         table.add_row(fault, *(str(sum(getattr(row, field) for row in rows)) for field in fields))

@@ -125,7 +125,7 @@ def labels(folder: Path, name: str, most: int, model: str | None) -> None:
 def relax(
     folder: Path, chosen: Task, part: Sequence[Configuration], *, store: str, model: str | None, control: bool
 ) -> None:
-    """Relax configurations with the package's own jobs, from a model's predictions if there is one."""
+    """Relax configurations with the package's own jobs, from a model's predictions if a model is given."""
     weights = load_checkpoint(model or SHIPPED).sha256
     prepared = prepare_host(chosen.host, ENGINE, store, relax=True)
     jobs: list[Flow | Job] = [prepared]
@@ -182,7 +182,7 @@ def parent(name: str) -> Checkpoint:
 
 
 def settings(records: Records) -> str:
-    """Return the settings hash of a store that has only one."""
+    """Return the only settings hash of a store."""
     (found,) = {row.settings_hash for row in records.ledgers()}
     return found
 

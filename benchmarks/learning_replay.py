@@ -170,7 +170,7 @@ Curves = dict[str, dict[int, FloatArray]]
 
 
 def read(folder: Path) -> Curves:
-    """Return the errors by strategy and labels, Å, one for each seed that all strategies have."""
+    """Return the errors by strategy and labels, Å, an array for each seed that all strategies have."""
     found: dict[str, dict[int, list[dict[str, float]]]] = defaultdict(dict)
     for path in folder.glob("replay-*.jsonl"):
         _, strategy, seed = path.stem.split("-")
@@ -208,7 +208,7 @@ def show(curves: Curves, console: Console) -> None:
         spreads = [f" ({1000 * curve[n].std(ddof=1):.2f})" if several else "" for n in labels]
         cells = [f"{1000 * curve[n].mean():.2f}{spread}" for n, spread in zip(labels, spreads, strict=True)]
         wanted = needed(curve, curves["random"][labels[-1]])
-        shares = ["never" if one is None else f"{one / labels[-1]:.0%}" for one in wanted]
+        shares = ["never" if shown is None else f"{shown / labels[-1]:.0%}" for shown in wanted]
         table.add_row(strategy, *cells, ", ".join(shares))
     console.print(table)
 

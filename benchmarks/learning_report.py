@@ -24,7 +24,7 @@ CONVERGED = 1
 
 
 class Row(NamedTuple):
-    """What one network does on the held-out configurations."""
+    """Results of a network on the held-out configurations."""
 
     records: int
     seed: int
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def read(folder: Path, name: str) -> list[Row]:
-    """Return one row for each network that held-out configurations were relaxed from; the shipped one first."""
+    """Return one row for each network that held-out configurations were relaxed from; the shipped network first."""
     paths = sorted(folder.glob(f"models/{name}-*/model.safetensors"))
     rows = []
     with open_store(str(folder / f"{name}.steps.jsonl"), read_only=True) as records:

@@ -3,7 +3,7 @@
     python benchmarks/report.py [--records 5000] [--keep FOLDER]
 
 Makes a journal of records with real geometry and made-up ends (two hosts, four sizes, two sets of weights, every
-verdict, gated, failed and unfinished ones), writes its page, and opens that in Chromium if there is one.
+verdict, gated, failed and unfinished pairs), writes its page, and opens that in Chromium if there is one.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def main() -> None:
     """Make the store, read it, write the page, open it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=5000)
-    parser.add_argument("--keep", type=Path, help="folder for the store and the page; default: a temporary one")
+    parser.add_argument("--keep", type=Path, help="folder for the store and the page; default: a temporary folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)

@@ -46,7 +46,7 @@ _MEGABYTE = 1 << 20
 
 @dataclass(frozen=True)
 class Cost:
-    """What one campaign took; seconds are totals, memory and documents in bytes."""
+    """Costs of a campaign; seconds are totals, memory and documents in bytes."""
 
     configurations: int
     recorded: int
@@ -133,7 +133,7 @@ def _work(place: Place, launchpad: LaunchPad, server: Server, total: int) -> Non
     assert server.process is not None
     session = place.folder / f"session_{time.time_ns()}.json"
     watched = [psutil.Process(server.process.pid), *(place.rapidfire(k) for k in range(WORKERS))]
-    began = [_seconds(one) for one in watched]
+    began = [_seconds(process) for process in watched]
     try:
         while launchpad.fireworks.count_documents({"state": {"$in": list(_OPEN)}}):
             _note(session, watched, began)
@@ -158,8 +158,8 @@ def _seconds(process: psutil.Process) -> float:
 
 def _note(session: Path, watched: list[psutil.Process], began: list[float]) -> None:
     """Write down what server and workers took so far in this session."""
-    cpu = [_seconds(one) - first for one, first in zip(watched, began, strict=True)]
-    elapsed = sum(time.time() - one.create_time() for one in watched[1:])
+    cpu = [_seconds(process) - first for process, first in zip(watched, began, strict=True)]
+    elapsed = sum(time.time() - process.create_time() for process in watched[1:])
     memory = max(map(_peak, [*watched, psutil.Process()]))
     said = {"elapsed": elapsed, "cpu": sum(cpu[1:]), "server": cpu[0], "memory": memory}
     partial = session.with_suffix(".partial")

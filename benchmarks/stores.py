@@ -130,12 +130,12 @@ def documents(count: int, size: int = 8) -> Iterator[dict[str, Any]]:
         for arm, identity, cost in zip(arms, ids, hours, strict=True):
             ledger = {**arm["ledger"], "core_hours": cost}
             yield {**arm, "id": identity, "configuration_id": configuration_id, "ledger": ledger}
-        told = {"core_hours_unrelaxed": hours[0], "core_hours_predicted": hours[1]}
-        yield {**pair, "id": Pair.identity(*ids), "configuration_id": configuration_id, **told}
+        costs = {"core_hours_unrelaxed": hours[0], "core_hours_predicted": hours[1]}
+        yield {**pair, "id": Pair.identity(*ids), "configuration_id": configuration_id, **costs}
 
 
 def write(records: Records, count: int, size: int) -> None:
-    """Write the first records one by one, as jobs do; the rest in bulk, with the pages made at the end."""
+    """Write the first records singly, as jobs do; the rest in bulk, with the pages made at the end."""
     source = documents(count, size)
     single = min(count, ONE_BY_ONE)
     first = [parse(raw, Pair if raw["kind"] == "pair" else DefectRecord) for raw in islice(source, single * 3 // 2)]
@@ -154,18 +154,18 @@ def write(records: Records, count: int, size: int) -> None:
 
 
 def write_at_once(count: int) -> None:
-    """Have four processes write `count` records each, one by one; they wait for each other."""
+    """Have four processes write `count` records each, singly; they wait for each other."""
     context = multiprocessing.get_context("spawn")
     began, start = context.Barrier(WRITERS + 1), time.perf_counter()
     writers = [context.Process(target=_writer, args=(k, count, began)) for k in range(WRITERS)]
-    for one in writers:
-        one.start()
+    for writer in writers:
+        writer.start()
     began.wait()
     start = time.perf_counter()
-    for one in writers:
-        one.join()
+    for writer in writers:
+        writer.join()
     took = time.perf_counter() - start
-    failed = sum(one.exitcode != 0 for one in writers)
+    failed = sum(writer.exitcode != 0 for writer in writers)
     rate = WRITERS * count / took
     what = f"{WRITERS} processes at once, {count} records each"
     print(f"{what:52s} {took:8.2f} s: {rate:.0f} a second, {failed} failed", flush=True)

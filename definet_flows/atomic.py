@@ -30,8 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path`, on disk, once the block has ended well.
 
     The new file has the mode that the umask gives. A symbolic link stays: the file that it points to is replaced, or
-    made if it is missing. Two processes that write the same file do not see each other's parts: the one that ends last
-    has its file there.
+    made if it is missing. Two processes that write the same file do not see each other's parts: the file of the process
+    that ends last stays.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = _part(target)
     try:
         part.touch()
-        mode = part.stat().st_mode  # by the umask; safetensors, for one, writes files that nobody else may read
+        mode = part.stat().st_mode  # by the umask; safetensors writes files that nobody else may read
         yield part
         part.chmod(mode)
         _sync(part)
@@ -67,7 +67,7 @@ def plain_file(path: Path) -> Path:
     Raises
     ------
     InputError
-        If it is a folder, device, pipe, socket or open stream: a file in its place would remove it. Or if the links
+        If it is a folder, device, pipe, socket or open stream, which a file in its place would remove, or if the links
         go in a circle.
     """
     try:

@@ -1,4 +1,4 @@
-"""The one error for input that a user can mend."""
+"""The error for input that a user can mend."""
 
 from __future__ import annotations
 

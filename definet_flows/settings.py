@@ -77,7 +77,7 @@ def load_settings() -> Settings:
         msg = f"settings: {key}: {first['msg']} (see ~/.definet_flows.yaml and {_PREFIX}* variables)"
         raise InputError(msg) from None
     except (YAMLError, SettingsError, OSError, TypeError, ValueError, AttributeError) as error:
-        # Only the kind and the place of the error are told: there may be a password beside it.
+        # The message has only the kind and the place of the error: there may be a password beside it.
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         line = f", line {mark.line + 1}" if mark else ""
         path = settings_file()
@@ -86,5 +86,5 @@ def load_settings() -> Settings:
 
 
 def settings_file() -> Path:
-    """Return the file that holds the settings of this machine, whether or not there is one."""
+    """Return the file that holds the settings of this machine, whether or not it exists."""
     return Path(os.environ.get(f"{_PREFIX}CONFIG", _DEFAULT_FILE)).expanduser()

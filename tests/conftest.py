@@ -1,4 +1,4 @@
-"""Assertions in modules of fixtures are rewritten, whoever imports them first."""
+"""Assertions in modules of fixtures are rewritten, whichever module imports them first."""
 
 import pytest
 

@@ -46,11 +46,11 @@ def _of_kind(host: Host, choices: Choices, kind: DefectKind) -> tuple[int, ...]:
 
 
 def guess_charges(host: Host, kind: DefectKind) -> tuple[int, ...]:
-    """Return the charges from 0 to the one that fits oxidation states, all in between included.
+    """Return the charges from 0 to the charge that fits oxidation states, all in between included.
 
     A vacancy takes minus the oxidation state of the missing atom, a substitution the difference of the two, an
     inserted atom its own. The host's are pymatgen's guess from its composition, where it is not ambiguous. A new
-    element that is not in the host takes its common oxidation state of the same sign as the replaced one (its nearest,
+    element not in the host takes its common oxidation state of the same sign as the replaced element (the nearest,
     where it has none of that sign), or where it replaces nothing the largest in magnitude.
 
     Raises
@@ -77,13 +77,13 @@ def _host_states(formula: str) -> dict[str, float]:
         msg = f"host {formula}: no oxidation states fit, so charges cannot be guessed; give charges per kind"
         raise InputError(msg)
     alike = [guess for guess in guesses if _columns_agree(guess)] or guesses
-    usual = next((guess for guess in alike if all(_is_usual(*one) for one in guess.items())), None)
+    usual = next((guess for guess in alike if all(_is_usual(*state) for state in guess.items())), None)
     if usual is not None:
         return usual
     first = alike[0]
     cations = {Element(symbol).group for symbol, state in first.items() if state > 0}
     if len(cations) > 1:
-        listed = "; ".join(" ".join(f"{symbol}{state:+g}" for symbol, state in one.items()) for one in alike[:3])
+        listed = "; ".join(" ".join(f"{symbol}{state:+g}" for symbol, state in guess.items()) for guess in alike[:3])
         msg = f"host {formula}: its oxidation states are ambiguous ({listed}), so charges cannot be guessed"
         raise InputError(f"{msg}; give charges per kind, such as --charge v_{next(iter(first))}=0,-1")
     return first
@@ -100,7 +100,7 @@ def _is_usual(symbol: str, state: float) -> bool:
     if state in (0, *Element(symbol).common_oxidation_states):
         return True
     entries: Mapping[Species, int] = Composition.oxi_prob or {}  # filled by the guess
-    found = {one.oxi_state: count for one, count in entries.items() if one.symbol == symbol and one.oxi_state}
+    found = {ion.oxi_state: count for ion, count in entries.items() if ion.symbol == symbol and ion.oxi_state}
     return found.get(state, 0) > _USUAL * sum(found.values())
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from definet_flows.defects.charges import charges_of
-from definet_flows.defects.sites.candidates import Places, Slot, find_places
+from definet_flows.defects.sites.candidates import CandidatePlaces, Slot, find_places
 from definet_flows.defects.sites.orbits import BoolArray, IntArray, SiteGroup, minimal_sets
 from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Edit, Frozen, Host, joined_name
@@ -141,14 +141,14 @@ def _counts(slots: Sequence[Slot], elements: Sequence[str], choices: Choices, mo
     return found
 
 
-def placements(places: Places, counts: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Yield the canonical placements of one composition: places slot by slot, and the multiplicity."""
+def placements(places: CandidatePlaces, counts: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Yield the orbits of a composition, each by its canonical placement: places slot by slot, and the multiplicity."""
     order = len(places.group)
     for batch, stabilizers in _batches(places, counts):
         yield from zip(batch.tolist(), (order // stabilizers).tolist(), strict=True)
 
 
-def _batches(places: Places, counts: Sequence[int]) -> Iterator[tuple[IntArray, IntArray]]:
+def _batches(places: CandidatePlaces, counts: Sequence[int]) -> Iterator[tuple[IntArray, IntArray]]:
     used = [(slot.places, n) for slot, n in zip(places.slots, counts, strict=True) if n]
     yield from _fill(places.group, used, np.empty(0, dtype=np.int64), places.compatible)
 
@@ -175,7 +175,7 @@ def _fill(
 class _EditMaker:
     """Makes the edits of one composition; an edit that occurs again is the same object."""
 
-    def __init__(self, places: Places, counts: Sequence[int]) -> None:
+    def __init__(self, places: CandidatePlaces, counts: Sequence[int]) -> None:
         self.places = places
         self.kinds = [kind for kind, n in _content(places.slots, counts) for _ in range(n)]
         self.made: dict[tuple[int, DefectKind], Edit] = {}

@@ -44,14 +44,14 @@ def check_output(path: Path) -> None:
         msg = f"output {str(path)!r}: {path.suffix} is not .jsonl or .extxyz; a name without ending is a folder"
         raise InputError(msg)
     elif os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-        msg = f"output folder {str(path)!r} exists already; name a new or an empty one"
+        msg = f"output folder {str(path)!r} exists already; name a new or an empty folder"
         raise InputError(msg)
 
 
 def write_configurations(
     path: str | Path, host: Host, configurations: Iterable[Configuration], structure_format: str = "cif"
 ) -> int:
-    """Write configurations whole or not at all, one after another, and return how many there were.
+    """Write configurations whole or not at all, in order, and return how many there were.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ class DefectKind(Frozen):
 
     new: int | None = Field(description="atomic number placed there; None for a vacancy")
     old: int | None = Field(description="atomic number of the host's element; None for an inserted atom")
-    site: int | None = Field(default=None, description="only on sites symmetry-equivalent to this one; None: on all")
+    site: int | None = Field(default=None, description="only on sites symmetry-equivalent to this site; None: on all")
 
     @classmethod
     def parse(cls, text: str | DefectKind) -> DefectKind:
@@ -45,7 +45,7 @@ class DefectKind(Frozen):
         new = None if match["new"] in _VACANCY_NAMES else _atomic_number(match["new"], text)
         old = None if match["old"] == INTERSTITIAL else _atomic_number(match["old"], text)
         if new == old:
-            msg = f"defect {text!r} replaces an element by itself; name another one, or the vacancy v_{match['old']}"
+            msg = f"defect {text!r} replaces an element by itself: name another, or the vacancy v_{match['old']}"
             raise InputError(msg)
         return cls(new=new, old=old, site=None if match["site"] is None else int(match["site"]))
 
@@ -107,10 +107,10 @@ class Wish(Frozen):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise self._in_one_line(error) from None
+                raise self._refusal(error) from None
 
     @classmethod
-    def _in_one_line(cls, error: ValidationError) -> InputError:
+    def _refusal(cls, error: ValidationError) -> InputError:
         """Return pydantic's first complaint, or the InputError that a validator raised."""
         first = error.errors()[0]
         raised = first.get("ctx", {}).get("error")

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from definet_flows.defects.charges import charges_of
 from definet_flows.defects.enumeration import enumerate_configurations, require_atoms
 from definet_flows.defects.kinds import Choices, DefectKind, Wish
-from definet_flows.defects.sites.candidates import Places, find_places
+from definet_flows.defects.sites.candidates import CandidatePlaces, find_places
 from definet_flows.defects.sites.symmetry import canonical
 from definet_flows.errors import InputError
 from definet_flows.schemas import Configuration, Host
@@ -84,7 +84,7 @@ def sample_concentration(
     Raises
     ------
     InputError
-        A concentration that makes no defect, as many as another one, or more than the limits allow; too few
+        A concentration that makes no defect, as many as another concentration, or more than the limits allow; too few
         inequivalent configurations; choices that limit the total number of defects, which the concentrations say.
     """
     sizes = _sizes(host, choices, concentrations)
@@ -119,7 +119,7 @@ def _sizes(host: Host, choices: Choices, concentrations: Sequence[float]) -> lis
         size = _size(host, concentration)
         if size in sizes:  # the same configurations could be drawn for both
             both = f"{sizes[size]:g} and {concentration:g}"
-            msg = f"concentrations {both} of {host.n_sites} sites make {size} defects each; drop one"
+            msg = f"concentrations {both} of {host.n_sites} sites make {size} defects each; drop one concentration"
             raise InputError(msg)
         sizes[size] = concentration
     return list(sizes)
@@ -133,7 +133,7 @@ def _size(host: Host, concentration: float) -> int:
     return size
 
 
-def _draw(rng: random.Random, places: Places, size: int, choices: Choices) -> Configuration | None:
+def _draw(rng: random.Random, places: CandidatePlaces, size: int, choices: Choices) -> Configuration | None:
     """Draw one configuration; None if the limits leave no room."""
     pairs = [(place, slot.kind) for slot in places.slots for place in slot.places.tolist()]
     compatible = places.compatible

@@ -56,13 +56,13 @@ def make_host(
     symprec: float = SYMPREC,
     dimensionality: int | None = None,
 ) -> Host:
-    """Return the validated pristine supercell of a host.
+    """Return the validated bulk supercell of a host.
 
     Parameters
     ----------
     host
         Unit cell in any setting: a Structure, ASE's Atoms, a file, or the name of a shipped host. Left-handed
-        lattice vectors are all reversed (no atom moves), which `provenance["axes"]` then tells.
+        lattice vectors are all reversed (no atom moves), which `provenance["axes"]` then says.
     supercell
         Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å.
     vacuum
@@ -71,7 +71,7 @@ def make_host(
         2D hosts: put the middle of the layer in the middle of the cell.
     symprec
         Largest shift in Å that may count as rounding noise: atoms within it of a higher symmetry are put exactly
-        there. What was done is told in `provenance["symmetry"]`; a warning, and `provenance["higher_symmetry"]`,
+        there. `provenance["symmetry"]` says what was done; a warning, and `provenance["higher_symmetry"]`,
         where up to 0.1 Å would give a higher symmetry.
     dimensionality
         2: a layer, 3: a bulk crystal; None: from bonds and gaps. Stacked layers are bulk where they touch by van der
@@ -100,7 +100,7 @@ def make_host(
     if higher:
         msg = f"host {unit.reduced_formula} is {symmetry}, but {higher}: if that is meant, give a larger symprec"
         warnings.warn(msg, UserWarning, stacklevel=2)
-    told = {"symmetry": symmetry, **({"higher_symmetry": higher} if higher else {})}
+    notes = {"symmetry": symmetry, **({"higher_symmetry": higher} if higher else {})}
     matrix = parse_supercell(supercell, unit, dimension)
     lattice, numbers, coords = replicate(unit, matrix)
     a, b, c = (round(x, 4) for x in unit.lattice.abc)
@@ -115,7 +115,7 @@ def make_host(
         matrix=tuple(map(tuple, matrix.tolist())),
         dimensionality=dimension,
         vacuum=None if gap is None else round(gap, 6),
-        provenance={**provenance, "unit_cell": f"a={a} b={b} c={c} Å", **told},
+        provenance={**provenance, "unit_cell": f"a={a} b={b} c={c} Å", **notes},
     )
 
 
@@ -129,7 +129,7 @@ def _dimension(unit: Structure, asked: int | None) -> int:
 
 
 def to_structure(host: Host, positions: FloatArray | None = None) -> Structure:
-    """Return the pristine supercell as a Structure in the host's site order.
+    """Return the bulk supercell as a Structure in the host's site order.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every structure is held to, whatever file it comes from: elements, one atom at a place; and a file's text."""
+"""Checks of every structure, whatever file it comes from: elements, one atom at a place; and a file's text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def atomic_number(symbol: str) -> int:
         An isotope, which would become hydrogen in silence, or no element (a dummy atom `X`, a vacancy `Vac`).
     """
     if symbol in _ISOTOPES:
-        msg = f"{symbol} ({_ISOTOPES[symbol]}) is an isotope, which is not told from hydrogen here: write H"
+        msg = f"{symbol} ({_ISOTOPES[symbol]}) is an isotope, which is not distinguished from hydrogen here: write H"
         raise InputError(msg)
     if not Element.is_valid_symbol(symbol):
         msg = f"{symbol!r} is no element: take dummy atoms and vacancies out, correct the symbol"
@@ -66,7 +66,7 @@ def numbers_of(structure: Structure) -> npt.NDArray[np.int64]:
         if not site.is_ordered:
             msg = f"is disordered at site {site.species_string}; order it first (pymatgen: enumlib, SQS)"
             raise InputError(msg)
-    symbols = (getattr(getattr(one, "element", one), "value", one.symbol) for one in structure.species)
+    symbols = (getattr(getattr(specie, "element", specie), "value", specie.symbol) for specie in structure.species)
     return np.array([atomic_number(symbol) for symbol in symbols], dtype=np.int64)
 
 

@@ -48,7 +48,7 @@ class CifStructure:
 
 
 def read_cif(text: str) -> CifStructure:
-    """Return the one structure of a CIF file, symmetry written out.
+    """Return the only structure of a CIF file, symmetry written out.
 
     The symmetry is that of the file's operations, else of its Hall symbol, its Hermann-Mauguin symbol, its number.
     Blocks without atoms, such as `data_global`, are passed over.
@@ -138,26 +138,26 @@ def _find(small: gemmi.SmallStructure, name: str, prefer: str = "2") -> gemmi.Sp
 def _with_origin(
     small: gemmi.SmallStructure, block: gemmi.cif.Block, group: gemmi.SpaceGroup, *, explicit: bool
 ) -> FloatArray:
-    """Return the operations; of two origins that a symbol leaves open, the one that fits the formula."""
+    """Return the operations; of two origins that a symbol leaves open, those of the origin that fits the formula."""
     operations = _arrays(group.operations())
     first = _find(small, group.hm, prefer="1")
     if explicit or first is None or {group.ext, first.ext} != {"1", "2"}:
         return operations
     other = _arrays(first.operations())
-    wanted = _atoms_told(block)
+    wanted = _atoms_stated(block)
     frac = np.array([site.fract.tolist() for site in small.sites]).reshape(-1, 3)
     lattice = np.array(small.cell.orth.mat.tolist()).T
-    second, one = (sum(_expand(lattice, frac, some)[0]) for some in (operations, other))
-    if (one == wanted) != (second == wanted):
-        return other if one == wanted else operations
+    in_second, in_first = (sum(_expand(lattice, frac, some)[0]) for some in (operations, other))
+    if (in_first == wanted) != (in_second == wanted):
+        return other if in_first == wanted else operations
     # Atoms lie on positions of high symmetry as a rule; with the wrong origin there are more of them.
-    origin = "1" if one < second else "2"
-    msg = f"space group {group.hm} has two origins and the CIF does not tell which; origin {origin} is taken"
+    origin = "1" if in_first < in_second else "2"
+    msg = f"space group {group.hm} has two origins and the CIF does not state which; origin {origin} is taken"
     warnings.warn(msg, UserWarning, stacklevel=4)
     return other if origin == "1" else operations
 
 
-def _atoms_told(block: gemmi.cif.Block) -> int | None:
+def _atoms_stated(block: gemmi.cif.Block) -> int | None:
     """Return how many atoms the formula and the number of formula units put into the cell."""
     formula, units = (block.find_value(tag) for tag in ("_chemical_formula_sum", "_cell_formula_units_Z"))
     if not formula or not units:
@@ -183,7 +183,7 @@ def _expand(lattice: FloatArray, frac: FloatArray, operations: FloatArray) -> tu
         images = np.concatenate([site[None], images])
         kept: list[FloatArray] = []
         for image in images:
-            delta = np.array([image - one for one in kept]).reshape(-1, 3)
+            delta = np.array([image - other for other in kept]).reshape(-1, 3)
             delta -= np.rint(delta)
             if not (np.linalg.norm(delta @ lattice, axis=1) < _SAME).any():
                 kept.append(image if not kept else image % 1.0)

@@ -25,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 LARGEST_STRAIN = 0.02
 """Relative difference of cell lengths, and of angles in radians, that is still the same cell."""
 REVERSED = "-a -b -c"
-"""What is told of a host whose rows were left-handed: all three are reversed, the crystal stays as it is."""
+"""Note on a host whose rows were left-handed: all three are reversed, the crystal stays as it is."""
 _ALIKE = 1e-3  # two fits that differ by less are equally good
 
 
@@ -74,7 +74,7 @@ class Frame:
 
 
 def same_rows(cell: FloatArray, reference: FloatArray) -> Frame:
-    """Return the frame of a cell whose rows are those of the reference, one by one.
+    """Return the frame of a cell whose rows are those of the reference, in order.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def same_rows(cell: FloatArray, reference: FloatArray) -> Frame:
     frame = Frame(np.asarray(cell), np.asarray(reference), np.eye(3, dtype=np.int64))
     if frame.strain > LARGEST_STRAIN:
         found, expected = (" ".join(f"{x:.3f}" for x in Lattice(rows).parameters) for rows in (cell, reference))
-        msg = f"the cell ({found}) is not the one it should be ({expected}): keep the cell fixed"
+        msg = f"the cell ({found}) is not the host's ({expected}): keep the cell fixed"
         raise InputError(msg)
     return frame
 

@@ -109,11 +109,11 @@ def _species(symbols: str, counts: str) -> npt.NDArray[np.int64]:
     elements = [atomic_number(m[1] if m else name) for m, name in zip(matches, names, strict=True)]
     words = _words(counts)
     if len(words) != len(elements) or not all(word.isdecimal() for word in words):
-        told = " ".join(counts.split())[:60]
-        msg = f"{told!r} is not a number of atoms for each of {' '.join(names)}: give {len(names)} whole numbers"
+        shown = " ".join(counts.split())[:60]
+        msg = f"{shown!r} is not a number of atoms for each of {' '.join(names)}: give {len(names)} whole numbers"
         raise InputError(msg)
     if sum(map(int, words)) > _MOST:
-        msg = f"tells of {sum(map(int, words)):.3g} atoms: no more than {_MOST:,} are read"
+        msg = f"states {sum(map(int, words)):.3g} atoms: no more than {_MOST:,} are read"
         raise InputError(msg)
     return np.repeat(np.array(elements, dtype=np.int64), [int(word) for word in words])
 

@@ -18,7 +18,7 @@ _THIN = 0.05  # Å; smallest distance between opposite faces of a cell
 _DENSE = 0.3  # Å³ for each atom; hydrogen at 500 GPa has 1
 _LONG = 10_000.0  # Å; a longer lattice vector is a typing error
 _WIDE = 1e8  # Å³
-_FAR = 1e6  # fractional; beyond it a float no longer says where in the cell an atom is
+_FAR = 1e6  # fractional; beyond it a float does not say where in the cell an atom is
 _MOST_ATOMS = 100_000
 _LARGEST_FILE = 2**30  # bytes
 

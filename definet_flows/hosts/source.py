@@ -1,4 +1,4 @@
-"""Reading a host: a Structure, a file, or one of the shipped monolayers."""
+"""Reading a host: a Structure, a file, or a shipped monolayer."""
 
 from __future__ import annotations
 
@@ -158,17 +158,17 @@ def _from_cif(text: str) -> Structure:
     return theirs if _same_sites(mine, theirs) else mine
 
 
-def _same_sites(one: Structure, other: Structure) -> bool:
+def _same_sites(mine: Structure, other: Structure) -> bool:
     """Whether two structures have the same cell and the same atoms on the same places, in any order."""
-    if len(one) != len(other) or not np.allclose(one.lattice.parameters, other.lattice.parameters, atol=_SAME):
+    if len(mine) != len(other) or not np.allclose(mine.lattice.parameters, other.lattice.parameters, atol=_SAME):
         return False
-    distances = one.lattice.get_all_distances(one.frac_coords, other.frac_coords)
-    numbers = [np.array([getattr(site.specie, "Z", 0) for site in some if site.is_ordered]) for some in (one, other)]
+    distances = mine.lattice.get_all_distances(mine.frac_coords, other.frac_coords)
+    numbers = [np.array([getattr(site.specie, "Z", 0) for site in some if site.is_ordered]) for some in (mine, other)]
     if len(numbers[1]) < len(other):
         return False
     partner = distances.argmin(axis=1)
     same = numbers[0] == numbers[1][partner]
-    return bool((distances.min(axis=1) < _SAME).all() and same.all() and len(set(partner.tolist())) == len(one))
+    return bool((distances.min(axis=1) < _SAME).all() and same.all() and len(set(partner.tolist())) == len(mine))
 
 
 def _by_pymatgen(cif: str) -> Structure:

@@ -38,7 +38,7 @@ def space_group(
         If spglib finds no space group within `symprec` Å.
     """
     with warnings.catch_warnings():
-        # spglib 2.x announces that errors will be raised one day; both ways are handled here
+        # spglib 2.x announces that later versions raise errors; both ways are handled here
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             cell = (lattice.tolist(), frac_coords.tolist(), list(numbers))
@@ -70,7 +70,7 @@ def higher_symmetry(structure: Structure, symprec: float) -> str:
 
 
 def check_symprec(symprec: float) -> None:
-    """Refuse a tolerance that is none.
+    """Refuse a tolerance that is out of range.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def check_symprec(symprec: float) -> None:
 
 
 def symmetrize(structure: Structure, symprec: float) -> tuple[Structure, str]:
-    """Return the structure averaged over its space group, and a line that tells the tolerance and largest shift.
+    """Return the structure averaged over its space group, and a line with the tolerance and largest shift.
 
     Setting, orientation, origin and site order stay as they are. The metric is averaged over the point
     operations (the lattice follows by a pure stretch), the positions over all operations.

@@ -17,7 +17,7 @@ def read_frames(text: str) -> list[Atoms]:
     Raises
     ------
     ValueError, KeyError, OSError
-        By ASE, if it is none.
+        By ASE, if the text is no extended XYZ.
     InputError
         If an atom is an isotope or a dummy.
     """

@@ -1,7 +1,7 @@
 """Validity gate: whether a prediction may start a relaxation.
 
-The numbers come from DFT-relaxed defects of six 2D hosts (doi:10.5281/zenodo.14027373): rejected is what those never
-show, flagged what they show seldom.
+The numbers come from DFT-relaxed defects of six 2D hosts (doi:10.5281/zenodo.14027373): what these never show is
+rejected, what they seldom show is flagged.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ REJECT_MOVE, FLAG_MOVE = 4.5, 1.0
 FAR, REJECT_FAR_MOVE = 6.0, 0.7
 """An atom farther than the first from every defect may move by the second at most, Å."""
 REJECT_UNCERTAINTY, FLAG_UNCERTAINTY = 0.35, 0.10
-"""Expected mean |component| error, Å, where the weights state one. On validation structures of the six hosts the
-shipped weights never state more than 0.18 Å: twice that is a configuration unlike any they learned from."""
+"""Expected mean |component| error, Å, where the model states it. On validation structures of the six hosts the
+shipped model never states more than 0.18 Å: twice that is a configuration unlike any it learned from."""
 
 
 def judge(
@@ -48,7 +48,7 @@ def judge(
     base
         Host positions that the displacements are added to, Å, [n_sites, 3].
     allow_unseen_host
-        Let pass a host that the weights never saw, or weights whose training domain is unknown.
+        Let pass a host that the model never saw, or a model whose training domain is unknown.
     """
     impossible = _impossible(host, configuration, prediction)
     if impossible:
@@ -63,7 +63,7 @@ def judge(
 
 
 def _impossible(host: Host, configuration: Configuration, prediction: RawPrediction) -> str:
-    """Say what of the input is none: edits that the host cannot have, an error that is none."""
+    """Return what is wrong with the input: edits that the host cannot have, a negative or infinite error."""
     try:
         nodes(host, configuration)
     except InputError as error:

@@ -128,7 +128,7 @@ class CrystalFile(ABC):
 
 
 def read_crystals(path: Path, data: bytes) -> CrystalFile:
-    """Read the crystals of a file; the format is told by its name.
+    """Read the crystals of a file; its name gives the format.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def read_crystals(path: Path, data: bytes) -> CrystalFile:
     Raises
     ------
     InputError
-        An unknown format, a file that is none of its format, disorder, no atoms, or numbers that are not finite.
+        An unknown format, a file that does not follow its format, disorder, no atoms, or numbers that are not finite.
     """
     reader = _reader(path)
     try:
@@ -157,7 +157,7 @@ def read_crystals(path: Path, data: bytes) -> CrystalFile:
 
 
 def is_known(path: Path) -> bool:
-    """Whether a file's name tells one of the formats."""
+    """Whether a file's name is that of a known format."""
     return _kind(path) is not None
 
 
@@ -174,7 +174,7 @@ def _kind(path: Path) -> Callable[[str], CrystalFile] | None:
 def _reader(path: Path) -> Callable[[str], CrystalFile]:
     kind = _kind(path)
     if kind is None:
-        raise InputError(f"its name tells no known format: {_FORMATS}")
+        raise InputError(f"its name is that of no known format: {_FORMATS}")
     return kind
 
 
@@ -193,12 +193,12 @@ def _check(crystal: Crystal) -> None:
 
 
 def parse_cif(text: str) -> Crystal:
-    """Return the one crystal of a CIF file, symmetry written out.
+    """Return the only crystal of a CIF file, symmetry written out.
 
     Raises
     ------
     ValueError, RuntimeError
-        By gemmi, if it is none.
+        By gemmi, if the text is no CIF.
     InputError
         If it is disordered.
     """
@@ -370,7 +370,7 @@ def _from_structure(structure: Structure, stated: object, properties: Mapping[st
     charge = charge_of({"charge of the structure": told, **properties} if own else properties)
     note = "" if own or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
     flags = structure.site_properties.get("selective_dynamics")
-    held = None if flags is None else _held(np.array([~np.array(one or (True,) * 3, dtype=bool) for one in flags]))
+    held = None if flags is None else _held(np.array([~np.array(flag or (True,) * 3, dtype=bool) for flag in flags]))
     return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, charge, held, note)
 
 

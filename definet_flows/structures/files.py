@@ -17,7 +17,7 @@ from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.schemas import Frozen, content_hash
 from definet_flows.structures.crystals import Crystal, CrystalFile, extxyz_text, is_known, read_crystals
-from definet_flows.structures.in_host import Predicted, predict_crystals
+from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.match import HostFinder
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ _CHUNK = 256  # structures between two writings
 _ONE_FILE = (".xyz", ".extxyz")
 
 Tell = Callable[[int, int], None]
-"""Hears how many files of how many are done."""
+"""Takes the number of files done and of all files."""
 
 
-class Entry(Frozen):
+class ReportedStructure(Frozen):
     """One structure in the report."""
 
     source: str = Field(description="file it came from")
@@ -69,10 +69,10 @@ def predict_files(
     *,
     allow_unseen_host: bool = False,
     tell: Tell | None = None,
-) -> list[Entry]:
+) -> list[ReportedStructure]:
     """Predict the structures of files and write them with a report, file by file, in order.
 
-    A file whose prediction by the same weights with the same options is there already is not done again.
+    A file is not predicted again if its prediction by the same weights with the same options exists.
 
     Parameters
     ----------
@@ -84,19 +84,19 @@ def predict_files(
     finder
         Finds each structure's host.
     tell
-        Told after each portion how many files of how many are done.
+        Called after each portion with the number of files done and of all files.
 
     Raises
     ------
     InputError
-        If an input does not exist, would be overwritten, or not one structure can be predicted.
+        If an input does not exist, would be overwritten, or no structure can be predicted.
     """
     sources = find_files(inputs, out)
     target = _target(out)
     target.check(sources)
     stamp = (checkpoint.sha256, finder.key, allow_unseen_host)
     known = target.known()
-    entries: dict[str, list[Entry]] = {}
+    entries: dict[str, list[ReportedStructure]] = {}
     for chunk in _chunks(sources, stamp, known):
         results = iter(
             predict_crystals(
@@ -127,7 +127,7 @@ def find_files(inputs: Sequence[Path], out: Path) -> list[tuple[Path, str]]:
     Raises
     ------
     InputError
-        If one does not exist, or there is none.
+        If a path does not exist, or no file is found.
     """
     found: list[tuple[Path, str]] = []
     for path in inputs:
@@ -166,36 +166,36 @@ class _Job:
     key: str
     file: CrystalFile | None = None
     problem: str = ""
-    done: list[Entry] | None = None
+    done: list[ReportedStructure] | None = None
 
     @property
     def crystals(self) -> tuple[Crystal, ...]:
         return self.file.crystals if self.file else ()
 
-    def entries(self, predicted: Sequence[Predicted], weights: str) -> list[Entry]:
+    def entries(self, predicted: Sequence[PredictedCrystal], weights: str) -> list[ReportedStructure]:
         common: dict[str, Any] = {"source": str(self.source), "output": self.name, "weights": weights, "key": self.key}
         if self.file is None:
-            return [Entry(**common, index=0, status="failed", reason=self.problem)]
-        return [Entry(**common, index=k, **_facts(one)) for k, one in enumerate(predicted)]
+            return [ReportedStructure(**common, index=0, status="failed", reason=self.problem)]
+        return [ReportedStructure(**common, index=k, **_facts(crystal)) for k, crystal in enumerate(predicted)]
 
 
-def _facts(one: Predicted) -> dict[str, Any]:
+def _facts(crystal: PredictedCrystal) -> dict[str, Any]:
     return {
-        "status": "failed" if one.frac is None else "predicted",
-        "verdict": one.gate.verdict if one.gate else None,
-        "in_domain": one.gate.in_domain if one.gate else None,
-        "reason": one.reason,
-        "note": one.note,
-        "uncertainty": one.uncertainty,
-        "host": one.found.label if one.found else None,
-        "inferred": one.found.inferred if one.found else "",
-        "defects": one.defects,
-        "largest_displacement": None if one.largest is None else round(one.largest, 6),
+        "status": "failed" if crystal.frac is None else "predicted",
+        "verdict": crystal.gate.verdict if crystal.gate else None,
+        "in_domain": crystal.gate.in_domain if crystal.gate else None,
+        "reason": crystal.reason,
+        "note": crystal.note,
+        "uncertainty": crystal.uncertainty,
+        "host": crystal.found.label if crystal.found else None,
+        "inferred": crystal.found.inferred if crystal.found else "",
+        "defects": crystal.defects,
+        "largest_displacement": None if crystal.largest is None else round(crystal.largest, 6),
     }
 
 
 def _chunks(
-    sources: Sequence[tuple[Path, str]], stamp: tuple[object, ...], known: dict[str, list[Entry]]
+    sources: Sequence[tuple[Path, str]], stamp: tuple[object, ...], known: dict[str, list[ReportedStructure]]
 ) -> Iterator[list[_Job]]:
     """Read files, in portions of a few hundred structures."""
     chunk: list[_Job] = []
@@ -208,7 +208,7 @@ def _chunks(
         yield chunk
 
 
-def _read(source: Path, name: str, stamp: tuple[object, ...], before: list[Entry]) -> _Job:
+def _read(source: Path, name: str, stamp: tuple[object, ...], before: list[ReportedStructure]) -> _Job:
     try:
         data = source.read_bytes()
         key = content_hash(hashlib.sha256(data).hexdigest(), *stamp)
@@ -231,7 +231,7 @@ class _Folder:
 
     def __init__(self, out: Path) -> None:
         self.out, self.report = out, out / REPORT
-        self.earlier: dict[str, list[Entry]] = {}
+        self.earlier: dict[str, list[ReportedStructure]] = {}
 
     def check(self, sources: Sequence[tuple[Path, str]]) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -242,26 +242,26 @@ class _Folder:
             if (self.out / name).resolve() == source.resolve():
                 raise InputError(f"{self.out} would overwrite the input {source}: name another folder")
 
-    def known(self) -> dict[str, list[Entry]]:
+    def known(self) -> dict[str, list[ReportedStructure]]:
         """Return what an earlier report says of files that are there."""
         for entry in _load(self.report):
             if (self.out / entry.output).is_file():
                 self.earlier.setdefault(entry.output, []).append(entry)
         return self.earlier
 
-    def take(self, job: _Job, predicted: Sequence[Predicted], entries: Sequence[Entry]) -> None:
-        if job.file is None or all(one.frac is None for one in predicted):
+    def take(self, job: _Job, predicted: Sequence[PredictedCrystal], entries: Sequence[ReportedStructure]) -> None:
+        if job.file is None or all(crystal.frac is None for crystal in predicted):
             return
         path = self.out / job.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, job.file.text([one.frac for one in predicted], [e.properties() for e in entries]))
+        write_whole(path, job.file.text([crystal.frac for crystal in predicted], [e.properties() for e in entries]))
 
-    def save(self, entries: dict[str, list[Entry]]) -> None:
+    def save(self, entries: dict[str, list[ReportedStructure]]) -> None:
         """Write the report; what it said of other files stays."""
         if any(entry.status == "predicted" for several in entries.values() for entry in several):
             write_whole(self.report, _dump({**self.earlier, **entries}))
 
-    def finish(self, entries: dict[str, list[Entry]]) -> None:
+    def finish(self, entries: dict[str, list[ReportedStructure]]) -> None:
         """Nothing is left to do."""
 
 
@@ -280,9 +280,9 @@ class _OneFile(_Folder):
         if not self.out.parent.is_dir():
             raise InputError(f"{self.out} cannot be written: there is no folder {self.out.parent}")
         if any(self.out.resolve() == source.resolve() for source, _ in sources):
-            raise InputError(f"{self.out} is one of the inputs: name another file")
+            raise InputError(f"{self.out} is an input: name another file")
 
-    def known(self) -> dict[str, list[Entry]]:
+    def known(self) -> dict[str, list[ReportedStructure]]:
         """Return what an earlier report says of the frames that are there."""
         import ase.io  # noqa: PLC0415 - half a second to import
 
@@ -298,28 +298,28 @@ class _OneFile(_Folder):
             self.stored.setdefault(entry.output, []).append(frame)
         return self.earlier
 
-    def take(self, job: _Job, predicted: Sequence[Predicted], entries: Sequence[Entry]) -> None:
+    def take(self, job: _Job, predicted: Sequence[PredictedCrystal], entries: Sequence[ReportedStructure]) -> None:
         if job.done:
             self.frames += self.stored[job.name]
         elif job.file is not None:
-            self.frames += job.file.frames([one.frac for one in predicted], [e.properties() for e in entries])
+            self.frames += job.file.frames([crystal.frac for crystal in predicted], [e.properties() for e in entries])
 
-    def save(self, entries: dict[str, list[Entry]]) -> None:
+    def save(self, entries: dict[str, list[ReportedStructure]]) -> None:
         """Wait for the end."""
 
-    def finish(self, entries: dict[str, list[Entry]]) -> None:
+    def finish(self, entries: dict[str, list[ReportedStructure]]) -> None:
         write_whole(self.out, extxyz_text(self.frames))
         write_whole(self.report, _dump(entries))
 
 
-def _dump(entries: dict[str, list[Entry]]) -> str:
+def _dump(entries: dict[str, list[ReportedStructure]]) -> str:
     listed = [entry.model_dump(mode="json") for several in entries.values() for entry in several]
     return json.dumps({"structures": listed}, indent=1) + "\n"
 
 
-def _load(path: Path) -> list[Entry]:
-    """Return a report's entries; one that cannot be read counts for nothing."""
+def _load(path: Path) -> list[ReportedStructure]:
+    """Return a report's entries; a report that cannot be read has none."""
     try:
-        return [Entry.model_validate(item) for item in json.loads(path.read_text())["structures"]]
+        return [ReportedStructure.model_validate(item) for item in json.loads(path.read_text())["structures"]]
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return []

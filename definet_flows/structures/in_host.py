@@ -20,7 +20,7 @@ _DISPLACED = 0.3  # Å; atoms that start farther from their sites are worth a no
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
+class PredictedCrystal:
     """What became of one crystal.
 
     Attributes
@@ -58,40 +58,42 @@ class Predicted:
 
 def predict_crystals(
     checkpoint: Checkpoint, finder: HostFinder, crystals: Sequence[Crystal], *, allow_unseen_host: bool = False
-) -> list[Predicted]:
+) -> list[PredictedCrystal]:
     """Predict crystals of any hosts, in order; what cannot be predicted is a result with its reason.
 
     The displacements, those of `predict`, are added to the positions that the atoms have.
     """
-    results: list[Predicted | None] = [None] * len(crystals)
+    results: list[PredictedCrystal | None] = [None] * len(crystals)
     groups: dict[int, list[tuple[int, Found, Recovered]]] = {}
     for k, crystal in enumerate(crystals):
         try:
             found, recovered = finder.find(crystal)
         except InputError as error:
-            results[k] = Predicted(None, str(error))
+            results[k] = PredictedCrystal(None, str(error))
             continue
         groups.setdefault(id(found), []).append((k, found, recovered))
     for group in groups.values():
         host = group[0][1].host
         raw = predict(checkpoint, host, [recovered.configuration for _, _, recovered in group])
-        for (k, found, recovered), one in zip(group, raw, strict=True):
+        for (k, found, recovered), prediction in zip(group, raw, strict=True):
             base = recovered.positions[: host.n_sites]
-            gate = judge(checkpoint, host, recovered.configuration, base, one, allow_unseen_host=allow_unseen_host)
-            results[k] = _moved(crystals[k], found, recovered, one, gate)
+            gate = judge(
+                checkpoint, host, recovered.configuration, base, prediction, allow_unseen_host=allow_unseen_host
+            )
+            results[k] = _moved(crystals[k], found, recovered, prediction, gate)
     return [result for result in results if result is not None]
 
 
-def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPrediction, gate: Gate) -> Predicted:
+def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPrediction, gate: Gate) -> PredictedCrystal:
     """Put displacements of sites on the atoms of the crystal, in its own frame."""
     host, name = found.host, recovered.configuration.name
     if raw.displacements is None:
-        return Predicted(None, raw.error or "", gate=gate, found=found, defects=name)
+        return PredictedCrystal(None, raw.error or "", gate=gate, found=found, defects=name)
     step = raw.displacements[recovered.permutation]
     frac = crystal.moved(recovered.frame.back(step))
     step = (frac - crystal.frac) @ crystal.lattice
     offset = recovered.positions[: host.n_sites] - host.cartesian
-    return Predicted(
+    return PredictedCrystal(
         frac=frac,
         reason=gate.reason,
         gate=gate,

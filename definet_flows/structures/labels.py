@@ -1,4 +1,4 @@
-"""What a file tells of a structure beside its atoms: results, which belong to the positions, and the charge."""
+"""What a file states of a structure beside its atoms: results, which belong to the positions, and the charge."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def drop_labels(atoms: Atoms) -> None:
 
 
 def charge_of(labels: Mapping[str, Any]) -> float:
-    """Return the net charge that a structure's labels tell, elementary charges; 0 where none does.
+    """Return the net charge that a structure's labels state, elementary charges; 0 without such a label.
 
     The same names in every format: charge, total_charge, net_charge, tot_charge, q; upper and lower case are alike.
 
     Raises
     ------
     InputError
-        A charge that is no finite number, or two names that tell different charges.
+        A charge that is no finite number, or two names that state different charges.
     """
-    told = {}
+    charges = {}
     for name, value in labels.items():
         if str(name).lower() in _CHARGES and value is not None:
-            told[name] = _charge(str(name), value)
-    if told and max(told.values()) - min(told.values()) > _TOLERANCE:
-        listed = ", ".join(f"{name}={value:g}" for name, value in told.items())
-        raise InputError(f"tells different charges ({listed}): leave the right entry")
-    return next(iter(told.values()), 0.0)
+            charges[name] = _charge(str(name), value)
+    if charges and max(charges.values()) - min(charges.values()) > _TOLERANCE:
+        listed = ", ".join(f"{name}={value:g}" for name, value in charges.items())
+        raise InputError(f"states different charges ({listed}): leave the right entry")
+    return next(iter(charges.values()), 0.0)
 
 
 def _charge(name: str, value: object) -> float:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 
 _LAYER = 2
-_CELL, _ANGLE = 0.02, 1.0  # relative, degrees: what `recover` takes for one cell
+_CELL, _ANGLE = 0.02, 1.0  # relative, degrees: what `recover` takes for the same cell
 _MOST_EDITED = 0.3  # share of edited sites beyond which a crystal is not taken for a defect structure of a host
 _SAME_CELL = 1e-3  # Å, degrees
 _MOST_ATOMS = 3000  # of a crystal: to assign atoms to sites takes memory with the square of their number
@@ -55,7 +55,7 @@ class Found:
 
 
 class HostFinder:
-    """Finds the host of crystals, one after the other; crystals of one campaign share one.
+    """Finds the host of each crystal; crystals of the same campaign share a host.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ class HostFinder:
             )
             for u in self._units
         ]
-        told = () if self._dimensionality is None else (self._dimensionality,)
-        return content_hash("hosts", units, self._supercell, self._given, *told)
+        extra = () if self._dimensionality is None else (self._dimensionality,)
+        return content_hash("hosts", units, self._supercell, self._given, *extra)
 
     def find(self, crystal: Crystal) -> tuple[Found, Recovered]:
         """Return the host of a crystal and the crystal read as one of its configurations.
@@ -103,7 +103,7 @@ class HostFinder:
         Raises
         ------
         InputError
-            If none fits, or more than one does.
+            If no host fits, or several do.
         """
         if len(crystal.numbers) > _MOST_ATOMS:
             raise InputError(f"has {len(crystal.numbers)} atoms, more than {_MOST_ATOMS}: give a smaller supercell")
@@ -191,7 +191,7 @@ def finder_for(
     Raises
     ------
     InputError
-        If the host cannot be read, or is left out and the weights do not tell what they were trained on.
+        If the host cannot be read, or is left out and the model's card does not name the hosts it was trained on.
     """
     if host is not None:
         return HostFinder([load_structure(host)], supercell, given=True, dimensionality=dimensionality)
@@ -217,7 +217,7 @@ class _Unit:
         if not self.layer:
             return self.structure
         height = cell_height(structure)
-        across = (_across_is_normal(one) for one in (self.structure, structure))
+        across = (_across_is_normal(cell) for cell in (self.structure, structure))
         if not all(across) or abs(height - cell_height(self.structure)) < _SAME_CELL:
             return self.structure
         return with_height(self.structure, height)
@@ -246,7 +246,7 @@ def _across_is_normal(structure: Structure) -> bool:
 
 def _host(cell: Structure, supercell: object, dimensionality: int | None) -> Host:
     with warnings.catch_warnings():
-        # The structures exist already: it is too late to tell that their vacuum is small.
+        # The structures exist already: it is too late to warn that their vacuum is small.
         warnings.filterwarnings("ignore", message="2D host .* of vacuum", category=UserWarning)
         # The symmetry matters to an enumeration, not to a structure that is there.
         warnings.filterwarnings("ignore", message="host .* within .* Å, but", category=UserWarning)
@@ -286,7 +286,7 @@ def _matrices(unit: Lattice, target: Lattice) -> Iterator[IntArray]:
 
 
 def _same_supercell(matrix: IntArray, other: IntArray) -> bool:
-    """Whether two matrices span one lattice, so that `recover` finds what lies on either."""
+    """Whether two matrices span the same lattice, so that `recover` finds what lies on either."""
     change = matrix @ np.linalg.inv(other)
     return bool(np.abs(change - np.rint(change)).max() < _WHOLE)
 

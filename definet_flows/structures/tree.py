@@ -17,7 +17,7 @@ from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.schemas import Frozen
 from definet_flows.structures.crystals import Crystal, CrystalFile, read_crystals
 from definet_flows.structures.files import Tell
-from definet_flows.structures.in_host import Predicted, predict_crystals
+from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.match import HostFinder
 
 ORIGINAL = "POSCAR.unrelaxed"
@@ -55,7 +55,7 @@ def prerelax_tree(
 
     Atoms keep their order, everything but the coordinates stays as it is. Trial distortions of ShakeNBreak are kept:
     what is predicted for (and judged on) their sibling `Unperturbed` is added to them. A POSCAR beside which there is
-    another `POSCAR.unrelaxed` was pre-relaxed before and is left.
+    another `POSCAR.unrelaxed` is pre-relaxed already and is left.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def prerelax_tree(
                 report[path] = TreeEntry(path=str(path), action="left", reason=task)
             else:
                 tasks.append(task)
-        for task, one in zip(tasks, _predictions(checkpoint, finder, tasks, allow_unseen_host), strict=True):
-            report[task.path] = _decide(task, one, write_rejected=write_rejected)
+        for task, predicted in zip(tasks, _predictions(checkpoint, finder, tasks, allow_unseen_host), strict=True):
+            report[task.path] = _decide(task, predicted, write_rejected=write_rejected)
         if tell is not None:
             tell(min(start + _CHUNK, len(paths)), len(paths))
     return [report[path] for path in paths]
@@ -105,7 +105,7 @@ def _predictions(
     finder: HostFinder,
     tasks: Sequence[_Task],
     allow_unseen_host: bool,  # noqa: FBT001
-) -> list[Predicted]:
+) -> list[PredictedCrystal]:
     crystals = [replace(task.undistorted or task.crystal, charge=float(task.charge)) for task in tasks]
     return predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host)
 
@@ -143,27 +143,27 @@ def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> TreeEntry:
     entry = TreeEntry(
         path=str(task.path),
         action="left",
-        reason=one.reason,
-        host=one.found.label if one.found else None,
-        inferred=one.found.inferred if one.found else "",
-        defects=one.defects,
+        reason=predicted.reason,
+        host=predicted.found.label if predicted.found else None,
+        inferred=predicted.found.inferred if predicted.found else "",
+        defects=predicted.defects,
         charge=task.charge,
-        uncertainty=one.uncertainty,
+        uncertainty=predicted.uncertainty,
     )
-    rejected = one.gate is not None and one.gate.verdict == "rejected"
-    if one.gate is None:
+    rejected = predicted.gate is not None and predicted.gate.verdict == "rejected"
+    if predicted.gate is None:
         return entry
-    if not one.defects:
-        return entry.model_copy(update={"reason": "the pristine supercell: nothing to move"})
-    if one.frac is None or (rejected and not write_rejected):
-        return entry.model_copy(update={"action": "gated", "reason": one.gate.reason})
+    if not predicted.defects:
+        return entry.model_copy(update={"reason": "the bulk supercell: nothing to move"})
+    if predicted.frac is None or (rejected and not write_rejected):
+        return entry.model_copy(update={"action": "gated", "reason": predicted.gate.reason})
     original = task.path.with_name(ORIGINAL)
     if not original.exists():
         write_whole(original, task.file.text([None], [{}]))
-    frac, note = one.frac, one.note
+    frac, note = predicted.frac, predicted.note
     if task.undistorted is not None:  # the distortion is there on purpose: it stays
-        frac = task.crystal.moved(one.frac - task.undistorted.frac)
+        frac = task.crystal.moved(predicted.frac - task.undistorted.frac)
         added = f"displacements of {_UNDISTORTED} were added to the distortion"
-        note = "; ".join(filter(None, (one.remark, added)))
+        note = "; ".join(filter(None, (predicted.remark, added)))
     write_whole(task.path, task.file.text([frac], [{}]))
-    return entry.model_copy(update={"action": "moved", "note": note, "largest_displacement": one.largest})
+    return entry.model_copy(update={"action": "moved", "note": note, "largest_displacement": predicted.largest})

@@ -29,7 +29,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def champions():
-    """Two models, the second one champion after the first."""
+    """Two models, the second champion after the first."""
     with open_store("records.sqlite") as records:
         first = add_trial(records, added(records, "sevennet-1"), trial())
         promote(records, first, first.trials[-1])

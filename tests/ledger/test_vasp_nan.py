@@ -1,4 +1,4 @@
-"""A campaign's run whose last energy is no number is a failed record, not a finished one."""
+"""A campaign's run whose last energy is no number is a failed record, not a finished record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their positions, in one file."""
+"""Several networks as a single model: the mean of their positions, in one file."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_networks_that_see_other_neighbours_are_refused(change: dict[str, float]
 
 
 def test_a_mean_of_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 weights given"):
+    with pytest.raises(InputError, match="1 models given"):
         combine([single(tmp_path, 1)])
 
 

@@ -17,7 +17,7 @@ from definet_flows.hosts import make_host
 from definet_flows.model.data.batches import lattice_of
 from definet_flows.model.data.graph import find_neighbours, table_edges
 from definet_flows.model.network.config import NetworkConfig
-from definet_flows.model.network.edges import EdgeState, Gate, TableEdges
+from definet_flows.model.network.edges import DefectGate, EdgeState, TableEdges
 from definet_flows.model.network.layers import ScaledSiLU
 from definet_flows.model.network.radial import RadialBasis
 
@@ -51,7 +51,7 @@ class EdgeInputs:
     def run(self, edges: TableEdges) -> list[torch.Tensor]:
         """Outputs, then the gradients of a function of theirs for every input and parameter."""
         distance, unit, phi, gate, *v = self.arrays
-        edge, gates = EdgeState(edges.radial(distance, self.basis), unit), Gate(gate, self.markers)
+        edge, gates = EdgeState(edges.radial(distance, self.basis), unit), DefectGate(gate, self.markers)
         if self.operation == "messages":
             outs, modules = edges.messages(phi, gates, v[0], edge, self.filters), [self.filters]
         else:
@@ -112,7 +112,7 @@ def test_a_table_made_by_a_prediction_serves_a_training():
     edge = EdgeState(fused.radial(inputs.distance.detach(), inputs.basis), inputs.unit.detach())
     phi, gate = (a.detach() for a in inputs.arrays[2:4])
     with torch.inference_mode():
-        fused.pulls(phi, Gate(gate, inputs.markers), edge, inputs.filters, inputs.mlp)
+        fused.pulls(phi, DefectGate(gate, inputs.markers), edge, inputs.filters, inputs.mlp)
     assert inputs.run(fused)[-6].norm() > 0  # of the filters' weights
 
 

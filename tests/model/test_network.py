@@ -1,4 +1,4 @@
-"""The network itself: symmetry on random weights, and that its four forms are one.
+"""The network itself: symmetry on random weights, and that its four forms agree.
 
 The vector activation jumps where <l, c> changes sign, so whole networks are compared in float64; float32 is compared
 operation by operation.

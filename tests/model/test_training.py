@@ -118,7 +118,7 @@ def test_recycled_starts_are_predictions_but_for_the_placeholders() -> None:
     start, module, batch = starts(recycled=1.0)
     lattice = module._lattice(0)
     with torch.no_grad():
-        predicted = module.network.one_pass(batch.numbers, batch.markers, lattice.positions, lattice.edges)
+        predicted = module.network.single_pass(batch.numbers, batch.markers, lattice.positions, lattice.edges)
     assert not start.requires_grad
     assert torch.allclose(start[batch.atoms], (predicted - lattice.positions)[batch.atoms])
     assert not start[~batch.atoms].any()

@@ -1,4 +1,4 @@
-"""One configuration in words: found by the beginning of its id, told with numbers that the structures have."""
+"""One configuration in words: found by the beginning of its id, described with numbers that the structures have."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_accepted_by_the_first_and_gated_by_the_second(records):
 
 
 def test_what_another_campaign_runs_is_none_of_this_ones(records):
-    """The first network's relaxation from the unrelaxed start failed; the second one does not want it."""
+    """The first network's relaxation from the unrelaxed start failed; the second network does not want it."""
     records.put(record(configuration_id=G, status="failed", gated=True, weights=W1), said(G, W2, "accepted"))
     assert launched(records, W2, (G,), ()).failed == 0
     records.put(record("predicted", configuration_id=G, weights=W2))

@@ -1,4 +1,4 @@
-"""The verdict on a pair, and that it is written once, whoever comes last."""
+"""The verdict on a pair, and that it is written once, whichever relaxation ends last."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def _consume(output):
 
 @pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")  # jobflow's own use of monty
 def test_jobflow_yaml_runs_as_it_is(tmp_path, monkeypatch):
-    """The file at the root, with the home folder moved to a temporary one."""
+    """The file at the root, with the home folder moved to a temporary folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("JOBFLOW_CONFIG_FILE", str(ROOT / "jobflow.yaml"))
     store = JobflowSettings().JOB_STORE

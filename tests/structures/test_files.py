@@ -236,7 +236,7 @@ def test_a_host_that_is_not_known_or_fits_twice(checkpoint):
     (crystal,) = read_crystals(Path("a.json"), json.dumps(half.as_dict()).encode()).crystals
     with pytest.raises(InputError, match=r"ambiguous \(MoS2, MoSeS\).*--host"):
         HostFinder([one, twin]).find(crystal)
-    with pytest.raises(InputError, match="does not tell which hosts"):
+    with pytest.raises(InputError, match="does not name the hosts"):
         finder_for(checkpoint.card.model_copy(update={"hosts": ()}), None, None)
 
 

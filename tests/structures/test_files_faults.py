@@ -98,7 +98,7 @@ def test_inputs_are_never_overwritten(checkpoint, finder, tmp_path):
     write(tmp_path / "a.cif", LATTICE, *shuffled(HOST, configurations()[0], 0)[1:])
     write(tmp_path / "a.extxyz", LATTICE, *shuffled(HOST, configurations()[0], 0)[1:])
     for inputs, out in ((["a.cif"], "."), (["."], "."), (["a.extxyz"], "a.extxyz")):
-        with pytest.raises(InputError, match=r"overwrite|one of the inputs"):
+        with pytest.raises(InputError, match=r"overwrite|is an input: name"):
             predict_files(checkpoint, [tmp_path / name for name in inputs], tmp_path / out, finder)
 
 

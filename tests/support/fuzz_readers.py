@@ -84,7 +84,7 @@ _DAMAGE: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 @dataclass(frozen=True)
 class Reader:
-    """A kind of file: its name, a whole one, and what reads it."""
+    """A kind of file: its name, an undamaged file, and what reads it."""
 
     kind: str
     name: str

@@ -39,7 +39,7 @@ class MongoServer:
     users: bool
 
     def spec(self, user: str = "writer", password: str = PASSWORD, collection: str = "") -> dict[str, Any]:
-        """Return a MongoStore as it stands in the settings; a collection of its own unless one is given."""
+        """Return a MongoStore as it stands in the settings; a collection of its own unless a name is given."""
         login = {"username": user, "password": password} if self.users else {}
         options = {} if "uri" in self.address else {"mongoclient_kwargs": {"serverSelectionTimeoutMS": 2000}}
         return {

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _SHIFTED = 0.3  # Å; less than this is relaxation, not a shift
 _NEAR = 0.5  # Å; an atom this near a site of its element speaks for a trial shift
-_ANCHORS = 8  # atoms put onto sites in turn; one of them is no defect
+_ANCHORS = 8  # atoms put onto sites in turn; at least one atom of them is no defect
 
 
 def rigid_shift(host: Host, structure: Structure) -> FloatArray:
     """Return by how much a structure is shifted against its host, Cartesian, Å, [3]; zero below 0.3 Å.
 
     Each trial shift puts one atom onto a site of its element in a primitive cell (the host's other translations change
-    nothing); the one that brings most atoms near a site of their element is refined by the median displacement.
+    nothing); the shift that brings most atoms near a site of their element is refined by the median displacement.
     """
     matcher = _Matcher(host, structure)
     zero = np.zeros(3)

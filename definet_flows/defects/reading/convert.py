@@ -50,7 +50,7 @@ def _core() -> ModuleType:
 def to_pymatgen(host: Host, configuration: Configuration) -> Defect:
     """Return a `Vacancy`, `Substitution` or `Interstitial`; a `DefectComplex` of them if there are several.
 
-    Their structure is the pristine supercell. These objects have no charge of their own: that of a single defect
+    Their structure is the bulk supercell. These objects have no charge of their own: that of a single defect
     becomes its only `user_charges`.
 
     Parameters
@@ -69,7 +69,7 @@ def to_pymatgen(host: Host, configuration: Configuration) -> Defect:
     structure = to_structure(host)
     made = [_defect(core, structure, edit, configuration) for edit in configuration.edits]
     if not made:
-        msg = "a pristine supercell is no defect: there is nothing to convert"
+        msg = "a bulk supercell is no defect: there is nothing to convert"
         raise InputError(msg)
     return made[0] if len(made) == 1 else core.DefectComplex(made, oxi_state=configuration.charge)
 
@@ -158,7 +158,7 @@ def _check_frame(host: Host, structure: Structure) -> None:
 def doped_name(host: Host, configuration: Configuration) -> str:
     """Return the name of a single defect as doped writes it: `v_Cd_-1`, `Te_Cd_C2v_Te2.83_+2`, `Li_i_Td_+1`.
 
-    What tells inequivalent sites apart is added as far as needed, for an inserted atom always the first: the point
+    What distinguishes inequivalent sites is added as far as needed, for an inserted atom always the first: the point
     group of the pristine site (Schoenflies), then element and distance (Å) of the nearest shells.
 
     Parameters
@@ -230,7 +230,7 @@ def _single(host: Host, kind: DefectKind, point: FloatArray, charge: int) -> Con
 
 
 def _inequivalent(host: Host, kind: DefectKind) -> Sequence[FloatArray]:
-    """Return one place of each orbit that a kind may take, fractional."""
+    """Return a place of each orbit that a kind may take, fractional."""
     if kind.old is None:
         candidates = candidate_sites(host, kind.name.removesuffix("_i"))
         first = np.unique(candidates.orbit, return_index=True)[1]

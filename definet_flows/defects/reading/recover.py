@@ -29,14 +29,14 @@ BoolArray = npt.NDArray[np.bool_]
 # settled on a vacant site.
 _SEATED = 0.3  # Å; an atom this near a site sits on it, whatever the element
 _FOREIGN = 1.0  # Å²; else an atom counts as this much farther (squared) from a site of another element
-_MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by less cannot be told apart
+_MARGIN = 1.0  # Å²; two assignments of a displaced atom whose costs differ by less are not distinguished
 _NEARBY = 3.0  # Å; how far an atom may come to settle on another site: twice the tolerance
 _INSERTED = 1e3  # cost of leaving an atom without a site: only if no assignment within the tolerance exists
 _FORBIDDEN = 1e6
 _SAME_CELL = 1e-3  # relative difference of cells whose rows are taken for each other without a look at other axes
 _EXACT = 0.01  # Å; atoms this near their sites on average leave no doubt how the cell lies
 _MOST_EDITED = 0.3  # share of edited sites beyond which a cell laid on the host in other axes is none of its defects
-_TOLERANCE = 1.5  # Å; beyond it distances alone do not tell which site an atom came from
+_TOLERANCE = 1.5  # Å; beyond it distances alone do not show which site an atom came from
 _MOST_INSERTED = 0.1  # share of inserted atoms beyond which this is not a defect structure of the host
 
 
@@ -53,7 +53,7 @@ class Recovered:
     shift: FloatArray
     """Rigid shift of the structure against the host that was taken off the positions, Cartesian, Å, [3]."""
     frame: Frame
-    """How the structure's cell lies in the host's frame, in which all of the above is told."""
+    """How the structure's cell lies in the host's frame, in which all of the above is given."""
 
     def numbers_and_markers(self, host: Host) -> tuple[IntArray, IntArray]:
         """Return the rows' atomic numbers and markers, [n_rows] each."""
@@ -67,7 +67,7 @@ def recover(
 
     The structure's cell may be turned, reflected, left-handed, in other axes or strained by up to 2 % against the
     host's: fractional coordinates are carried over, and displacements keep their lengths. Of several ways in which the
-    cells agree, the one that leaves the fewest edits, then the smallest displacements, is taken.
+    cells agree, the mapping with the fewest edits, then the smallest displacements, is taken.
 
     Atoms, in any order and any periodic image, are assigned to sites so that the sum of squared distances (plus a
     small cost for an atom on another element's site) is least. Sites left over are vacancies, atoms
@@ -76,14 +76,14 @@ def recover(
     Parameters
     ----------
     host
-        The pristine supercell that the structure is a defect of.
+        The bulk supercell that the structure is a defect of.
     structure
         Same cell as the host, however it is described.
     tolerance
         Largest distance of an atom from its site, Å. Beyond 1.5 Å an atom may have come from another site than the
-        one it is nearest to, so `kinds` must then be given.
+        nearest, so `kinds` must then be given.
     kinds
-        The only kinds of defects that may occur, such as ``("v_B", "C_B")``; None: any. It tells an antisite beside a
+        The only kinds of defects that may occur, as ``("v_B", "C_B")``; None: any. It separates an antisite beside a
         vacancy from an atom that relaxed towards the vacancy, which distances alone cannot.
 
     Raises
@@ -115,7 +115,7 @@ def recover(
             found.append(recovered)
     if not found:
         raise first or _another_cell(host, structure)
-    return min(found, key=lambda one: (len(one.configuration.edits), round(_mean_move(host, one), 2)))
+    return min(found, key=lambda fit: (len(fit.configuration.edits), round(_mean_move(host, fit), 2)))
 
 
 def _frames(host: Host, structure: Structure) -> Iterator[Frame]:
@@ -218,7 +218,7 @@ def _refuse_lost_atoms(
         if distance[atom, nearest] < 3 * tolerance:
             msg = (
                 f"atom {_label(structure, int(atom))} is {distance[atom, nearest]:.2f} Å from the nearest free site "
-                f"{nearest}: moved beyond {tolerance:g} Å or inserted? It cannot be told; give the unrelaxed structure"
+                f"{nearest}: moved beyond {tolerance:g} Å or inserted? That is unclear; give the unrelaxed structure"
             )
             raise InputError(msg)
 
@@ -270,7 +270,7 @@ def _charge(structure: Structure) -> int:
     structure = structure.copy()
     structure.remove_oxidation_states()
     with warnings.catch_warnings():
-        # pymatgen tells that the charge is not the sum of oxidation states, which nobody has set
+        # pymatgen warns that the charge is not the sum of oxidation states, which nobody has set
         warnings.simplefilter("ignore", UserWarning)
         return round(structure.charge)
 

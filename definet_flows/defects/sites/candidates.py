@@ -35,7 +35,7 @@ class Slot:
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class CandidatePlaces:
     """Sites and candidate positions by one index: a place below `n_sites` is a pristine site."""
 
     n_sites: int
@@ -55,7 +55,7 @@ class Places:
         return Edit(marker=INSERTED, new=kind.new, position=stored_point(self.frac_coords[place]))
 
 
-def find_places(host: Host, choices: Choices) -> Places:
+def find_places(host: Host, choices: Choices) -> CandidatePlaces:
     """Return the places and kinds that the choices allow.
 
     Raises
@@ -74,7 +74,7 @@ def find_places(host: Host, choices: Choices) -> Places:
         frac = np.concatenate([frac, candidates])
         colors += [(0, new)] * len(candidates)
     table = np.array(colors)
-    return Places(
+    return CandidatePlaces(
         n_sites=host.n_sites,
         frac_coords=frac,
         group=SiteGroup(_distinct(permutations)),

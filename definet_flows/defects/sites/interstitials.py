@@ -25,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 
 _LAYER = 2
 _SNAP = 0.3  # Å; a candidate this near its own symmetry image is meant to lie on the symmetry element
-_APART = 0.5  # Å; candidates nearer than this are one (the clustering radius of the Voronoi generator)
+_APART = 0.5  # Å; candidates nearer than this are the same (the clustering radius of the Voronoi generator)
 _INSIDE = 0.1  # Å beyond the outermost atoms of a layer that still counts as inside
 _ABOVE = 1.0  # Å; an adatom is at least this far outside the outermost atoms
 _EMPTY = 30.0  # Å; vacuum of the slab on which adatom sites are sought
@@ -44,7 +44,7 @@ class CandidateSites:
     frac_coords: FloatArray
     """[n, 3]"""
     orbit: IntArray
-    """Which of the inequivalent candidates each one is an image of, [n]."""
+    """Index of the inequivalent candidate that each candidate is an image of, [n]."""
     adatom: npt.NDArray[np.bool_]
     """Whether it lies outside a layer, [n]."""
 
@@ -123,7 +123,7 @@ def _interstitials(unit: Structure, *, layer: bool) -> FloatArray:
     """Return Voronoi nodes, Cartesian, Å, [n, 3]."""
     generator = _generator()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces how it will raise errors one day
+        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces errors of later versions
         defects = list(generator.generate(unit, ["H"], oxi_state=0))  # the nodes do not depend on the element
     frac = np.array([site.frac_coords for defect in defects for site in defect.equivalent_sites]).reshape(-1, 3)
     cartesian = frac @ unit.lattice.matrix

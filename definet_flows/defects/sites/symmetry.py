@@ -26,7 +26,7 @@ _SYMPREC = 1e-3  # Å; `make_host` has already removed rounding noise
 _MATCH = 0.05  # Å; an image farther than this from every site is not a symmetry
 _GRID = 10_000  # steps per lattice vector when points are compared
 _OFF_GRID = 3.17e-5  # keeps 1/3, 1/64 and the like away from the edges of the steps
-_SAME = 1e-4  # fractional; two inserted atoms nearer than this are one
+_SAME = 1e-4  # fractional; two inserted atoms nearer than this are the same
 _LARGEST = 500_000_000  # bytes of a table of permutations
 _BLOCK = 2_000_000  # entries of a table that are looked at together
 _DIGITS = 10  # of a stored fractional coordinate: images of one point must agree far beyond the comparison
@@ -119,7 +119,7 @@ def _primitive(
     inside = frac @ matrix
     first = _first_copies(inside, unit, numbers)
     if len(first) * round(abs(np.linalg.det(matrix))) != len(frac):
-        unit, inside, first = cell, frac, np.arange(len(frac))  # the matrix does not tell; let spglib find it
+        unit, inside, first = cell, frac, np.arange(len(frac))  # the matrix does not show it: spglib finds it
     dataset = space_group(unit, inside[first] % 1.0, numbers[first].tolist(), _SYMPREC)
     _, chosen = np.unique(dataset.mapping_to_primitive, return_index=True)
     lattice = np.asarray(dataset.primitive_lattice)
@@ -276,7 +276,7 @@ def stabilizer(host: Host, configuration: Configuration) -> SiteOperations:
 def canonical(host: Host, configuration: Configuration) -> Configuration:
     """Return the canonical placement of a configuration, with its multiplicity.
 
-    Of all symmetry images, the one whose site indices (kinds in the order of old, then new atomic number; ascending
+    Of all symmetry images, the image whose site indices (kinds in the order of old, then new atomic number; ascending
     within a kind) are lexicographically smallest; inserted atoms decide between images that agree on the sites. Every
     symmetry image of a configuration has the same canonical placement.
     """

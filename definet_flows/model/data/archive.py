@@ -41,7 +41,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SetLayout:
-    """Where one set lies and what its pristine supercell is."""
+    """Where one set lies and what its bulk supercell is."""
 
     name: str  # folder below the archive's root, also the set's name
     cif_folder: str
@@ -87,7 +87,7 @@ class PairSet:
         Node's atomic number and marker, uint8 [n, n_sites].
     unrelaxed, relaxed
         Displacement from the pristine site, Å, float32 [n, n_sites, 3]; zero where vacant. The
-        unrelaxed one is rounding noise of the files.
+        unrelaxed displacement is rounding noise of the files.
     malformed
         What was left out, as (id, reason).
     """
@@ -157,7 +157,7 @@ def read_set(root: Path, layout: SetLayout, workers: int = 2) -> PairSet:
 
 
 def pristine(root: Path, layout: SetLayout) -> Host:
-    """Return the set's pristine supercell."""
+    """Return the set's bulk supercell."""
     with warnings.catch_warnings():
         # Thirds are put in order on purpose; low density and InSe have less than 15 Å of vacuum, as they are.
         warnings.filterwarnings("ignore", message=".*fractional coordinates rounded", category=UserWarning)
@@ -197,7 +197,7 @@ def _read_list(path: Path) -> list[str]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if "atoms_id" not in (reader.fieldnames or ()):
-            msg = f"{path} has no column atoms_id: it should list one entry a row"
+            msg = f"{path} has no column atoms_id: it should list an entry in each row"
             raise InputError(msg)
         return [row["atoms_id"] for row in reader]
 

@@ -35,7 +35,7 @@ class Lattice:
 
 
 def lattice_of(host: Host, config: NetworkConfig) -> Lattice:
-    """Build the neighbour table of a pristine supercell, float64 on the CPU."""
+    """Build the neighbour table of a bulk supercell, float64 on the CPU."""
     cell, positions = np.array(host.lattice), host.cartesian
     edges = table_edges(find_neighbours(cell, positions, config), cell, dtype=torch.float64)
     return Lattice(torch.as_tensor(positions)[None], edges)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import Batch, Data
 
 _SHELL = 1e-3
-"""Å: distances closer than this belong to one shell."""
+"""Å: distances closer than this belong to the same shell."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class Neighbours:
 def find_neighbours(lattice: FloatArray, positions: FloatArray, config: NetworkConfig) -> Neighbours:
     """Find neighbours within the cutoff, at most `max_neighbours` nearest per centre, in whole shells.
 
-    A shell of equal distances that the cap would cut is dropped whole, or the network were no longer equivariant.
+    A shell of equal distances that the cap would cut is dropped whole: otherwise the network would not be equivariant.
     Where an edge is kept in one direction only, both are listed and the other has `kept` False.
 
     Parameters

@@ -24,7 +24,7 @@ from definet_flows.model.network.network import DefiNet, Ensemble, Network
 from definet_flows.schemas import Frozen, Matrix, Vector
 
 DEFAULT_MODEL = "definet-2dmd"
-"""Registry id of the weights in the package."""
+"""Registry id of the shipped model."""
 
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 _HEADER = "definet"
@@ -36,7 +36,7 @@ _FORMAT = 3  # 2: networks of several shapes; 3: networks that speak for single 
 
 
 class UnitCell(Frozen):
-    """A host that the weights were trained on, as its unit cell."""
+    """A host that the model was trained on, as its unit cell."""
 
     formula: str
     lattice: Matrix = Field(description="rows, Å")
@@ -77,16 +77,16 @@ class Card(Frozen):
     calibration: Calibration | None = Field(default=None, description="of the uncertainty; None: none is stated")
 
     @model_validator(mode="after")
-    def _one_speaks_for_every_host(self) -> Self:
+    def _first_speaks_for_every_host(self) -> Self:
         if self.speak_for and (len(self.speak_for) != self.members or self.speak_for[0]):
-            msg = f"speak_for={self.speak_for} of {self.members} networks: one entry each, and the first for every host"
+            msg = f"speak_for={self.speak_for} of {self.members} networks: an entry each, the first for every host"
             raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
     def _a_shape_for_each_network(self) -> Self:
         if self.shapes and len(self.shapes) != self.members:
-            msg = f"{len(self.shapes)} shapes of {self.members} networks: one each"
+            msg = f"{len(self.shapes)} shapes of {self.members} networks: each has one shape"
             raise ValueError(msg)
         return self
 
@@ -97,7 +97,7 @@ class Card(Frozen):
 
     @property
     def domain_known(self) -> bool:
-        """False for weights that came without their training domain."""
+        """False for a model that came without its training domain."""
         return bool(self.hosts and self.elements)
 
 
@@ -198,15 +198,15 @@ def check_finite(state: Mapping[str, Tensor], source: Path) -> None:
 def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
     """Return one network that predicts the mean of these.
 
-    A network that was trained on some of the first one's hosts only is asked about those hosts only.
+    A network that was trained on only some of the first network's hosts predicts for those hosts only.
 
     Raises
     ------
     InputError
         If there are fewer than two, or they do not see the same neighbours.
     """
-    if len(checkpoints) < 2:  # noqa: PLR2004 - a mean of one is none
-        raise InputError(f"{len(checkpoints)} weights given: a mean needs two or more")
+    if len(checkpoints) < 2:  # noqa: PLR2004 - a mean needs two
+        raise InputError(f"{len(checkpoints)} models given: a mean needs two or more")
     first = checkpoints[0]
     members: list[DefiNet] = []
     hosts: list[tuple[str, ...]] = []
@@ -214,15 +214,15 @@ def combine(checkpoints: Sequence[Checkpoint]) -> Ensemble:
         seen, expected = checkpoint.card.config.sees, first.card.config.sees
         if seen != expected:
             msg = f"{checkpoint.path} sees (Å, neighbours, elements) {seen}, {first.path} {expected}"
-            raise InputError(f"{msg}: combine weights of one cutoff, cap and table")
+            raise InputError(f"{msg}: combine models of the same cutoff, cap and table")
         members += deepcopy(checkpoint.members)
         hosts += [own or _narrower(checkpoint.card, first.card) for own in checkpoint.speak_for]
     return Ensemble(members, hosts).eval()
 
 
 def _narrower(card: Card, first: Card) -> tuple[str, ...]:
-    """Formulas of the hosts of a card that lacks some of the first one's, or where these are unknown; else none."""
-    own, every = ({unit.formula for unit in one.hosts} for one in (card, first))
+    """Formulas of the hosts of a card that lacks some of the first card's, or where these are unknown; else none."""
+    own, every = ({unit.formula for unit in each.hosts} for each in (card, first))
     return () if not own or (every and own >= every) else tuple(sorted(own))
 
 
@@ -243,7 +243,7 @@ def load_checkpoint(ref: str | Path) -> Checkpoint:
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Registry ids of the weights in the package."""
+    """Registry ids of the shipped models."""
     return tuple(sorted(p.stem for p in _WEIGHTS.glob("*.safetensors")))
 
 

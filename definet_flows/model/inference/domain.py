@@ -1,4 +1,4 @@
-"""What weights learned, and whether a configuration lies within it: hosts, elements, charge, kinds of defects."""
+"""What a model learned, and whether a configuration lies within it: hosts, elements, charge, kinds of defects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from definet_flows.model.inference.checkpoint import Card, UnitCell
 from definet_flows.schemas import INSERTED, Configuration, Host
 
 _LAYER = 2
-_LAYER_HEIGHT = 40.0  # Å; layers are compared in cells of one height, whatever their vacuum
+_LAYER_HEIGHT = 40.0  # Å; layers are compared in cells of the same height, whatever their vacuum
 
 
 def outside(card: Card, host: Host, configuration: Configuration, *, allow_unseen_host: bool) -> Iterator[str]:
-    """Say in what a configuration lies outside of what the weights learned."""
+    """Say in what a configuration lies outside of what the model learned."""
     if any(edit.marker == INSERTED for edit in configuration.edits):
         yield "inserted atoms are unknown to the network"
     if configuration.charge:
@@ -38,7 +38,7 @@ def outside(card: Card, host: Host, configuration: Configuration, *, allow_unsee
 
 
 def knows_host(units: tuple[UnitCell, ...], host: Host) -> bool:
-    """Say whether a host is one of these, compared by structure."""
+    """Say whether a host is among these, compared by structure."""
     return _seen(units, host.model_dump_json())
 
 

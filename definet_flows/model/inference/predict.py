@@ -27,7 +27,7 @@ _MOST_NODES = 8192  # of a batch
 
 @dataclass(frozen=True)
 class RawPrediction:
-    """What the network said of one configuration, before the gate.
+    """The network's prediction for one configuration, before the gate.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class RawPrediction:
     seconds
         Wall time per structure, a batch's shared out evenly.
     uncertainty
-        Expected mean |component| error, Å, where the weights' card has a calibration.
+        Expected mean |component| error, Å, where the model's card has a calibration.
     """
 
     displacements: FloatArray | None
@@ -57,7 +57,7 @@ def displacements(
     network
         On its device, in its precision; of several, those that speak for this host are asked.
     host
-        Pristine supercell, n_sites.
+        Bulk supercell, n_sites.
     numbers, markers
         Of the pristine sites, [n, n_sites].
     batch_size
@@ -80,7 +80,7 @@ def displacements(
 
 
 def mixed_displacements(network: Network, crystals: Sequence[tuple[Host, IntArray, IntArray]]) -> list[FloatArray]:
-    """Return the same for any mixture of hosts, in one torch-geometric batch for all of whom the same networks speak.
+    """Return the same for any mixture of hosts; hosts that share their networks go into one torch-geometric batch.
 
     crystals [(host, numbers, markers)], in any order; what is returned is in that order.
     """

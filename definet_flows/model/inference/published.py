@@ -101,7 +101,7 @@ def _flat(content: object, names: set[str], source: Path) -> dict[str, Tensor]:
         if len(nested) > 1:
             keys = ", ".join(map(repr, nested))
             raise InputError(
-                f"{source} holds several sets of weights ({keys}): save the one you mean to a file of its own"
+                f"{source} holds several sets of weights ({keys}): save the set you mean to a file of its own"
             )
         content = next(iter(nested.values()), content)
     if not isinstance(content, Mapping) or not content:

@@ -18,12 +18,12 @@ from pydantic import Field
 from definet_flows.schemas import VACANCY, FloatArray, Frozen
 
 _STILL = 1e-4  # Å; mean motion below which the logarithm is flat
-_LEAST = 1e-6  # Å; smallest error that is told from zero
+_LEAST = 1e-6  # Å; smallest error that is distinguished from zero
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Predictions of one set with what they turned out to be worth.
+    """Predictions of a set with their true errors.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Sample:
     errors: FloatArray
 
     def every_second(self, first: int) -> Sample:
-        """Return every second structure, from the given one on."""
+        """Return every second structure, from the given index on."""
         half = slice(first, None, 2)
         return Sample(self.displacements[half], self.markers[half], self.errors[half])
 

@@ -21,7 +21,7 @@ class NetworkConfig(Frozen):
         default=50, ge=1, le=1000, description="N, nearest neighbours per centre, whole shells only"
     )
     passes: int = Field(
-        default=1, ge=1, le=100, description="times that the network runs, each on the last one's positions"
+        default=1, ge=1, le=100, description="times that the network runs, each on the positions of the run before"
     )
     max_number: int = Field(default=117, ge=1, le=117, description="largest atomic number in the element table")
 

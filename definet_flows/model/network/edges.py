@@ -21,7 +21,7 @@ from definet_flows.model.network import kernels
 from definet_flows.model.network.radial import RadialBasis, RadialTable
 
 
-class Gate(NamedTuple):
+class DefectGate(NamedTuple):
     """Projected defect embedding: what each marker multiplies a message with."""
 
     table: Tensor  # one row per marker, [3, w]
@@ -103,7 +103,7 @@ class Edges(ABC):
         return Radial(distance, basis)
 
     def messages(
-        self, phi: Tensor, gate: Gate, v: Tensor, edge: EdgeState, filters: nn.Linear
+        self, phi: Tensor, gate: DefectGate, v: Tensor, edge: EdgeState, filters: nn.Linear
     ) -> tuple[Tensor, Tensor]:
         """Sum the vector and scalar messages of eqs. 1 and 2 over neighbours.
 
@@ -114,7 +114,7 @@ class Edges(ABC):
         moved = a.unsqueeze(-2) * self.source(v) + b.unsqueeze(-2) * edge.unit.unsqueeze(-1)  # [*e, 3, F]
         return self.sum(moved), self.sum(h)
 
-    def pulls(self, phi: Tensor, gate: Gate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
+    def pulls(self, phi: Tensor, gate: DefectGate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
         """Sum s_ij e_ij over neighbours, eqs. 6 and 7: phi [*n, F], the filter K -> F, `mlp` F -> 1 -> [*n, 3]."""
         s = mlp(self._products(phi, gate, edge.radial.filtered(filters)))  # [*e, 1]
         return self.sum(s * edge.unit)
@@ -124,7 +124,7 @@ class Edges(ABC):
         agrees = (mapped * consensus).sum(-2, keepdim=True) >= 0  # [*n, 1, F]
         return torch.where(agrees, mapped, (mapped + consensus) / 2)
 
-    def _products(self, phi: Tensor, gate: Gate, rho: Tensor) -> Tensor:
+    def _products(self, phi: Tensor, gate: DefectGate, rho: Tensor) -> Tensor:
         """phi_j (g_j + g_i) rho_ij, phi [*n, w], rho [*e, w] -> [*e, w]."""
         g = gate.table[gate.markers]  # [*n, w]
         product = self.source(phi) * (self.source(g) + self.target(g)) * rho
@@ -215,11 +215,11 @@ class FusedTableEdges(TableEdges):
         mask = None if self.mask is None else self.mask.to(torch.uint8).contiguous()
         return self.table.to(torch.int32).contiguous(), self.reverse.to(torch.int32).contiguous(), mask
 
-    def _graph(self, gate: Gate) -> kernels.TableGraph:
+    def _graph(self, gate: DefectGate) -> kernels.TableGraph:
         return kernels.TableGraph(*self._narrow, gate.markers.to(torch.int32).contiguous())
 
     def messages(
-        self, phi: Tensor, gate: Gate, v: Tensor, edge: EdgeState, filters: nn.Linear
+        self, phi: Tensor, gate: DefectGate, v: Tensor, edge: EdgeState, filters: nn.Linear
     ) -> tuple[Tensor, Tensor]:
         """See `Edges.messages`."""
         if edge.radial.table is None or not kernels.fits(v, v.shape[-1]):
@@ -229,7 +229,7 @@ class FusedTableEdges(TableEdges):
         out: tuple[Tensor, Tensor] = kernels.Messages.apply(*geometry, phi, gate.table, v, table)  # type: ignore[no-untyped-call]
         return out
 
-    def pulls(self, phi: Tensor, gate: Gate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
+    def pulls(self, phi: Tensor, gate: DefectGate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
         """See `Edges.pulls`."""
         if edge.radial.table is None or not kernels.fits(phi, phi.shape[-1]):
             return super().pulls(phi, gate, edge, filters, mlp)

@@ -159,7 +159,7 @@ class EdgeGeometry(NamedTuple):
         return self.graph, self.distance, self.unit, shared, table, table.shape[0], self.step
 
     def gradients(self, needed: Sequence[bool]) -> list[Tensor | None]:
-        """Return arrays for the gradients of distance and unit, one a structure, where they are needed.
+        """Return arrays for the gradients of distance and unit, an array for each structure, where they are needed.
 
         Of zeros: the kernels pass over padding.
         """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from definet_flows.model.network.config import NetworkConfig
-from definet_flows.model.network.edges import Edges, Gate
+from definet_flows.model.network.edges import DefectGate, Edges
 from definet_flows.model.network.layers import (
     CoordinateUpdate,
     GlobalScalar,
@@ -73,7 +73,7 @@ class DefiNet(nn.Module):
         self.coord_update_layers = nn.ModuleList(CoordinateUpdate(config) for _ in range(depth))
 
     def of(self, host: str) -> DefiNet:
-        """Return itself: one network speaks for every host."""
+        """Return itself: a single network predicts for every host."""
         del host
         return self
 
@@ -88,7 +88,7 @@ class DefiNet(nn.Module):
         return cast("Iterator[_Layer]", zip(*lists, strict=True))
 
     def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
-        """Predict relaxed positions: `config.passes` times one pass, each from where the last one ended.
+        """Predict relaxed positions: `config.passes` passes, each from the positions of the pass before.
 
         Parameters
         ----------
@@ -104,14 +104,14 @@ class DefiNet(nn.Module):
         Tensor
             Relaxed Cartesian positions, placeholders of vacancies included, Å, [*n, 3].
         """
-        r = self.one_pass(numbers, markers, positions, edges)
+        r = self.single_pass(numbers, markers, positions, edges)
         for _ in range(self.config.passes - 1):
-            r = self.one_pass(numbers, markers, restart(r, markers, positions), edges)
+            r = self.single_pass(numbers, markers, restart(r, markers, positions), edges)
         return r
 
-    def one_pass(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
+    def single_pass(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
         """Run the paper's network once; see `forward`."""
-        defect = Gate(self.defect_emb.embeddings.weight, markers)
+        defect = DefectGate(self.defect_emb.embeddings.weight, markers)
         x = self.lin_comb(torch.cat([self.atom_emb(numbers), self.defect_emb(markers)], -1))  # [*n, F]
         v = x.new_zeros(*x.shape[:-1], 3, x.shape[-1])  # [*n, 3, F]
         x_global = self.vn_emb.weight.expand_as(edges.mean(x))  # [*g, F]
@@ -142,7 +142,7 @@ class Ensemble(nn.Module):
     members : sequence of DefiNet
         The first speaks for every host.
     hosts : sequence of tuple of str
-        Formulas of the hosts that each member speaks for; an empty one: every host. None: all speak for every host.
+        Formulas of the hosts that each member predicts for; an empty entry: every host. None: every host for all.
     """
 
     def __init__(self, members: Sequence[DefiNet], hosts: Sequence[tuple[str, ...]] | None = None) -> None:

@@ -51,12 +51,12 @@ class SetResult(Metrics):
     uncertainty_rank: float | None = Field(
         description="Spearman correlation of stated and true errors within the set; overall: mean over the sets"
     )
-    uncertainty_ratio: float | None = Field(description="mean true error over mean stated one; overall: mean of sets")
+    uncertainty_ratio: float | None = Field(description="mean true error over mean stated error; overall: mean of sets")
     baselines: dict[str, Metrics] = Field(description="all metrics of each baseline there is")
 
 
 class Evaluation(Frozen):
-    """What one model does on one split."""
+    """Metrics of a model on a split."""
 
     model: str = Field(description="registry id")
     weights: str = Field(description="sha256")
@@ -79,7 +79,7 @@ class _SetScores:
 def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, ...] = ()) -> Evaluation:
     """Evaluate a model on one split of every set under `root`.
 
-    The baselines are fitted on the training split; a set without one has only Dummy.
+    The baselines are fitted on the training split; a set without a training split has only Dummy.
 
     Parameters
     ----------

@@ -38,8 +38,8 @@ def local_errors(network: Network | None, pairs: PairSet, split: str) -> FloatAr
     if network is not None and len(entries):
         pristine = nodes(pairs.host, Configuration(edits=()))
         rows = [
-            np.concatenate([one[None].astype(np.int64), many])
-            for one, many in zip(pristine, (numbers, markers), strict=True)
+            np.concatenate([first[None].astype(np.int64), many])
+            for first, many in zip(pristine, (numbers, markers), strict=True)
         ]
         moved = displacements(network, pairs.host, *rows)
         predicted = defect_motion(moved[1:], moved[0], markers)

@@ -1,4 +1,4 @@
-"""What a predicted set of displacements is worth: errors near defects, in the tails, and of atoms that hop.
+"""Metrics of a predicted set of displacements: errors near defects, in the tails, and of atoms that hop.
 
 The coordinate MAE and A_x are those of doi:10.1038/s41524-025-01728-w, except that distances to defects follow the
 minimum image. Means hide what a relaxation suffers from, hence the rest.
@@ -105,11 +105,11 @@ def score(host: Host, markers: SmallArray, truth: RealArray, predicted: RealArra
         Displacements from the pristine sites, Å, [n, n_sites, 3], n > 0; rows of vacancies are not looked at.
     """
     between = site_distances(host)
-    rows = [_score_one(between, *row) for row in zip(markers, truth, predicted, strict=True)]
+    rows = [_score_structure(between, *row) for row in zip(markers, truth, predicted, strict=True)]
     return Scores(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
-def _score_one(
+def _score_structure(
     between: FloatArray, markers: SmallArray, truth: RealArray, predicted: RealArray
 ) -> tuple[float, float, list[float], float, float, float, int, int]:
     """Return one structure's row of `Scores`."""
@@ -134,7 +134,7 @@ def _score_one(
 
 
 def join(scores: list[Scores]) -> Scores:
-    """Return the scores of several sets as one."""
+    """Return the scores of several sets, joined."""
     return Scores(*(np.concatenate([getattr(s, field) for s in scores]) for field in Scores.__dataclass_fields__))
 
 

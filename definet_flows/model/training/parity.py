@@ -48,7 +48,7 @@ def checked(network: DefiNet, lattice: Lattice, numbers: Tensor, markers: Tensor
 
 
 def _outputs(network: DefiNet, lattice: Lattice, numbers: Tensor, markers: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return positions [B, N, 3] and the gradients of their mean motion, one a parameter."""
+    """Return positions [B, N, 3] and the gradients of their mean motion, one array for each parameter."""
     network.zero_grad(set_to_none=True)
     out = network(numbers, markers, lattice.positions, lattice.edges)
     (out - lattice.positions).square().sum(-1).add(1e-8).sqrt().mean().backward()

@@ -43,7 +43,7 @@ _EXPECTED = (
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
 )
 SEVERAL_DEVICES = "ddp_find_unused_parameters_true"
-"""Lightning's strategy: the last layer's global nodes have no one to speak to, hence no gradient."""
+"""Lightning's strategy: the last layer's global nodes send no messages, hence have no gradient."""
 _VALIDATED = 60  # entries of each set, the first ones of its list, that choose the epoch
 _MOST_SKIPPED = 20  # non-finite steps in a row before training stops
 
@@ -135,7 +135,7 @@ class Training(lightning.LightningModule):
             start = start + c.noise * torch.randn(like.shape, generator=draw).to(like)
         if c.recycled > 0 and float(torch.rand((), generator=draw)) < c.recycled:
             with torch.no_grad():
-                predicted = self.network.one_pass(batch.numbers, batch.markers, start, lattice.edges)
+                predicted = self.network.single_pass(batch.numbers, batch.markers, start, lattice.edges)
             return restart(predicted, batch.markers, start)
         if c.interpolated > 0:
             part, chosen = (torch.rand(len(like), 1, 1, generator=draw).to(like) for _ in range(2))
@@ -146,7 +146,7 @@ class Training(lightning.LightningModule):
         """Mean Euclidean error over the atoms of a batch, Å."""
         self._batch = batch
         lattice = self._lattice(batch.set_index)
-        relaxed = self.network.one_pass(batch.numbers, batch.markers, self._starts(batch), lattice.edges)
+        relaxed = self.network.single_pass(batch.numbers, batch.markers, self._starts(batch), lattice.edges)
         error = relaxed - lattice.positions - batch.target
         distance = (error.square().sum(-1) + _TINY).sqrt()[batch.atoms]
         loss = distance.mean()
@@ -232,7 +232,7 @@ def read_weights(path: Path, config: NetworkConfig) -> DefiNet:
 
 
 def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
-    """Return the card of weights trained on these sets."""
+    """Return the card of a model trained on these sets."""
     elements = {int(z) for pairs in sets for z in np.unique(pairs.numbers[pairs.split("train")])}
     return Card(
         name=name,

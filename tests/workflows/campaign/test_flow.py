@@ -208,7 +208,7 @@ def test_a_failed_relaxation_is_a_failed_record_and_the_rest_goes_on(maker, jobs
 
 def test_a_failed_prediction_costs_no_relaxation(maker, jobs, weights):
     flow = maker.make(CU)
-    write_weights(weights.path, seed=1)  # no longer the weights that the flow names
+    write_weights(weights.path, seed=1)  # not the weights that the flow names
     output, _ = run(flow, jobs)
     records, _ = stored()
     assert [(r.start, r.status) for r in records] == [("unrelaxed", "done")] * 2

@@ -1,4 +1,4 @@
-"""A second network on a campaign that a first one has relaxed: what it gates out is done, and is told."""
+"""A second network on a campaign that a first network has relaxed: what it gates out is done, and is reported."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_prediction_job_that_failed_is_a_verdict_of_its_weights(networks, jobs
     flow = second.make(CU)
     path = Path(second.model)
     kept = path.read_bytes()
-    write_weights(path, seed=7)  # no longer the weights that the flow names
+    write_weights(path, seed=7)  # not the weights that the flow names
     lost, _ = run(flow, jobs)
     assert lost["savings"]["gated"] == 2
     path.write_bytes(kept)

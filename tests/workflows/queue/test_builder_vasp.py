@@ -25,7 +25,7 @@ def said():
 
 
 def test_every_attempt_is_counted_again(weights, standin, jobs):
-    """One of the runs needed two executions, and one failed for good."""
+    """A run needed two executions, and another failed for good."""
     standin.fails({1: ["zbrent"], 2: ["exit"]})
     flow = defect_flow(
         CU,

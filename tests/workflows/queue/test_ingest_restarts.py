@@ -1,4 +1,4 @@
-"""Which runs in a tree are one relaxation, which are none, and which of two alike is kept."""
+"""Which runs in a tree belong to the same relaxation, which are no relaxation, and which of two alike is kept."""
 
 from __future__ import annotations
 

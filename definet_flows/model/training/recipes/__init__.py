@@ -1,4 +1,4 @@
-"""Training recipes that come along, as YAML files beside this one."""
+"""Shipped training recipes, as YAML files beside this module."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
 from definet_flows.schemas import FloatArray
 from definet_flows.structures.crystals import Crystal, crystal_of
-from definet_flows.structures.in_host import Predicted, predict_crystals
+from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.labels import charge_of, drop_labels, drop_results
 from definet_flows.structures.match import finder_for
 
@@ -121,7 +121,7 @@ def prerelax(
     crystals = [one for one in read if isinstance(one, Crystal)]
     predicted = iter(predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host))
     return [
-        _result(start, Predicted(None, one) if isinstance(one, str) else next(predicted))
+        _result(start, PredictedCrystal(None, one) if isinstance(one, str) else next(predicted))
         for start, one in zip(starts, read, strict=True)
     ]
 
@@ -180,7 +180,7 @@ def _repetitions(supercell: Sequence[int] | None) -> tuple[int, int, int] | None
     return a, b, c
 
 
-def _result(start: Structure, one: Predicted) -> Prerelaxed:
+def _result(start: Structure, one: PredictedCrystal) -> Prerelaxed:
     """Return a structure's result; the atoms of an accepted or flagged prediction are moved."""
     verdict = "rejected" if one.gate is None or one.frac is None else one.gate.verdict
     if one.frac is not None and verdict != "rejected":

@@ -138,7 +138,7 @@ def _undistorted(path: Path, crystal: Crystal) -> Crystal | None:
     return None
 
 
-def _decide(task: _Task, one: Predicted, *, write_rejected: bool) -> TreeEntry:
+def _decide(task: _Task, predicted: PredictedCrystal, *, write_rejected: bool) -> TreeEntry:
     """Write a POSCAR that may be moved, and tell what was done."""
     entry = TreeEntry(
         path=str(task.path),

@@ -24,16 +24,17 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def kills(session: nox.Session) -> None:
     """Kill a writer of the SQLite file 200 times at random instants (ten minutes)."""
-    session.run("pytest", "tests/test_sqlite.py", "-k", "kill", env={"DEFINET_KILLS": "200"})
+    session.run("pytest", "tests/stores/test_sqlite.py", "-k", "kill", env={"DEFINET_KILLS": "200"})
 
 
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Run a campaign of 200 configurations with two workers, and every fault twice (half an hour)."""
-    session.run("pytest", "tests/test_scale.py", "tests/test_faults.py", env={"DEFINET_CLUSTER": "1"})
+    files = ("tests/workflows/queue/test_scale.py", "tests/workflows/queue/test_faults.py")
+    session.run("pytest", *files, env={"DEFINET_CLUSTER": "1"})
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Damage files of every kind 300 times each and read them (half an hour); prints a table."""
-    session.run("python", "tests/fuzz_readers.py", *(session.posargs or ["300"]))
+    session.run("python", "tests/support/fuzz_readers.py", *(session.posargs or ["300"]))

@@ -233,7 +233,7 @@ class DefectFlowMaker(Maker):
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
             raise InputError(msg)
         if isinstance(engine.maker, PotentialRelaxMaker) and any(one.charge for one in configurations):
-            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp"
+            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp or gpaw"
             raise InputError(msg)
         ids = configuration_ids(supercell, configurations)
         controls = choose_controls(ids, self.control_fraction)

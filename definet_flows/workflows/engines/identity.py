@@ -43,7 +43,7 @@ _ARGUMENTS = ("calculator_kwargs", "relax_kwargs", "optimizer_kwargs")
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
-def settings_hash(maker: Maker, weights: Path | None = None) -> str:
+def settings_hash(maker: Maker, weights: Path | None = None, code: Mapping[str, str] | None = None) -> str:
     """Return the hash of everything that two relaxations must share to be compared.
 
     A file counts by its content, not by its name: the same potential in another folder is the same engine, another
@@ -55,6 +55,8 @@ def settings_hash(maker: Maker, weights: Path | None = None) -> str:
         An engine's Maker.
     weights
         The file of a potential's weights that the arguments do not name.
+    code
+        What an installed code adds, such as its version; None for engines whose arguments say all.
 
     Raises
     ------
@@ -62,7 +64,8 @@ def settings_hash(maker: Maker, weights: Path | None = None) -> str:
         If an argument names a file that is not here or, by a relative name, may be another one elsewhere; or a folder.
     """
     settings = _settings(maker, maker.as_dict(), ())
-    return content_hash("engine", settings, None if weights is None else digest(weights))
+    installed = () if code is None else (dict(code),)
+    return content_hash("engine", settings, None if weights is None else digest(weights), *installed)
 
 
 def contents(arguments: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import Maker
 
+from definet_flows._moved import MOVED
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
 
@@ -38,6 +39,9 @@ _NO_INPUT = frozenset(
     {"command", "directory", "label", "txt", "logfile", "trajectory", "traj_file", "restart", "final_atoms_object_file"}
 )
 """Arguments of calculators and optimisers that name programs, or files that a run writes."""
+
+_FORMER = {today: former for former, today in MOVED.items()}
+"""A class keeps the module that the first records were hashed with: moving it changes no settings."""
 
 _ARGUMENTS = ("calculator_kwargs", "relax_kwargs", "optimizer_kwargs")
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
@@ -108,6 +112,8 @@ def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSO
     if isinstance(value, list | tuple):
         return [_plain(part, place) for part in value]
     value = getattr(value, "value", value)  # an enum's value
+    if place[-1] == "@module":
+        return _FORMER.get(value, value)
     if not isinstance(value, str | os.PathLike):
         return value
     text = os.fspath(value)

@@ -4,6 +4,7 @@ An *ionic step* is one force evaluation, the start's included; it is counted the
 every engine and for both arms of a pair.
 """
 
+from definet_flows.ledger.ase_steps import read_steps
 from definet_flows.ledger.documents import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES, read_document
 from definet_flows.ledger.outcome import SYMPREC, Outcome, largest_force, point_group, repeats_last_frame
 from definet_flows.ledger.vasp.attempts import SURFACE_TAGS, read_attempts, read_runs, surface_changes
@@ -35,6 +36,7 @@ __all__ = [
     "read_inputs",
     "read_relaxation",
     "read_runs",
+    "read_steps",
     "read_vasp_run",
     "remarks",
     "repeats_last_frame",

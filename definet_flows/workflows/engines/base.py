@@ -20,6 +20,7 @@ from definet_flows.ledger import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCH
 from definet_flows.workflows.engines.gpaw import GpawRelaxMaker, require_gpaw
 from definet_flows.workflows.engines.identity import settings_hash
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, require_potential, weights_file
+from definet_flows.workflows.engines.relaunched import relaunched
 from definet_flows.workflows.engines.vasp.inputs import mark_defects, rattle_vectors, site_order
 from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
 from definet_flows.workflows.engines.vasp.run import RECORD_KEY
@@ -73,13 +74,15 @@ class Engine:
     def relaxation(self, structure: Structure, record_id: str | None = None, store: str | None = None) -> Job:
         """Return the job that relaxes a structure.
 
-        A VASP job leaves the id of its record, and the name of the store, in its folder (`RECORD_FILE`), so that a
+        A job leaves the id of its record, and the name of the store, in its folder (`RECORD_FILE`), so that a
         run killed with all its parents can be found. The Maker is a copy: atomate2 writes into the fields of the
         one it runs.
         """
         maker = deepcopy(self.maker)
         if record_id is not None and isinstance(maker, BaseVaspMaker):
             maker.write_additional_data[RECORD_KEY] = {"record": record_id, "store": store}
+        if record_id is not None and isinstance(maker, AseRelaxMaker):
+            return relaunched(maker, structure, {"record": record_id, "store": store}, self.force_criterion)
         return cast("Job", maker.make(structure))
 
     def site_order(self, start: Structure) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from definet_flows._lazy import names_of
 
 if TYPE_CHECKING:
+    from definet_flows.ledger.ase_steps import read_steps
     from definet_flows.ledger.documents import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES, read_document
     from definet_flows.ledger.outcome import SYMPREC, Outcome, largest_force, point_group, repeats_last_frame
     from definet_flows.ledger.vasp.attempts import SURFACE_TAGS, read_attempts, read_runs, surface_changes
@@ -42,6 +43,7 @@ __all__ = [
     "read_inputs",
     "read_relaxation",
     "read_runs",
+    "read_steps",
     "read_vasp_run",
     "remarks",
     "repeats_last_frame",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "read_steps": "definet_flows.ledger.ase_steps",
     "ASE_FORCE_CRITERION": "definet_flows.ledger.documents",
     "ASE_OPTIMIZER": "definet_flows.ledger.documents",
     "Execution": "definet_flows.ledger.vasp.executions",

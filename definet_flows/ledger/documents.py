@@ -31,6 +31,9 @@ LINE_SEARCHES = frozenset({"BFGSLineSearch", "LBFGSLineSearch", "SciPyFminBFGS",
 COUNTED = "relaxation"
 """Field of a TaskDoc in which a VaspDefectRelaxMaker stores ledger, error and last positions of its folder."""
 
+LAUNCHED = "definet_flows"
+"""How a tag of an ASE document begins that is a note of the ledger."""
+
 Document = Mapping[str, Any]
 
 
@@ -86,7 +89,7 @@ def _read_ase(document: Document) -> Outcome:
         wall_seconds=output.get("elapsed_time"),
         point_group_start=point_group(_structure(given)),
         point_group_end=point_group(end),
-        notes=_ase_notes(optimizer, loaded=frames is not None),
+        notes=(*_ase_notes(optimizer, loaded=frames is not None), *_launch_notes(document)),
     )
     return Outcome(structure=end, ledger=ledger, trajectory_length=frames)
 
@@ -179,6 +182,11 @@ def _ase_notes(optimizer: str, *, loaded: bool) -> tuple[str, ...]:
     if not loaded:
         notes.append("no trajectory in the document: steps as the job states them, the last may count twice")
     return tuple(notes)
+
+
+def _launch_notes(document: Document) -> tuple[str, ...]:
+    begin = f"{LAUNCHED}: "
+    return tuple(tag.removeprefix(begin) for tag in document.get("tags") or () if str(tag).startswith(begin))
 
 
 def _frames(document: Document) -> tuple[Sequence[float], Sequence[Any]]:

@@ -238,7 +238,7 @@ class DefectFlowMaker(Maker):
         if isinstance(engine.maker, PotentialRelaxMaker) and any(
             configuration.charge for configuration in configurations
         ):
-            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp"
+            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp or gpaw"
             raise InputError(msg)
         ids = configuration_ids(supercell, configurations)
         controls = choose_controls(ids, self.control_fraction)

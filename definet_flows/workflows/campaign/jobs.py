@@ -38,6 +38,7 @@ from definet_flows.workflows.recording.ends import finished
 from definet_flows.workflows.recording.provenance import now, versions
 from definet_flows.workflows.recording.resume import next_structure, resumed
 from definet_flows.workflows.recovery.rebuild import stored_end
+from definet_flows.workflows.recovery.relaunch import lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -345,7 +346,7 @@ def _completed(
         theirs = job_uuid is not None and running.provenance.job_uuid != job_uuid
         if theirs and running.status == "done":
             return running
-        record = finished(running, document)
+        record = (lost(running) if document is None else None) or finished(running, document)
         if theirs and record.status != "done":
             return running
         if claim(records, record, running):

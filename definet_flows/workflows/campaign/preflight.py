@@ -30,6 +30,7 @@ from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.campaign.outputs import job_store_fault
 from definet_flows.workflows.campaign.secrets import exposed
 from definet_flows.workflows.engines.base import Engine, resolve_engine
+from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
 from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine
@@ -98,6 +99,8 @@ def preflight(
     lines = [*_host(campaign.host), *_configurations(campaign, engine)]
     if isinstance(engine.maker, BaseVaspMaker):
         lines += [*_settings(campaign.host, engine), *_potcars(campaign, engine), *_programs()]
+    if isinstance(engine.maker, GpawRelaxMaker):
+        lines += list(_gpaw(engine.maker, engine))
     lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
     lines += [CheckLine("password", text, "warn") for text in exposed(files)]
     return lines
@@ -151,6 +154,14 @@ def _documents(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
 
 def _kilobytes(size: float) -> str:
     return f"{size / 1000:.0f} kB"
+
+
+def _gpaw(maker: GpawRelaxMaker, engine: Engine) -> Iterator[CheckLine]:
+    basis = f"plane waves of {maker.cutoff:g} eV" if maker.mode == "pw" else "atomic orbitals, dzp"
+    yield CheckLine("functional", f"{maker.xc}, {basis}, Γ alone, Fermi-Dirac {maker.smearing:g} eV")
+    yield CheckLine("moments", "1 μB on the defect and its first shell if the electrons are odd, else no spin")
+    yield CheckLine("program", "; ".join(f"{name} {value[:12]}" for name, value in maker.identity().items()))
+    yield CheckLine("settings", engine.settings_hash)
 
 
 # ------------------------------------------------------------------ VASP

@@ -17,8 +17,10 @@ from jobflow import Maker
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES
+from definet_flows.workflows.engines.gpaw import GpawRelaxMaker, require_gpaw
 from definet_flows.workflows.engines.identity import settings_hash
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, require_potential, weights_file
+from definet_flows.workflows.engines.relaunched import relaunched
 from definet_flows.workflows.engines.vasp.inputs import mark_defects, rattle_vectors, site_order
 from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
 from definet_flows.workflows.engines.vasp.run import RECORD_KEY
@@ -66,18 +68,21 @@ class Engine:
         defects
             Fractional coordinates of the defect sites, vacant ones included, [n_defects, 3].
         """
-        return mark_defects(start, unrelaxed, defects) if isinstance(self.maker, VaspDefectRelaxMaker) else start
+        marked = isinstance(self.maker, VaspDefectRelaxMaker | GpawRelaxMaker)
+        return mark_defects(start, unrelaxed, defects) if marked else start
 
     def relaxation(self, structure: Structure, record_id: str | None = None, store: str | None = None) -> Job:
         """Return the job that relaxes a structure.
 
-        A VASP job leaves the id of its record, and the name of the store, in its folder (`RECORD_FILE`), so that a
+        A job leaves the id of its record, and the name of the store, in its folder (`RECORD_FILE`), so that a
         run killed with all its parents can be found. The Maker is a copy: atomate2 writes into the fields of the
         Maker it runs.
         """
         maker = deepcopy(self.maker)
         if record_id is not None and isinstance(maker, BaseVaspMaker):
             maker.write_additional_data[RECORD_KEY] = {"record": record_id, "store": store}
+        if record_id is not None and isinstance(maker, AseRelaxMaker):
+            return relaunched(maker, structure, {"record": record_id, "store": store}, self.force_criterion)
         return cast("Job", maker.make(structure))
 
     def site_order(self, start: Structure) -> tuple[int, ...]:
@@ -104,8 +109,8 @@ def _chgnet() -> Maker:
 
 
 def _gpaw() -> Maker:
-    msg = "the engine 'gpaw' is not available yet: use 'vasp', 'sevennet' or 'chgnet'"
-    raise InputError(msg)
+    require_gpaw()
+    return GpawRelaxMaker()
 
 
 ENGINES: dict[str, Callable[[], Maker]] = {
@@ -123,7 +128,7 @@ def resolve_engine(engine: str | Maker) -> Engine:
     Parameters
     ----------
     engine
-        `vasp`, `sevennet`, `chgnet`, or a Maker of ASE, force-field or VASP jobs with `make(structure)`.
+        `vasp`, `sevennet`, `chgnet`, `gpaw`, or a Maker of ASE, force-field or VASP jobs with `make(structure)`.
 
     Raises
     ------
@@ -144,7 +149,8 @@ def resolve_engine(engine: str | Maker) -> Engine:
     maker = _plain(maker)
     criterion = _force_criterion(maker)
     weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
-    return Engine(name=name, maker=maker, settings_hash=settings_hash(maker, weights), force_criterion=criterion)
+    code = maker.identity() if isinstance(maker, GpawRelaxMaker) else None
+    return Engine(name=name, maker=maker, settings_hash=settings_hash(maker, weights, code), force_criterion=criterion)
 
 
 def _plain(maker: Maker) -> Maker:

@@ -40,11 +40,12 @@ _NO_INPUT = frozenset(
 )
 """Arguments of calculators and optimisers that name programs, or files that a run writes."""
 
+
 _ARGUMENTS = ("calculator_kwargs", "relax_kwargs", "optimizer_kwargs")
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
-def settings_hash(maker: Maker, weights: Path | None = None) -> str:
+def settings_hash(maker: Maker, weights: Path | None = None, code: Mapping[str, str] | None = None) -> str:
     """Return the hash of everything that two relaxations must share to be compared.
 
     A file counts by its content, not by its name: the same potential in another folder is the same engine, another
@@ -56,6 +57,8 @@ def settings_hash(maker: Maker, weights: Path | None = None) -> str:
         An engine's Maker.
     weights
         The file of a potential's weights that the arguments do not name.
+    code
+        What an installed code adds, such as its version; None for engines whose arguments say all.
 
     Raises
     ------
@@ -63,7 +66,8 @@ def settings_hash(maker: Maker, weights: Path | None = None) -> str:
         If an argument names a file that is not here or, by a relative name, may be another file elsewhere; or a folder.
     """
     settings = _settings(maker, maker.as_dict(), ())
-    return content_hash("engine", settings, None if weights is None else digest(weights))
+    installed = () if code is None else (dict(code),)
+    return content_hash("engine", settings, None if weights is None else digest(weights), *installed)
 
 
 def contents(arguments: Mapping[str, Any]) -> str:
@@ -89,9 +93,6 @@ def _settings(maker: object, fields: Mapping[str, Any], place: tuple[str, ...]) 
     for key, value in fields.items():
         if key == "@version" or key in _LABELS:
             continue
-        if key == "@module":
-            found[key] = former(value)
-            continue
         inner = getattr(maker, key, None)
         if isinstance(inner, Maker) and isinstance(value, dict):
             found[key] = _settings(inner, value, (*place, key))
@@ -106,12 +107,12 @@ def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSO
         dropped = _WRITTEN.get(place[-1], frozenset()) | {"@version"}
         dropped |= _MACHINE if "run_vasp_kwargs" in place else frozenset()
         kept = {key: part for key, part in value.items() if key not in dropped}
-        return {
-            key: former(part) if key == "@module" else _plain(part, (*place, str(key))) for key, part in kept.items()
-        }
+        return {key: _plain(part, (*place, str(key))) for key, part in kept.items()}
     if isinstance(value, list | tuple):
         return [_plain(part, place) for part in value]
     value = getattr(value, "value", value)  # an enum's value
+    if place[-1] == "@module":
+        return former(value)  # moving a class changes no settings
     if not isinstance(value, str | os.PathLike):
         return value
     text = os.fspath(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +16,33 @@ from typing import TYPE_CHECKING, Any
 from monty.serialization import dumpfn
 
 from definet_flows.errors import InputError
-from definet_flows.ledger import Outcome, read_relaxation
+from definet_flows.ledger import Outcome, read_relaxation, read_steps
 from definet_flows.stores import open_store
-from definet_flows.workflows.engines.vasp.inputs import CONTINUED, site_order
+from definet_flows.workflows.engines.vasp.inputs import CONTINUED
 from definet_flows.workflows.engines.vasp.run import RECORD_FILE, folder_name
 from definet_flows.workflows.recording.ends import completed
 from definet_flows.workflows.recording.provenance import now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pymatgen.core import Structure
 
     from definet_flows.schemas import DefectRecord
 
+STEPS_FILE = "relaxation.traj"
+"""Where a relaxation with an ASE calculator keeps each step, in its job's folder."""
+ERROR_FILE = "definet_error.txt"
+"""What ended such a relaxation, if its process lived to say."""
+
+_LONGEST = 500  # characters of an error
+
 logger = logging.getLogger(f"jobflow.{__name__}")
 
 
-def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> tuple[Structure, tuple[str, ...]]:
+def take_over(
+    claim: Mapping[str, Any], structure: Structure, folder: Path, order: Sequence[int]
+) -> tuple[Structure, tuple[str, ...]]:
     """Write into its record where a relaxation runs; if an earlier process was killed, go on from its last positions.
 
     Parameters
@@ -43,6 +53,8 @@ def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> t
         The structure that the job got.
     folder
         Where it runs.
+    order
+        Row k of what the engine computes is row order[k] of the structure.
 
     Returns
     -------
@@ -64,7 +76,7 @@ def take_over(claim: Mapping[str, Any], structure: Structure, folder: Path) -> t
     except InputError as error:  # a worker without the database relaxes all the same
         logger.warning("the folder of record %s is not in its store: %s", claim["record"], error)
         return structure, ()
-    return _moved(structure, record), notes
+    return _moved(structure, record, order), notes
 
 
 def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[str, ...]]:
@@ -83,7 +95,7 @@ def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[
     where = str(claimed.get("place") or folder_name(earlier))
     found = stopped(record, earlier, where)
     if found.ledger is None or where not in {attempt.directory for attempt in found.ledger.attempts}:
-        return found, (f"an earlier launch in {where} left no output of VASP: no steps are counted of it",)
+        return found, (f"an earlier launch in {where} left no output: no steps are counted of it",)
     return found, ()
 
 
@@ -100,11 +112,46 @@ def stopped(record: DefectRecord, folder: Path, where: str) -> DefectRecord:
     """Return a running record as failed, with the steps and the last positions of the folder it was killed in."""
     machine, _, directory = where.partition(":")
     try:
-        outcome = read_relaxation(folder, where=where, wall_seconds=_wall_seconds(folder))
+        outcome = _outcome(folder, where)
     except InputError:
         outcome = Outcome(None, None, None)
     placed = record.provenance.model_copy(update={"hostname": machine, "directory": directory, "finished": now()})
-    return completed(record.model_copy(update={"provenance": placed}), replace(outcome, error=f"killed in {where}"))
+    return completed(record.model_copy(update={"provenance": placed}), replace(outcome, error=_error(folder, where)))
+
+
+def lost(record: DefectRecord) -> DefectRecord | None:
+    """Return a running record whose job left no document as failed, with what its folder holds; None if it cannot be.
+
+    That folder may be on another machine, or counted already.
+    """
+    place = record.provenance
+    folder = Path(place.directory or "")
+    if place.directory is None or place.hostname != socket.gethostname() or not folder.is_dir():
+        return None
+    told = read_claim(folder / RECORD_FILE)
+    where = str(told.get("place"))
+    counted = {attempt.directory for attempt in record.ledger.attempts} if record.ledger is not None else set()
+    return stopped(record, folder, where) if told.get("record") == record.id and where not in counted else None
+
+
+def _outcome(folder: Path, where: str) -> Outcome:
+    told = read_claim(folder / RECORD_FILE)
+    seconds = _wall_seconds(folder)
+    if "criterion" not in told:
+        return read_relaxation(folder, where=where, wall_seconds=seconds)
+    return read_steps(
+        folder / STEPS_FILE,
+        criterion=told["criterion"],
+        optimizer=told["optimizer"],
+        where=where,
+        wall_seconds=seconds,
+    )
+
+
+def _error(folder: Path, where: str) -> str:
+    path = folder / ERROR_FILE
+    words = path.read_text(errors="replace") if path.is_file() else f"killed in {where}"
+    return " ".join(words.split())[:_LONGEST]
 
 
 def _wall_seconds(folder: Path) -> float | None:
@@ -114,13 +161,13 @@ def _wall_seconds(folder: Path) -> float | None:
     return last - began if last > began else None
 
 
-def _moved(structure: Structure, record: DefectRecord) -> Structure:
+def _moved(structure: Structure, record: DefectRecord, order: Sequence[int]) -> Structure:
     """Return the structure at the record's last positions, if it has any; marks and charge are kept."""
     sites = record.sites
     if sites is None or sites.last is None:
         return structure
     coords = structure.cart_coords
-    coords[list(site_order(structure))] = sites.last[list(sites.permutation)]
+    coords[list(order)] = sites.last[list(sites.permutation)]
     moved = structure.copy()
     for row, point in enumerate(coords):
         moved.replace(row, moved[row].species, point, coords_are_cartesian=True, properties=moved[row].properties)

@@ -133,7 +133,6 @@ class NoMake(Maker):
     ("engine", "message"),
     [
         ("quantum", "unknown engine 'quantum': take vasp, sevennet, chgnet, gpaw"),
-        ("gpaw", "'gpaw' is not available yet"),
         (42, "not 42"),
         (NoMake(), "no ledger for the Maker NoMake"),
         (ForceFieldRelaxMaker(force_field_name="SevenNet"), "set relax_cell=False"),

@@ -28,6 +28,7 @@ from definet_flows.workflows.engines.vasp.inputs import (
     is_asymmetric_slab,
     net_charge,
     rattled,
+    site_order,
     starting_moments,
     valence_electrons,
 )
@@ -280,7 +281,7 @@ def _begun(runner: VaspDefectRelaxMaker, structure: Structure, folder: Path) -> 
     notes: tuple[str, ...] = ()
     claim = runner.write_additional_data.pop(RECORD_KEY, None)
     if claim is not None:
-        structure, notes = take_over(claim, structure, folder)
+        structure, notes = take_over(claim, structure, folder, site_order(structure))
     generator = runner.input_set_generator
     if not isinstance(generator, VaspDefectSetGenerator) or not generator.rattle:
         return structure, notes

@@ -1,0 +1,97 @@
+"""Relaxations with an ASE calculator, each step on disk: a launch after a killed one goes on from where that was."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from atomate2.ase.jobs import AseRelaxMaker
+from jobflow import Job, Maker, job
+
+from definet_flows.ledger import ASE_OPTIMIZER
+from definet_flows.ledger.documents import LAUNCHED
+from definet_flows.workflows.recovery.relaunch import ERROR_FILE, STEPS_FILE, take_over
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+logger = logging.getLogger(f"jobflow.{__name__}")
+
+
+@dataclass
+class RelaunchedMaker(Maker):
+    """
+    Run the Maker of an ASE relaxation so that a killed process loses no step.
+
+    The job returns what the Maker's own returns, and keeps it as that does.
+
+    Parameters
+    ----------
+    name
+        The job name.
+    relaxer
+        The engine's Maker.
+    claim
+        "record" (its id), "store" (the record store's name) and what a reader of the steps must know: "optimizer",
+        "criterion" (eV/Å).
+    """
+
+    name: str = "relax"
+    relaxer: Maker = field(default_factory=AseRelaxMaker)
+    claim: dict[str, Any] = field(default_factory=dict)
+
+    @job
+    def make(self, structure: Structure) -> Any:  # noqa: ANN401 - whatever the engine's Maker returns
+        """Relax a structure, or go on from the last positions of an earlier launch."""
+        folder = Path.cwd()
+        structure, notes = take_over(self.claim, structure, folder, tuple(range(len(structure))))
+        runner = deepcopy(self.relaxer)
+        _keep_steps(cast("AseRelaxMaker", runner))
+        try:
+            output = type(runner).make.original(runner, structure)  # type: ignore[attr-defined]  # of jobflow's decorator
+        except Exception as error:
+            (folder / ERROR_FILE).write_text(f"{type(error).__name__}: {error}")
+            raise
+        if notes and hasattr(output, "tags"):
+            output.tags = [*(output.tags or []), *(f"{LAUNCHED}: {note}" for note in notes)]
+        return output
+
+
+def relaunched(maker: AseRelaxMaker, structure: Structure, claim: dict[str, Any], criterion: float) -> Job:
+    """Return the job of a Maker, its steps on disk and its folder known to the record store.
+
+    Parameters
+    ----------
+    maker
+        Of an ASE relaxation.
+    structure
+        What it relaxes.
+    claim
+        "record" and "store".
+    criterion
+        Largest force at the end, eV/Å.
+    """
+    own = maker.make(structure)
+    if not isinstance(own, Job) or not hasattr(type(maker).make, "original"):
+        return own
+    optimizer = str(maker.optimizer_kwargs.get("optimizer", ASE_OPTIMIZER))
+    made = RelaunchedMaker(maker.name, maker, {**claim, "optimizer": optimizer, "criterion": criterion})
+    return Job(made.make, (structure,), name=own.name, output_schema=own.output_schema, **own._kwargs)  # noqa: SLF001
+
+
+def _keep_steps(maker: AseRelaxMaker) -> None:
+    """Let a Maker's optimiser write each step to `STEPS_FILE`; the document names the Maker's own settings only."""
+    relax = maker.run_ase
+
+    def run_ase(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the Maker's own signature
+        given = maker.relax_kwargs
+        maker.relax_kwargs = {**given, "trajectory": STEPS_FILE}
+        try:
+            return relax(*args, **kwargs)
+        finally:
+            maker.relax_kwargs = given
+
+    maker.run_ase = run_ase  # type: ignore[method-assign]  # of this copy alone

@@ -1,0 +1,129 @@
+"""Relaxations with an ASE calculator whose process is killed: steps are on disk, counted, and gone on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import Trajectory
+
+from definet_flows.errors import InputError
+from definet_flows.ledger import read_steps
+from definet_flows.ledger.ase_steps import whole_frames
+from definet_flows.stores import open_store
+
+_FLOW = """
+import sys
+from pathlib import Path
+from slow_maker import engine
+from definet_flows import defect_flow
+from definet_flows.workflows.campaign.local import run_here
+flow = defect_flow("BN", supercell=(2, 2, 1), defects=("C_B",), engine=engine(sys.argv[2]), store=sys.argv[3],
+                   relax_host=False, control_fraction=0.0)
+run_here(flow, Path(sys.argv[1]), lambda *_: None)
+"""
+
+
+def _start(folder, kind, store):
+    support = Path(__file__).parents[2] / "support"
+    paths = os.pathsep.join([str(support), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", _FLOW, str(folder), kind, store],
+        env={**os.environ, "PYTHONPATH": paths, "DEFINET_FLOWS_DATA_DIR": str(folder.parent / "data")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _kill_after(process, folder, frames, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        found = list(folder.rglob("relaxation.traj"))
+        if found and len(whole_frames(found[0])) >= frames:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return found[0]
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"no {frames} steps within {seconds} s")
+
+
+def _killed_and_run_again(tmp_path, kind, frames, seconds):
+    """Return the record after both launches, and the trajectories of both."""
+    store = str(tmp_path / "records.sqlite")
+    first, second = tmp_path / "first", tmp_path / "second"
+    one = _kill_after(_start(first, kind, store), first, frames, seconds)
+    assert _start(second, kind, store).wait(seconds) == 0
+    other = next(second.rglob("relaxation.traj"))
+    with open_store(store, read_only=True) as records:
+        (arm,) = records.arms()
+        return records.record(arm.id), whole_frames(one), whole_frames(other)
+
+
+def _check(record, earlier, later):
+    assert record.status == "done"
+    assert record.ledger.converged
+    assert record.ledger.ionic_steps == len(earlier) + len(later)
+    assert [attempt.ionic_steps for attempt in record.ledger.attempts] == [len(earlier), len(later)]
+    assert [attempt.finished for attempt in record.ledger.attempts] == [False, True]
+    assert np.allclose(later[0].positions, earlier[-1].positions, atol=1e-6)
+    assert not np.allclose(later[0].positions, earlier[0].positions, atol=1e-6)
+    norms = np.linalg.norm(earlier[0].get_forces(), axis=1)
+    assert record.ledger.start_max_force == pytest.approx(norms.max())
+    assert record.ledger.wall_seconds > 0
+
+
+@pytest.mark.slow
+def test_a_killed_relaxation_goes_on_from_its_last_positions_and_counts_both_launches(tmp_path):
+    _check(*_killed_and_run_again(tmp_path, "slow", 3, 240))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed: see docs/gpaw.md")
+def test_a_killed_relaxation_with_gpaw_goes_on(tmp_path):
+    _check(*_killed_and_run_again(tmp_path, "gpaw", 2, 500))
+
+
+@pytest.fixture
+def trajectory(tmp_path):
+    path = tmp_path / "relaxation.traj"
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5], pbc=True)
+    with Trajectory(path, "w") as file:
+        for step in range(4):
+            atoms.positions[1, 2] = 1 - 0.1 * step
+            atoms.calc = SinglePointCalculator(atoms, energy=-step, forces=[[0, 0, 0.4 - 0.1 * step], [0, 0, 0]])
+            file.write(atoms)
+    return path
+
+
+def test_what_is_on_disk_is_the_ledger(trajectory):
+    outcome = read_steps(trajectory, criterion=0.01, optimizer="BFGS", where="here:/a", wall_seconds=3.0)
+    ledger = outcome.ledger
+    assert (ledger.ionic_steps, ledger.energy, ledger.converged) == (4, -3.0, False)
+    assert (ledger.start_max_force, ledger.max_force) == pytest.approx((0.4, 0.1))
+    assert ledger.attempts[0].directory == "here:/a"
+    assert outcome.structure.cart_coords[1, 2] == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("lost", [1, 60, 200, 500])
+def test_a_last_frame_in_pieces_does_not_cost_those_before(trajectory, lost):
+    trajectory.write_bytes(trajectory.read_bytes()[:-lost])
+    frames = whole_frames(trajectory)
+    assert 1 <= len(frames) <= 4
+    assert [frame.get_potential_energy() for frame in frames] == [-float(step) for step in range(len(frames))]
+
+
+def test_no_frame_is_no_step(tmp_path):
+    path = tmp_path / "relaxation.traj"
+    path.write_bytes(b"- of Ulm")
+    with pytest.raises(InputError, match="holds no step"):
+        read_steps(path, criterion=0.01, optimizer="BFGS", where="here:/a")

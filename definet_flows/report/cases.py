@@ -67,6 +67,7 @@ def find_cases(records: Records, identity: str) -> list[CaseRecords]:
     cases = [
         _case(records, whole, both, pairs.get(both.key)) for both in sorted(both_starts(records, where), key=_order)
     ]
+    cases = [case for case in cases if case.records]
     return [case for case in cases if record_id is None or record_id in {record.id for record in case.records}]
 
 
@@ -75,10 +76,11 @@ def _order(both: Starts) -> tuple[str, str]:
 
 
 def _case(records: Records, whole: Mapping[str, DefectRecord], both: Starts, pair: Pair | None) -> CaseRecords:
-    predicted = None if both.predicted is None else whole[both.predicted.id]
-    if both.unrelaxed is None:
+    # A record that cannot be read has a row, but is left out of `whole`.
+    predicted = None if both.predicted is None else whole.get(both.predicted.id)
+    unrelaxed = None if both.unrelaxed is None else whole.get(both.unrelaxed.id)
+    if unrelaxed is None:
         return CaseRecords(None, predicted, pair)
-    unrelaxed = whole[both.unrelaxed.id]
     if both.weights is not None and both.gate is not None:
         unrelaxed = _as_seen_by(records, unrelaxed, both.weights)
     return CaseRecords(unrelaxed, predicted, pair)

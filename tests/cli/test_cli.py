@@ -124,5 +124,5 @@ def test_run_help_states_units_and_defaults() -> None:
 
 def test_savings_of_an_empty_store(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "empty.jsonl")) as records:
-        assert records.location.endswith("empty.jsonl")
+        assert records.location.endswith("empty.jsonl.sqlite")
     refused("savings", "--store", "empty.jsonl", "--json", saying="holds no relaxations")

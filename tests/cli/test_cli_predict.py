@@ -161,7 +161,7 @@ def test_prerelax_a_tree(invoke, checkpoint):
         "pydefect/W_Mo1_0": "moved",
         "pydefect/renamed": "gated",
     }
-    assert "pristine" in report["doped/bulk/vasp_std/POSCAR"]["reason"]
+    assert "bulk supercell" in report["doped/bulk/vasp_std/POSCAR"]["reason"]
     for folder, charge in (("doped/v_S_-1/vasp_std", -1), ("pydefect/Va_S1_2", 2), ("pydefect/renamed", 1)):
         assert report[f"{folder}/POSCAR"]["charge"] == charge
         assert f"charge {charge:+d}" in report[f"{folder}/POSCAR"]["reason"]

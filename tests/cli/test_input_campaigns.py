@@ -170,7 +170,7 @@ def test_numbers_of_numpy_in_settings_hash_as_pythons():
 
 
 def test_a_store_may_be_a_path(tmp_path):
-    path = tmp_path / "records.jsonl"
+    path = tmp_path / "records.sqlite"
     with open_store(path) as records:
         assert records.location == str(path)
     flows = [

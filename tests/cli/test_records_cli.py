@@ -253,8 +253,8 @@ class TestMongo:
     def test_a_reader_reads_and_cannot_write(self):
         self.configure(user="reader")
         assert json.loads(call("savings", "--store", "m", "--json").stdout)["saving"] == pytest.approx(0.75)
-        with open_store("m") as records, pytest.raises(ValueError, match=r"refuses this user|check permissions"):
-            records.put(record(configuration_id="more"))
+        with pytest.raises(ValueError, match="refuses this user"):
+            open_store("m")  # writing is tried before anything is computed
         assert json.loads(call("records", "--store", "m", "--json").stdout)["total"]["relaxations"] == 2
 
     def test_no_password_in_the_store(self):

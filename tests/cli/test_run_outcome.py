@@ -14,7 +14,8 @@ pytest_plugins = ["flow_fixtures"]
 
 
 def outcome(folder, **given):
-    row = StartsRow(configuration_id="c", name="v_S", steps_unrelaxed=20, steps_predicted=5, converged=True)
+    names = {"configuration_id": "c", "settings_hash": "h", "engine": "vasp", "weights": "w", "name": "v_S"}
+    row = StartsRow(**names, steps_unrelaxed=20, steps_predicted=5, converged=True)
     totals = {"saving": None, "message": "relaxations: 0 run", "relaxations_run": 0, "relaxations_reused": 1}
     return campaign_cli._Outcome("m", [row], **{"totals": totals, "store": "s", "folder": folder, **given})
 

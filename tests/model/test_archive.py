@@ -123,7 +123,7 @@ MALFORMED = {
     "relaxed file missing": (lambda s: s.file("a", "relaxed").unlink(), r"_a_relaxed\.cif is missing"),
     "unrelaxed file missing": (lambda s: s.file("a", "unrelaxed").unlink(), r"_a_unrelaxed\.cif is missing"),
     "no CIF": (lambda s: s.file("a", "relaxed").write_text("not a crystal"), "is no CIF file of one crystal"),
-    "no atoms": (lambda s: s.file("a", "relaxed").write_text("data_empty\n_cell_length_a 1\n"), "holds no atoms"),
+    "no atoms": (lambda s: s.file("a", "relaxed").write_text("data_empty\n_cell_length_a 1\n"), "holds no structure"),
     "atom far from every site": (
         lambda s: s.rewrite("a", "unrelaxed", shifted(7, [0.3, 0, 0])),
         r"atom 7 is 0\.300 Å from every pristine site",

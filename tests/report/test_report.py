@@ -299,7 +299,7 @@ def refused(*arguments: str, saying: str) -> None:
         (("--store", "full.jsonl", "-o", "no/folder/report.html"), "no/folder"),
         (("--store", "full.jsonl", "-o", "."), "is a folder"),
         (("--store", "full.jsonl", "--figures", "figures", "--format", "pdf"), "pdf"),
-        (("--store", "full.jsonl", "--figures", "full.jsonl"), "full.jsonl"),
+        (("--store", "full.jsonl", "--figures", "full.jsonl.sqlite"), "full.jsonl.sqlite"),
         (("--store", "empty.jsonl"), "holds no relaxations"),
     ],
 )

@@ -33,7 +33,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "negative": lambda _: -20000000000000,
     "not finite": lambda _: float("nan"),
     "infinite": lambda _: float("-inf"),
-    "huge": lambda _: 10**300,
+    "huge": lambda _: 1e300,  # of a whole number as large a store is asked in vain
     "large": lambda _: 2**62,
     "empty list": lambda _: [],
     "true": lambda _: True,

@@ -121,7 +121,8 @@ def _note(said: dict[Key, dict[str, Gate]], row: RecordRow | LedgerRow) -> None:
     if row.weights is None:
         return
     if isinstance(row, RecordRow):
-        said[row.pairing][row.weights] = _gate(row.gate, row.gate_reason or "", in_domain=True)
+        if row.gate is not None:
+            said[row.pairing][row.weights] = _gate(row.gate, row.gate_reason or "", in_domain=True)
     elif row.prediction is not None:
         said[row.pairing][row.weights] = row.prediction.gate
 

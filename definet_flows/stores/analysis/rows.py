@@ -30,7 +30,7 @@ class RecordRow(NamedTuple):
     name: str
     n_defects: Count
     weights: str | None
-    gate: str | None
+    gate: Literal["accepted", "flagged", "rejected"] | None
     gate_reason: str | None
     error: str | None
     converged: bool | None

@@ -32,6 +32,7 @@ APPLICATION = 0x44464E54
 FORMAT = 1
 
 _POLL = 0.02  # s, where SQLite itself does not wait
+_BEING_MADE = 3.0  # s; how long a reader waits for a file without tables to become a store
 _SMALL = 16_000_000  # bytes; SQLite checks as much in a tenth of a second
 _SCHEMA = f"""
 CREATE TABLE documents (
@@ -125,7 +126,7 @@ class Database:
                     raise
                 time.sleep(_POLL)
         try:
-            if not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if not self._tables():
                 for statement in _SCHEMA.split(";"):
                     self._connection.execute(statement)
             self._read_header()
@@ -149,12 +150,19 @@ class Database:
             self._connection.close()
             self._connection = self._connected("mode=ro&immutable=1")
             owner, version = self._header()
+        until = time.monotonic() + _BEING_MADE
+        while self.read_only and owner == 0 and not self._tables() and time.monotonic() < until:
+            time.sleep(_POLL)  # another process makes the store at this moment
+            owner, version = self._header()
         if owner != APPLICATION:
             msg = f"{self.path} is a database, but no store of definet_flows: name another file"
             raise InputError(msg)
         if version > FORMAT:
             msg = f"store {self.path} has format {version}, this definet_flows reads up to {FORMAT}: update it"
             raise InputError(msg)
+
+    def _tables(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
     def _header(self) -> tuple[int, int]:
         owner = self._connection.execute("PRAGMA application_id").fetchone()[0]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from definet_flows.structures.prerelax import Prerelaxed, prerelax
     from definet_flows.workflows import (
         DefectFlowMaker,
+        GpawRelaxMaker,
         PotentialRelaxMaker,
         RetrainConfig,
         RetrainMaker,
@@ -54,6 +55,7 @@ __all__ = [
     "Choices",
     "DefectFlowMaker",
     "Filter",
+    "GpawRelaxMaker",
     "InputError",
     "LeftOutWarning",
     "PotentialRelaxMaker",
@@ -95,6 +97,7 @@ _HOMES = {
     "Filter": "definet_flows.stores",
     "InputError": "definet_flows.errors",
     "LeftOutWarning": "definet_flows.errors",
+    "GpawRelaxMaker": "definet_flows.workflows",
     "PotentialRelaxMaker": "definet_flows.workflows",
     "Prerelaxed": "definet_flows.structures.prerelax",
     "Recipe": "definet_flows.defects",

@@ -9,6 +9,7 @@ from definet_flows._lazy import names_of
 if TYPE_CHECKING:
     from definet_flows.workflows.campaign.flow import DEFAULT_SUPERCELL, Campaign, DefectFlowMaker, defect_flow
     from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
+    from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
     from definet_flows.workflows.engines.potential import PotentialRelaxMaker
     from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
     from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
@@ -19,6 +20,7 @@ __all__ = [
     "Campaign",
     "DefectFlowMaker",
     "Engine",
+    "GpawRelaxMaker",
     "PotentialRelaxMaker",
     "RetrainConfig",
     "RetrainMaker",
@@ -34,6 +36,7 @@ _HOMES = {
     "DefectFlowMaker": "definet_flows.workflows.campaign.flow",
     "ENGINES": "definet_flows.workflows.engines.base",
     "Engine": "definet_flows.workflows.engines.base",
+    "GpawRelaxMaker": "definet_flows.workflows.engines.gpaw",
     "PotentialRelaxMaker": "definet_flows.workflows.engines.potential",
     "RetrainConfig": "definet_flows.workflows.learning.retrain",
     "RetrainMaker": "definet_flows.workflows.learning.retrain",

@@ -198,7 +198,7 @@ def finder_for(
     if dimensionality is not None:
         raise InputError(f"--dimensionality {dimensionality} is of a host: name it with --host")
     if not card.hosts:
-        raise InputError(f"model {card.name} does not tell which hosts it was trained on: name the host (--host)")
+        raise InputError(f"model {card.name} does not name the hosts it was trained on: name the host (--host)")
     return HostFinder(
         [Structure(u.lattice, np.array(u.numbers).tolist(), np.array(u.frac_coords)) for u in card.hosts], supercell
     )

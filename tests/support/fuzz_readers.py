@@ -190,7 +190,7 @@ def _weights(folder: Path) -> dict:
 def _store(folder: Path) -> Path:
     from report_store import filled_store  # noqa: PLC0415
 
-    return Path(filled_store(folder / "whole.jsonl"))
+    return Path(filled_store(folder / "whole.sqlite"))
 
 
 def _configurations(folder: Path) -> bytes:

@@ -65,7 +65,7 @@ def _killed_and_run_again(tmp_path, kind, frames, seconds):
     assert _start(second, kind, store).wait(seconds) == 0
     other = next(second.rglob("relaxation.traj"))
     with open_store(store, read_only=True) as records:
-        (arm,) = records.arms()
+        (arm,) = records.record_rows()
         return records.record(arm.id), whole_frames(one), whole_frames(other)
 
 

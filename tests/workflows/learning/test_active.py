@@ -131,7 +131,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended():
         ),
         ({"batch": 0}, "batch=0: 1 at least"),
         ({"held_out": 3}, "held_out=3: 8 at least"),
-        ({"budget": 12}, "budget=12: 12 are relaxed before any that is learned from"),
+        ({"budget": 12}, "budget=12: 12 are relaxed before the network learns from any"),
         ({"target": 0.0}, "target=0.0: an error in Å"),
     ],
 )

@@ -6,7 +6,6 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import pytest
-from atomate2.ase.jobs import AseMaker
 from flow_helpers import CU
 from jobflow import Flow, Maker
 from jobflow import job as decorated
@@ -18,6 +17,8 @@ import definet_flows
 from definet_flows import DefectFlowMaker
 from definet_flows.errors import InputError
 from definet_flows.workflows.engines.base import resolve_engine
+from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
+from definet_flows.workflows.engines.relaunched import RelaunchedMaker
 from definet_flows.workflows.learning.active.flow import ActiveLearningMaker, learn_round
 from definet_flows.workflows.learning.retrain import RetrainMaker
 from definet_flows.workflows.queue.kinds import KINDS, plain
@@ -129,13 +130,17 @@ def test_every_maker_of_the_package_makes_jobs_of_known_kinds(maker):
         RetrainMaker: lambda: RetrainMaker(store="records.jsonl").make(),
         ActiveLearningMaker: lambda: Flow([learn_round(None, CU, number=None)]),
     }
+    relaxations = {
+        GpawRelaxMaker: lambda: GpawRelaxMaker().make(CU),  # to resolve it needs GPAW
+        RelaunchedMaker: lambda: resolve_engine("sevennet").relaxation(CU, "record", None),
+    }
     for one in makers():
-        if hasattr(one.make, "original") or issubclass(one, AseMaker):
-            flow = resolve_engine(one()).relaxation(CU)
-            place(flow, DEFAULT_PLACEMENT.fireworks)
-            assert set(categories(Flow([flow])).values()) == {"cpu"}, one
-        else:
+        if one in flows:
             place(flows.pop(one)(), DEFAULT_PLACEMENT.fireworks)
+            continue
+        flow = relaxations[one]() if one in relaxations else resolve_engine(one()).relaxation(CU)
+        place(flow, DEFAULT_PLACEMENT.fireworks)
+        assert set(categories(Flow([flow])).values()) == {"cpu"}, one
     assert not flows
 
 

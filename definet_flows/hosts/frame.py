@@ -82,7 +82,7 @@ def same_rows(cell: FloatArray, reference: FloatArray) -> Frame:
         If lengths or angles differ by more than 2 %.
     """
     frame = Frame(np.asarray(cell), np.asarray(reference), np.eye(3, dtype=np.int64))
-    if frame.strain > LARGEST_STRAIN:
+    if not frame.strain <= LARGEST_STRAIN:  # a strain that is no number is none either
         found, expected = (" ".join(f"{x:.3f}" for x in Lattice(rows).parameters) for rows in (cell, reference))
         msg = f"the cell ({found}) is not the host's ({expected}): keep the cell fixed"
         raise InputError(msg)
@@ -94,6 +94,11 @@ def frames(cell: FloatArray, reference: FloatArray) -> list[Frame]:
 
     The order does not depend on how the cell is turned.
     """
+    if not np.isfinite(cell).all():
+        return []
+    ratio = abs(np.linalg.det(cell) / np.linalg.det(reference))
+    if abs(ratio - 1) > (1 + LARGEST_STRAIN) ** 3 - 1:  # the search below takes long between unlike cells
+        return []
     mappings = Lattice(cell).find_all_mappings(
         Lattice(reference), ltol=LARGEST_STRAIN, atol=float(np.degrees(LARGEST_STRAIN)), skip_rotation_matrix=True
     )

@@ -239,3 +239,13 @@ def test_high_density_structures_map_back_to_their_markers(data, folder, name): 
         assert np.array_equal(numbers[found.permutation], structure.atomic_numbers)
         assert np.all(markers[found.permutation] != 2)
         assert np.abs(found.positions - unrelaxed_positions(host, found.configuration)).max() < 2e-3
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e-3, 50.0, 1.03])
+def test_a_cell_of_another_size_or_of_no_numbers_is_refused(factor):
+    host = make_host("MoS2", (3, 3, 1))
+    whole = to_structure(host)
+    matrix = whole.lattice.matrix * factor if np.isfinite(factor) else np.full((3, 3), factor)
+    other = Structure(matrix, whole.species[1:], whole.frac_coords[1:])
+    with pytest.raises(InputError, match="is not the host's supercell"), np.errstate(invalid="ignore"):
+        recover(host, other)

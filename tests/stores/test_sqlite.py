@@ -336,3 +336,20 @@ def test_a_child_process_does_not_use_the_connection_of_its_parent(path):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         store.update({"id": "parent"})
     assert set(contents(path)) == {"r0", "parent"}
+
+
+def test_a_reader_waits_while_another_process_makes_the_store(tmp_path):
+    path = tmp_path / "records.sqlite"
+    path.touch()  # SQLite makes the file before the tables are in it
+
+    def make() -> None:
+        time.sleep(0.5)
+        SqliteStore(str(path)).connect()
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    reader = SqliteStore(str(path), read_only=True)
+    reader.connect()
+    assert reader.count() == 0
+    reader.close()
+    maker.join()

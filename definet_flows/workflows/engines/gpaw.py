@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from atomate2.ase.jobs import AseRelaxMaker
-from emmet.core.trajectory import AtomTrajectory
 from emmet.core.types.enums import StoreTrajectoryOption
 from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
-from definet_flows.ledger import repeats_last_frame
-from definet_flows.workflows.engines.potential import FORCE_CRITERION, require_finite
+from definet_flows.workflows.engines.potential import FORCE_CRITERION, each_evaluation_once
 from definet_flows.workflows.engines.vasp.inputs import net_charge, starting_moments
 
 if TYPE_CHECKING:
@@ -112,12 +110,7 @@ class GpawRelaxMaker(AseRelaxMaker):
         assert isinstance(mol_or_struct, Structure)  # noqa: S101 - a defect cell is periodic
         structure = with_moments(mol_or_struct)
         self._calculator = self._calculator_of(structure)
-        result = super().run_ase(structure, prev_dir=prev_dir)
-        require_finite(result)
-        trajectory = result.trajectory
-        if isinstance(trajectory, AtomTrajectory) and repeats_last_frame(trajectory.energy, trajectory.forces):
-            result.trajectory = cast("AtomTrajectory", trajectory[:-1])
-        return result
+        return each_evaluation_once(super().run_ase(structure, prev_dir=prev_dir))
 
     def _get_calculator(self) -> Calculator:
         """Return a calculator of no structure in particular; `run_ase` makes the one that computes."""

@@ -95,16 +95,8 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
         self.task_document_kwargs: dict[str, Any] = {}
 
     def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
-        """Relax and keep a frame of each force evaluation.
-
-        atomate2's observer writes the last frame a second time after the optimiser has stopped.
-        """
-        result = super().run_ase(mol_or_struct, prev_dir=prev_dir)
-        require_finite(result)
-        trajectory = result.trajectory
-        if isinstance(trajectory, AtomTrajectory) and repeats_last_frame(trajectory.energy, trajectory.forces):
-            result.trajectory = cast("AtomTrajectory", trajectory[:-1])
-        return result
+        """Relax and keep a frame of each force evaluation."""
+        return each_evaluation_once(super().run_ase(mol_or_struct, prev_dir=prev_dir))
 
     def _get_calculator(self) -> Calculator:
         """Return the potential, loaded once per process."""
@@ -112,6 +104,18 @@ class PotentialRelaxMaker(ForceFieldRelaxMaker):
         calculator = load_potential(self.mlff.value, arguments, contents(self.calculator_kwargs))
         calculator.reset()  # type: ignore[no-untyped-call]
         return calculator
+
+
+def each_evaluation_once(result: AseResult) -> AseResult:
+    """Return a relaxation with a frame of each force evaluation; for Makers of ASE relaxations, after `run_ase`.
+
+    atomate2's observer writes the last frame a second time after the optimiser has stopped. Raises as `require_finite`.
+    """
+    require_finite(result)
+    trajectory = result.trajectory
+    if isinstance(trajectory, AtomTrajectory) and repeats_last_frame(trajectory.energy, trajectory.forces):
+        result.trajectory = cast("AtomTrajectory", trajectory[:-1])
+    return result
 
 
 def require_finite(result: AseResult) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -266,7 +267,10 @@ class Tally:
 
 
 def fuzz(reader: Reader, count: int, seed: int = 0) -> Tally:
-    """Read mutations in forked children: no traceback, no file by half, no more than 2 GB and 30 s each."""
+    """Read mutations in forked children: no traceback, no file by half, no more than 2 GB and 30 s each.
+
+    Call it in a process of its own: a child forked from one whose libraries hold threads may wait for ever.
+    """
     tally = Tally(reader.kind)
     for number in range(count):
         data = mutated(reader.whole, random.Random(f"{reader.kind} {seed} {number}"))  # noqa: S311 - a seed
@@ -309,6 +313,7 @@ def _child(reader: Reader, path: Path, outlet: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.alarm(4 * SECONDS)  # one that waits uses no processor
         os.chdir(path.parent)
         sys.stdout = sys.stderr = io.StringIO()
         warnings.simplefilter("ignore")
@@ -333,7 +338,7 @@ def _judge(reader: Reader, path: Path) -> str:
 
 
 def main() -> None:
-    """Print the table; python tests/fuzz_readers.py COUNT [KIND ...]."""
+    """Print the table; python tests/support/fuzz_readers.py COUNT [KIND ...]."""
     count, kinds = int(sys.argv[1]), sys.argv[2:]
     with tempfile.TemporaryDirectory() as folder:
         chosen = [one for one in readers(Path(folder)) if not kinds or one.kind in kinds]

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("name", "last"), [("run", "definet quickstart"), ("tests", "pytest")])
+@pytest.mark.parametrize(("name", "last"), [("run", "definet quickstart"), ("tests", "pytest -n 2 --dist loadfile")])
 def test_command_is_found(name: str, last: str) -> None:
     printed = subprocess.run(
         [sys.executable, ROOT / ".ci" / "readme_command.py", name], capture_output=True, text=True, check=True

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pymatgen.core import Lattice, Structure
 
 from definet_flows.errors import InputError
+from definet_flows.hosts.sane import check_cell
 
 if TYPE_CHECKING:
     from definet_flows.schemas import FloatArray
@@ -94,7 +95,9 @@ def frames(cell: FloatArray, reference: FloatArray) -> list[Frame]:
 
     The order does not depend on how the cell is turned.
     """
-    if not np.isfinite(cell).all():
+    try:
+        check_cell(cell, np.empty((0, 3)))  # pymatgen's search ends in an error, or not at all
+    except InputError:
         return []
     ratio = abs(np.linalg.det(cell) / np.linalg.det(reference))
     if abs(ratio - 1) > (1 + LARGEST_STRAIN) ** 3 - 1:  # the search below takes long between unlike cells

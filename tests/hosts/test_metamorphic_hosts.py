@@ -137,3 +137,10 @@ def test_a_strained_cell_is_carried_and_another_is_refused():
     with pytest.raises(InputError, match="keep the cell fixed"):
         same_rows(1.03 * cell, cell)
     assert frames(1.03 * cell, cell) == []
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1e300, 1e30])
+def test_a_cell_that_is_none_fits_no_host(wrong):
+    cell = 3.6 * np.eye(3)
+    cell[2, 0] = wrong  # a sheared cell of the same volume
+    assert frames(cell, 3.6 * np.eye(3)) == []

@@ -164,6 +164,15 @@ def test_files_that_are_not_weights(published, tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_an_archive_that_says_it_spans_several_disks(published, tmp_path):
+    torch.save(published, tmp_path / "p.pt")
+    data = bytearray((tmp_path / "p.pt").read_bytes())
+    data[data.rindex(b"PK\x06\x07") + 4] = 1  # number of the disk, in the locator of the archive's last record
+    (tmp_path / "p.pt").write_bytes(data)
+    with pytest.raises(InputError, match="no file of weights"):
+        import_checkpoint(tmp_path / "p.pt", tmp_path / "ours.safetensors", CONFIG, "theirs")
+
+
 def test_the_command(published, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(published, "p.pt")

@@ -82,12 +82,12 @@ def _load(source: Path) -> object:
 def _check_size(source: Path) -> None:
     """Refuse a file that is too large, or that would grow too large: a torch file is a zip archive."""
     size = source.stat().st_size
-    if zipfile.is_zipfile(source):
-        try:
+    try:
+        if zipfile.is_zipfile(source):  # on some damaged files this raises instead of answering
             with zipfile.ZipFile(source) as archive:
                 size = max(size, sum(entry.file_size for entry in archive.infolist()))
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise InputError(f"{source} is no file of weights ({error})") from None
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"{source} is no file of weights ({error})") from None
     if size > _LARGEST:
         raise InputError(
             f"{source} holds {size / 1e9:.1f} GB, more than {_LARGEST / 1e9:.1f}: no weights of DefiNet do"

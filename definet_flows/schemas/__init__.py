@@ -40,14 +40,18 @@ from definet_flows.schemas.records import (
     Start,
     Status,
 )
+from definet_flows.schemas.starts import AUTO, DEFINET, Choice, KnownPreRelaxer, PreRelaxerName
 
 __all__ = [
+    "AUTO",
+    "DEFINET",
     "INSERTED",
     "PRISTINE",
     "SCHEMA_VERSION",
     "SUBSTITUTION",
     "VACANCY",
     "Attempt",
+    "Choice",
     "Configuration",
     "DefectRecord",
     "Document",
@@ -58,9 +62,11 @@ __all__ = [
     "Host",
     "HostNote",
     "IntMatrix",
+    "KnownPreRelaxer",
     "Ledger",
     "Matrix",
     "Pair",
+    "PreRelaxerName",
     "Prediction",
     "PredictionNote",
     "Probe",

@@ -16,7 +16,8 @@ class LaunchedCampaign(Document):
     name: str = Field(description="host, its number of sites, and the number of configurations")
     engine: str
     settings_hash: str
-    weights: str = Field(description="sha256")
+    weights: str = Field(description="key of the pre-relaxer; a hash of several")
+    keys: tuple[str, ...] = Field(default=(), description="keys of the pre-relaxers; empty: `weights` is the only one")
     configuration_ids: tuple[str, ...]
     controls: tuple[str, ...] = Field(description="ids of those that are relaxed from both starts")
     launched: str = Field(description="first launch: UTC, ISO 8601")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from definet_flows.schemas.base import VACANCY, Document, Frozen, IntMatrix, Matrix, Table, content_hash
 from definet_flows.schemas.configuration import Configuration, Host
+from definet_flows.schemas.starts import DEFINET
 
 # ------------------------------------------------------------------ prediction
 
@@ -21,33 +22,41 @@ class Gate(Frozen):
 
 
 class Prediction(Document):
-    """The network's result for a configuration, written on the machine of the record store."""
+    """A pre-relaxer's proposal for a configuration, written on the machine of the record store."""
 
     kind: Literal["prediction"] = "prediction"
     configuration_id: str
-    weights: str = Field(description="sha256 of the weights")
+    weights: str = Field(description="key of the pre-relaxer: for the network, sha256 of the weights")
     base: str = Field(description="hash of the host positions that the displacements were added to")
-    displacements: Table | None = Field(description="per pristine site, Å; None if the prediction failed")
+    displacements: Table | None = Field(
+        description="per pristine site, then per inserted atom where the pre-relaxer moves these, Å; None if it failed"
+    )
     gate: Gate
     seconds: float = Field(description="wall seconds per structure, batch shared out evenly")
     device: str
     uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
     error: str | None = None
+    prerelaxer: str = Field(default=DEFINET, description="name of the pre-relaxer")
+    learned_from: str | None = Field(default=None, description="hash of what it learned from; None: `weights` says it")
+    note: str = Field(default="", description="what a reader must know about the proposal")
 
     @staticmethod
     def identity(configuration_id: str, weights: str, base: str) -> str:
-        """Return the id of the prediction of a configuration by a set of weights."""
+        """Return the id of the prediction of a configuration by a pre-relaxer's key."""
         return content_hash("prediction", configuration_id, weights, base)
 
 
 class PredictionNote(Frozen):
     """The part of a prediction that a record keeps."""
 
-    weights: str = Field(description="sha256 of the weights")
+    weights: str = Field(description="key of the pre-relaxer: for the network, sha256 of the weights")
     seconds: float = Field(description="wall seconds per structure")
     device: str
     uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
     gate: Gate
+    prerelaxer: str = Field(default=DEFINET, description="name of the pre-relaxer")
+    learned_from: str | None = Field(default=None, description="hash of what it learned from; None: `weights` says it")
+    note: str = Field(default="", description="what a reader must know about the proposal")
 
 
 # ------------------------------------------------------------------ relaxation

@@ -14,12 +14,12 @@ from pymatgen.core import Element, Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 from vesin import NeighborList
 
-from definet_flows.defects import nodes
+from definet_flows.defects import nodes, unrelaxed_positions
 from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.model.inference.domain import outside
-from definet_flows.model.inference.predict import RawPrediction
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Gate, Host
+from definet_flows.starts.proposals import Proposal
 
 REJECT_DISTANCE, FLAG_DISTANCE = 0.72, 0.80
 """Shortest distance in units of the sum of covalent radii (Cordero, doi:10.1039/b801115j)."""
@@ -37,11 +37,11 @@ def judge(
     host: Host,
     configuration: Configuration,
     base: FloatArray,
-    prediction: RawPrediction,
+    prediction: Proposal,
     *,
     allow_unseen_host: bool = False,
 ) -> Gate:
-    """Return the verdict on one prediction.
+    """Return the verdict on a proposal of the network.
 
     Parameters
     ----------
@@ -56,13 +56,21 @@ def judge(
     unknown = "; ".join(outside(checkpoint.card, host, configuration, allow_unseen_host=allow_unseen_host))
     if unknown:
         return Gate(verdict="rejected", in_domain=False, reason=unknown)
-    if prediction.displacements is None:
-        return Gate(verdict="rejected", reason=f"no prediction: {prediction.error}")
-    verdict = judge_geometry(host, configuration, base, prediction.displacements)
-    return _doubted(verdict, prediction.uncertainty)
+    return judge_proposal(host, configuration, base, prediction)
 
 
-def _impossible(host: Host, configuration: Configuration, prediction: RawPrediction) -> str:
+def judge_proposal(host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:
+    """Return the verdict on a proposal of any pre-relaxer, by its geometry and its uncertainty."""
+    impossible = _impossible(host, configuration, proposal)
+    if impossible:
+        return Gate(verdict="rejected", reason=impossible)
+    if proposal.displacements is None:
+        return Gate(verdict="rejected", reason=f"no prediction: {proposal.error}")
+    verdict = judge_geometry(host, configuration, base, proposal.displacements)
+    return _doubted(verdict, proposal.uncertainty)
+
+
+def _impossible(host: Host, configuration: Configuration, prediction: Proposal) -> str:
     """Return what is wrong with the input: edits that the host cannot have, a negative or infinite error."""
     try:
         nodes(host, configuration)
@@ -86,16 +94,19 @@ def _doubted(verdict: Gate, uncertainty: float | None) -> Gate:
 
 
 def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, moved: FloatArray) -> Gate:
-    """Return the verdict on displacements alone; base and displacements in Å, [n_sites, 3].
+    """Return the verdict on displacements alone, Å: base [n_sites, 3], displacements of all rows [n_rows, 3].
 
     Of 2,700 structures relaxed by DFT at high density and 1,000 at low it rejects none (`benchmarks/gate.py`).
     """
     if not (np.isfinite(base).all() and np.isfinite(moved).all()):
         return Gate(verdict="rejected", reason="positions or displacements are no finite numbers")
-    ratio, pair = shortest_distance(host, configuration, base + moved)
+    positions = unrelaxed_positions(host, configuration)
+    positions[: host.n_sites] = base
+    positions[: len(moved)] += moved
+    ratio, pair = shortest_distance(host, configuration, positions)
     atoms = nodes(host, configuration)[1] != VACANCY
-    size = np.where(atoms, np.linalg.norm(moved, axis=1), 0.0)
-    far = np.where(distance_to_defects(host, configuration) > FAR, size, 0.0)
+    size = np.where(atoms[: len(moved)], np.linalg.norm(moved, axis=1), 0.0)
+    far = np.where(distance_to_defects(host, configuration) > FAR, size[: host.n_sites], 0.0)
     close = f"{pair} at {ratio:.2f} of the sum of covalent radii"
     moves = f"site {size.argmax()} moves by {size.max():.2f} Å"
     if ratio < REJECT_DISTANCE:
@@ -112,7 +123,7 @@ def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, m
 def shortest_distance(host: Host, configuration: Configuration, positions: FloatArray) -> tuple[float, str]:
     """Return the shortest distance in units of the sum of covalent radii, and its pair in words.
 
-    `positions` are Cartesian, placeholders included, Å, [n_sites, 3].
+    `positions` are Cartesian, placeholders and inserted atoms included, Å, [n_rows, 3].
     """
     numbers, markers = nodes(host, configuration)
     atoms = np.flatnonzero(markers != VACANCY)

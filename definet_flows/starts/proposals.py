@@ -52,6 +52,10 @@ class PreRelaxer(Protocol):
     def key(self) -> str:
         """Identity in the ids of predictions and records: what must change if relaxations shall be repeated."""
 
+    @property
+    def state(self) -> str:
+        """Hash of everything that proposals and verdicts depend on, what was learned from included."""
+
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration, in order.
 

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 
 from definet_flows.atomic import write_whole
 from definet_flows.errors import InputError
-from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.schemas import Frozen, content_hash
+from definet_flows.starts.proposals import PreRelaxer
 from definet_flows.structures.crystals import Crystal, CrystalFile, extxyz_text, is_known, read_crystals
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.match import HostFinder
@@ -49,8 +49,8 @@ class ReportedStructure(Frozen):
     inferred: str = Field(default="", description="what of host and supercell was not given")
     defects: str = Field(default="", description="names, such as v_S+W_Mo")
     largest_displacement: float | None = Field(default=None, description="Å")
-    weights: str = Field(description="sha256 of the weights")
-    key: str = Field(description="hash of the file's content, the weights and the options")
+    weights: str = Field(description="key of the pre-relaxer: for the network, sha256 of the weights")
+    key: str = Field(description="hash of the file's content, the pre-relaxer and the options")
 
     def properties(self) -> dict[str, Any]:
         """Return what is written beside the structure, in formats with room for it."""
@@ -62,17 +62,16 @@ class ReportedStructure(Frozen):
 
 
 def predict_files(
-    checkpoint: Checkpoint,
+    prerelaxer: PreRelaxer,
     inputs: Sequence[Path],
     out: Path,
     finder: HostFinder,
     *,
-    allow_unseen_host: bool = False,
     tell: Tell | None = None,
 ) -> list[ReportedStructure]:
     """Predict the structures of files and write them with a report, file by file, in order.
 
-    A file is not predicted again if its prediction by the same weights with the same options exists.
+    A file is not predicted again if its prediction by the same pre-relaxer in the same state exists.
 
     Parameters
     ----------
@@ -94,18 +93,14 @@ def predict_files(
     sources = find_files(inputs, out)
     target = _target(out)
     target.check(sources)
-    stamp = (checkpoint.sha256, finder.key, allow_unseen_host)
+    stamp = (prerelaxer.state, finder.key)
     known = target.known()
     entries: dict[str, list[ReportedStructure]] = {}
     for chunk in _chunks(sources, stamp, known):
-        results = iter(
-            predict_crystals(
-                checkpoint, finder, [c for job in chunk for c in job.crystals], allow_unseen_host=allow_unseen_host
-            )
-        )
+        results = iter(predict_crystals(prerelaxer, finder, [c for job in chunk for c in job.crystals]))
         for job in chunk:
             predicted = [next(results) for _ in job.crystals]
-            entries[job.name] = job.done or job.entries(predicted, checkpoint.sha256)
+            entries[job.name] = job.done or job.entries(predicted, prerelaxer.key)
             target.take(job, predicted, entries[job.name])
         target.save(entries)
         if tell is not None:

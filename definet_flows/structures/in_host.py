@@ -9,10 +9,8 @@ import numpy as np
 
 from definet_flows.defects import Recovered
 from definet_flows.errors import InputError
-from definet_flows.model.inference.checkpoint import Checkpoint
-from definet_flows.model.inference.predict import RawPrediction, predict
 from definet_flows.schemas import FloatArray, Gate
-from definet_flows.starts.gate import judge
+from definet_flows.starts.proposals import PreRelaxer, Proposal
 from definet_flows.structures.crystals import Crystal
 from definet_flows.structures.match import Found, HostFinder
 
@@ -56,12 +54,10 @@ class PredictedCrystal:
         return "; ".join(filter(None, (self.remark, away)))
 
 
-def predict_crystals(
-    checkpoint: Checkpoint, finder: HostFinder, crystals: Sequence[Crystal], *, allow_unseen_host: bool = False
-) -> list[PredictedCrystal]:
+def predict_crystals(prerelaxer: PreRelaxer, finder: HostFinder, crystals: Sequence[Crystal]) -> list[PredictedCrystal]:
     """Predict crystals of any hosts, in order; what cannot be predicted is a result with its reason.
 
-    The displacements, those of `predict`, are added to the positions that the atoms have.
+    The displacements, those of the pre-relaxer, are added to the positions that the atoms have.
     """
     results: list[PredictedCrystal | None] = [None] * len(crystals)
     groups: dict[int, list[tuple[int, Found, Recovered]]] = {}
@@ -74,22 +70,23 @@ def predict_crystals(
         groups.setdefault(id(found), []).append((k, found, recovered))
     for group in groups.values():
         host = group[0][1].host
-        raw = predict(checkpoint, host, [recovered.configuration for _, _, recovered in group])
-        for (k, found, recovered), prediction in zip(group, raw, strict=True):
+        configurations = [recovered.configuration for _, _, recovered in group]
+        proposals = prerelaxer.propose(host, host.cartesian, configurations)
+        for (k, found, recovered), proposal in zip(group, proposals, strict=True):
             base = recovered.positions[: host.n_sites]
-            gate = judge(
-                checkpoint, host, recovered.configuration, base, prediction, allow_unseen_host=allow_unseen_host
-            )
-            results[k] = _moved(crystals[k], found, recovered, prediction, gate)
+            gate = prerelaxer.judge(host, recovered.configuration, base, proposal)
+            results[k] = _moved(crystals[k], found, recovered, proposal, gate)
     return [result for result in results if result is not None]
 
 
-def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPrediction, gate: Gate) -> PredictedCrystal:
+def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: Proposal, gate: Gate) -> PredictedCrystal:
     """Put displacements of sites on the atoms of the crystal, in its own frame."""
     host, name = found.host, recovered.configuration.name
     if raw.displacements is None:
         return PredictedCrystal(None, raw.error or "", gate=gate, found=found, defects=name)
-    step = raw.displacements[recovered.permutation]
+    moved = np.zeros_like(recovered.positions)
+    moved[: len(raw.displacements)] = raw.displacements
+    step = moved[recovered.permutation]
     frac = crystal.moved(recovered.frame.back(step))
     step = (frac - crystal.frac) @ crystal.lattice
     offset = recovered.positions[: host.n_sites] - host.cartesian
@@ -102,7 +99,7 @@ def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: RawPredict
         uncertainty=raw.uncertainty,
         largest=float(np.linalg.norm(step, axis=1).max(initial=0.0)),
         start=float(np.linalg.norm(offset, axis=1).max()),
-        remark=_remark(crystal),
+        remark="; ".join(filter(None, (_remark(crystal), raw.note))),
     )
 
 

@@ -18,6 +18,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
 from definet_flows.schemas import FloatArray
+from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.structures.crystals import Crystal, crystal_of
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.labels import charge_of, drop_labels, drop_results
@@ -119,7 +120,7 @@ def prerelax(
     finder = finder_for(checkpoint.card, host, _repetitions(supercell))
     read = [_crystal(item, net) for item in given]
     crystals = [one for one in read if isinstance(one, Crystal)]
-    predicted = iter(predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host))
+    predicted = iter(predict_crystals(NetworkPreRelaxer(checkpoint, allow_unseen_host), finder, crystals))
     return [
         _result(start, PredictedCrystal(None, one) if isinstance(one, str) else next(predicted))
         for start, one in zip(starts, read, strict=True)

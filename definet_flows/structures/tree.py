@@ -13,8 +13,8 @@ from pydantic import Field
 from definet_flows.atomic import write_whole
 from definet_flows.errors import InputError
 from definet_flows.ledger.vasp.charge import charge_from_path
-from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.schemas import Frozen
+from definet_flows.starts.proposals import PreRelaxer
 from definet_flows.structures.crystals import Crystal, CrystalFile, read_crystals
 from definet_flows.structures.files import Tell
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
@@ -43,11 +43,10 @@ class TreeEntry(Frozen):
 
 
 def prerelax_tree(
-    checkpoint: Checkpoint,
+    prerelaxer: PreRelaxer,
     root: Path,
     finder: HostFinder,
     *,
-    allow_unseen_host: bool = False,
     write_rejected: bool = False,
     tell: Tell | None = None,
 ) -> list[TreeEntry]:
@@ -81,7 +80,7 @@ def prerelax_tree(
                 report[path] = TreeEntry(path=str(path), action="left", reason=task)
             else:
                 tasks.append(task)
-        for task, predicted in zip(tasks, _predictions(checkpoint, finder, tasks, allow_unseen_host), strict=True):
+        for task, predicted in zip(tasks, _predictions(prerelaxer, finder, tasks), strict=True):
             report[task.path] = _decide(task, predicted, write_rejected=write_rejected)
         if tell is not None:
             tell(min(start + _CHUNK, len(paths)), len(paths))
@@ -100,14 +99,9 @@ class _Task:
         return self.file.crystals[0]
 
 
-def _predictions(
-    checkpoint: Checkpoint,
-    finder: HostFinder,
-    tasks: Sequence[_Task],
-    allow_unseen_host: bool,  # noqa: FBT001
-) -> list[PredictedCrystal]:
+def _predictions(prerelaxer: PreRelaxer, finder: HostFinder, tasks: Sequence[_Task]) -> list[PredictedCrystal]:
     crystals = [replace(task.undistorted or task.crystal, charge=float(task.charge)) for task in tasks]
-    return predict_crystals(checkpoint, finder, crystals, allow_unseen_host=allow_unseen_host)
+    return predict_crystals(prerelaxer, finder, crystals)
 
 
 def _task(path: Path, root: Path) -> _Task | str:

@@ -14,6 +14,7 @@ from definet_flows.model.inference.domain import unit_cell
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.network import DefiNet
 from definet_flows.schemas import VACANCY
+from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.structures.crystals import Crystal, read_crystals
 from definet_flows.structures.in_host import predict_crystals
 from definet_flows.structures.match import HostFinder, finder_for
@@ -77,7 +78,7 @@ def test_a_tree_of_poscars_is_prerelaxed_alike(checkpoint, name, way, tmp_path):
     grouped = np.argsort(made.atomic_numbers, kind="stable")
     frac = made.frac_coords[grouped]
     path.write_text(poscar_text(np.array(made.lattice.matrix), np.array(made.atomic_numbers)[grouped], frac))
-    (entry,) = prerelax_tree(checkpoint, tmp_path, finder_for(checkpoint.card, None, None))
+    (entry,) = prerelax_tree(NetworkPreRelaxer(checkpoint), tmp_path, finder_for(checkpoint.card, None, None))
     assert entry.action == "moved", entry.reason
     (crystal,) = read_crystals(path, path.read_bytes()).crystals
     assert np.linalg.det(crystal.lattice) > 0  # VASP refuses what is left-handed

@@ -18,6 +18,7 @@ from pymatgen.io.vasp import Poscar
 from definet_flows.defects import build_structure, place
 from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure, make_host
+from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.structures.crystals import parse_cif, read_crystals
 from definet_flows.structures.files import predict_files
 from definet_flows.structures.in_host import predict_crystals
@@ -42,7 +43,7 @@ def test_every_format_keeps_order_frame_and_image(checkpoint, finder, tmp_path, 
     configuration = configurations()[seed + 1]
     sites, numbers, frac = shuffled(HOST, configuration, seed)
     write(tmp_path / name, LATTICE, numbers, frac)
-    (entry,) = predict_files(checkpoint, [tmp_path / name], tmp_path / "out", finder)
+    (entry,) = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / name], tmp_path / "out", finder)
     again, new = read(tmp_path / "out" / name)
     assert np.array_equal(again, numbers)
     step = moved(checkpoint, HOST, configuration, sites)
@@ -57,7 +58,7 @@ def test_every_format_keeps_order_frame_and_image(checkpoint, finder, tmp_path, 
 def test_results_are_what_pymatgen_reads(checkpoint, finder, tmp_path):
     for name in FORMATS[:3]:
         structure().to(filename=str(tmp_path / name), fmt="cif" if name.endswith("cif") else "poscar")
-        predict_files(checkpoint, [tmp_path / name], tmp_path / "out", finder)
+        predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / name], tmp_path / "out", finder)
     as_cif = Structure.from_ase_atoms(ase.io.read(tmp_path / "out" / FORMATS[0]))
     for one in (as_cif, *(Structure.from_file(tmp_path / "out" / name) for name in FORMATS[1:3])):
         assert one.composition == structure().composition
@@ -74,7 +75,7 @@ def test_frames_of_one_file_keep_what_they_hold(checkpoint, finder, tmp_path):
         atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((len(atoms), 3)))
         frames.append(atoms)
     ase.io.write(tmp_path / "many.extxyz", frames)
-    entries = predict_files(checkpoint, [tmp_path / "many.extxyz"], tmp_path / "out.extxyz", finder)
+    entries = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "many.extxyz"], tmp_path / "out.extxyz", finder)
     written = ase.io.read(tmp_path / "out.extxyz", index=":")
     assert [entry.index for entry in entries] == [0, 1, 2]
     for before, after, entry in zip(frames, written, entries, strict=True):
@@ -93,7 +94,7 @@ def test_a_list_of_pymatgen_structures(checkpoint, finder, tmp_path):
     given = [structure(HOST, c) for c in configurations()]
     given[0].add_site_property("note", list(range(len(given[0]))))
     (tmp_path / "many.json").write_text(json.dumps([s.as_dict() for s in given]))
-    predict_files(checkpoint, [tmp_path / "many.json"], tmp_path / "out", finder)
+    predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "many.json"], tmp_path / "out", finder)
     written = [Structure.from_dict(item) for item in json.loads((tmp_path / "out" / "many.json").read_text())]
     for before, after, configuration in zip(given, written, configurations(), strict=True):
         sites = np.setdiff1d(np.arange(HOST.n_sites), [e.site for e in configuration.edits if e.marker == 2])
@@ -116,7 +117,7 @@ def test_poscar_keeps_all_but_the_coordinates(checkpoint, finder, tmp_path, scal
     tail = "\n".join(["", *("0.1 0.2 0.3" for _ in numbers), ""])
     text = poscar_text(rows, numbers, frac, scale=text_scale, cartesian=cartesian, selective=True, tail=tail)
     (tmp_path / "POSCAR").write_text(text)
-    predict_files(checkpoint, [tmp_path / "POSCAR"], tmp_path / "out", finder)
+    predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "POSCAR"], tmp_path / "out", finder)
     written = (tmp_path / "out" / "POSCAR").read_text()
     first = 9
     before, after = text.split("\n"), written.split("\n")
@@ -147,7 +148,7 @@ def test_a_turned_crystal_gets_turned_displacements(checkpoint, finder, tmp_path
     sites, numbers, frac = shuffled(HOST, configuration, 5)
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     write(tmp_path / "POSCAR", LATTICE @ turn, numbers, frac)
-    predict_files(checkpoint, [tmp_path / "POSCAR"], tmp_path / "out", finder)
+    predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "POSCAR"], tmp_path / "out", finder)
     _, new = read(tmp_path / "out" / "POSCAR")
     expected = moved(checkpoint, HOST, configuration, sites) @ turn
     assert np.abs((new - frac) @ LATTICE @ turn - expected).max() < 1e-5
@@ -158,7 +159,7 @@ def test_another_origin_is_kept(checkpoint, finder, tmp_path):
     sites, numbers, frac = shuffled(HOST, configuration, 6)
     frac = frac + np.array([0.031, 0.007, 0.2])
     write(tmp_path / "a.cif", LATTICE, numbers, frac)
-    predict_files(checkpoint, [tmp_path / "a.cif"], tmp_path / "out", finder)
+    predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "a.cif"], tmp_path / "out", finder)
     _, new = read(tmp_path / "out" / "a.cif")
     step = (new - frac) @ LATTICE
     # A shift is found modulo the host's translations: distances between atoms tell whether it is the same field.
@@ -249,7 +250,9 @@ def test_mixed_hosts_in_one_call_keep_their_order(checkpoint, tmp_path):
         write(tmp_path / f"{k}.cif", np.array(host.lattice), numbers, frac)
         step = moved(checkpoint, host, configuration, sites)
         expected.append(frac + step @ np.linalg.inv(np.array(host.lattice)))
-    entries = predict_files(checkpoint, [tmp_path], tmp_path / "out", finder_for(checkpoint.card, None, None))
+    entries = predict_files(
+        NetworkPreRelaxer(checkpoint), [tmp_path], tmp_path / "out", finder_for(checkpoint.card, None, None)
+    )
     assert [entry.host for entry in entries] == ["MoS2 4 x 4 x 1", "WSe2 3 x 3 x 1"] * 2
     for k, frac in enumerate(expected):
         same(read(tmp_path / "out" / f"{k}.cif")[1], frac)
@@ -258,5 +261,7 @@ def test_mixed_hosts_in_one_call_keep_their_order(checkpoint, tmp_path):
 def test_published_structures(checkpoint, tmp_path, data):  # noqa: F811
     """Real files, host and supercell inferred from the cell."""
     paths = sorted((data / "high_density_defects" / "WSe2_500" / "CIF").glob("*_unrelaxed.cif"))[:4]
-    entries = predict_files(checkpoint, paths, tmp_path / "out", finder_for(checkpoint.card, None, None))
+    entries = predict_files(
+        NetworkPreRelaxer(checkpoint), paths, tmp_path / "out", finder_for(checkpoint.card, None, None)
+    )
     assert {(entry.status, entry.host) for entry in entries} == {("predicted", "WSe2 8 x 8 x 1")}

@@ -13,6 +13,7 @@ from definet_flows.defects import build_structure, place
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.schemas import Edit
+from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.structures.files import find_files, predict_files
 from definet_flows.structures.in_host import predict_crystals
 
@@ -25,7 +26,9 @@ def tampered(checkpoint, finder, tmp_path, text: str, name: str = "bad.cif") -> 
     write(tmp_path / "good.cif", LATTICE, *shuffled(HOST, configurations()[0], 0)[1:])
     (tmp_path / name).write_text(text)
     bad, good = sorted(
-        predict_files(checkpoint, [tmp_path / name, tmp_path / "good.cif"], tmp_path / "out", finder),
+        predict_files(
+            NetworkPreRelaxer(checkpoint), [tmp_path / name, tmp_path / "good.cif"], tmp_path / "out", finder
+        ),
         key=lambda entry: entry.status,
     )
     assert (bad.status, good.status) == ("failed", "predicted")
@@ -74,7 +77,7 @@ def test_what_the_gate_rejects_is_written_all_the_same(checkpoint, finder, tmp_p
     edit = Edit(marker=1, site=tellurium.site, old=16, new=52)
     replaced = build_structure(HOST, configurations()[0].model_copy(update={"edits": (edit,)}))
     replaced.to(filename=str(tmp_path / "te.cif"))
-    q, te = predict_files(checkpoint, [tmp_path], tmp_path / "out", finder)
+    q, te = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path], tmp_path / "out", finder)
     assert (q.status, q.verdict, q.in_domain) == ("predicted", "rejected", False)
     assert "charge -1" in q.reason
     assert "element Te never seen" in te.reason
@@ -90,7 +93,7 @@ def test_if_nothing_can_be_predicted_nothing_is_written(checkpoint, finder, tmp_
     (tmp_path / "a.cif").write_text("no")
     for out in ("out", "out.extxyz"):
         with pytest.raises(InputError, match=r"none of 1 structures could be predicted; .*a\.cif: cannot be read"):
-            predict_files(checkpoint, [tmp_path / "a.cif"], tmp_path / out, finder)
+            predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "a.cif"], tmp_path / out, finder)
     assert [p.name for p in tmp_path.iterdir()] == ["a.cif"]
 
 
@@ -99,7 +102,7 @@ def test_inputs_are_never_overwritten(checkpoint, finder, tmp_path):
     write(tmp_path / "a.extxyz", LATTICE, *shuffled(HOST, configurations()[0], 0)[1:])
     for inputs, out in ((["a.cif"], "."), (["."], "."), (["a.extxyz"], "a.extxyz")):
         with pytest.raises(InputError, match=r"overwrite|is an input: name"):
-            predict_files(checkpoint, [tmp_path / name for name in inputs], tmp_path / out, finder)
+            predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / name for name in inputs], tmp_path / out, finder)
 
 
 def test_names_of_files_from_several_folders(tmp_path):
@@ -139,7 +142,7 @@ def test_what_is_done_is_not_done_again(checkpoint, finder, tmp_path, monkeypatc
 
     def run(model=checkpoint, target=out):
         predicted.clear()
-        entries = predict_files(model, [tmp_path / f"{k}.cif" for k in range(3)], target, finder)
+        entries = predict_files(NetworkPreRelaxer(model), [tmp_path / f"{k}.cif" for k in range(3)], target, finder)
         return sum(predicted), [e.model_dump() for e in entries]
 
     first = run()
@@ -162,7 +165,7 @@ def test_what_is_done_is_not_done_again(checkpoint, finder, tmp_path, monkeypatc
 def test_output_inside_of_the_input_folder_is_no_input(checkpoint, finder, tmp_path, out):
     write(tmp_path / "a.cif", LATTICE, *shuffled(HOST, configurations()[0], 0)[1:])
     for _ in range(2):
-        assert len(predict_files(checkpoint, [tmp_path], tmp_path / out, finder)) == 1
+        assert len(predict_files(NetworkPreRelaxer(checkpoint), [tmp_path], tmp_path / out, finder)) == 1
 
 
 def test_an_interrupted_run_goes_on(checkpoint, finder, tmp_path, monkeypatch):
@@ -176,10 +179,18 @@ def test_an_interrupted_run_goes_on(checkpoint, finder, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_files(checkpoint, [tmp_path / f"{k}.cif" for k in range(3)], tmp_path / "out", finder, tell=stop)
+        predict_files(
+            NetworkPreRelaxer(checkpoint),
+            [tmp_path / f"{k}.cif" for k in range(3)],
+            tmp_path / "out",
+            finder,
+            tell=stop,
+        )
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.cif")}
     assert len(written) == 2
-    entries = predict_files(checkpoint, [tmp_path / f"{k}.cif" for k in range(3)], tmp_path / "out", finder)
+    entries = predict_files(
+        NetworkPreRelaxer(checkpoint), [tmp_path / f"{k}.cif" for k in range(3)], tmp_path / "out", finder
+    )
     assert len(entries) == 3
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in written.items())
     assert not list(tmp_path.rglob("*.part"))

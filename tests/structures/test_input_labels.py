@@ -14,6 +14,7 @@ from file_helpers import HOST, configurations, moved, poscar_text, shuffled, str
 
 from definet_flows.defects import recover
 from definet_flows.errors import InputError
+from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.structures.crystals import read_crystals
 from definet_flows.structures.files import predict_files
 from definet_flows.structures.labels import is_result
@@ -32,7 +33,7 @@ def atoms() -> Atoms:
 def predicted(checkpoint, finder, tmp_path, frame: Atoms):
     """The frame after prediction, the step that it should have made, and its entry."""
     ase.io.write(tmp_path / "in.extxyz", frame, format="extxyz")
-    (entry,) = predict_files(checkpoint, [tmp_path / "in.extxyz"], tmp_path / "out", finder)
+    (entry,) = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "in.extxyz"], tmp_path / "out", finder)
     return ase.io.read(tmp_path / "out" / "in.extxyz"), moved(checkpoint, HOST, configurations()[1], SITES), entry
 
 
@@ -66,7 +67,7 @@ def test_results_in_json_are_dropped_too(checkpoint, finder, tmp_path):
     given.add_site_property("magmom", [0.6] * len(given))
     given.properties = {"REF_energy": -1.0, "batch": 4}
     (tmp_path / "a.json").write_text(json.dumps(given.as_dict()))
-    predict_files(checkpoint, [tmp_path / "a.json"], tmp_path / "out", finder)
+    predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "a.json"], tmp_path / "out", finder)
     written = json.loads((tmp_path / "out" / "a.json").read_text())
     assert set(written["sites"][0]["properties"]) == {"magmom"}
     assert written["properties"]["batch"] == 4
@@ -114,10 +115,10 @@ def test_selective_dynamics_holds_fractional_coordinates(checkpoint, finder, tmp
     text = poscar_text(LATTICE, NUMBERS, FRAC, selective=True)  # F F F and T F T by turns
     (folder / "POSCAR").write_text(text)
     if tree:
-        (entry,) = prerelax_tree(checkpoint, tmp_path / "in", finder)
+        (entry,) = prerelax_tree(NetworkPreRelaxer(checkpoint), tmp_path / "in", finder)
         result = folder / "POSCAR"
     else:
-        (entry,) = predict_files(checkpoint, [tmp_path / "in"], tmp_path / "out", finder)
+        (entry,) = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "in"], tmp_path / "out", finder)
         result = tmp_path / "out" / "one" / "POSCAR"
     step = moved(checkpoint, HOST, configurations()[1], SITES) @ np.linalg.inv(LATTICE)
     free = np.array([[k % 2, 0, k % 2] for k in range(len(SITES))])
@@ -130,7 +131,7 @@ def test_a_comment_that_is_no_utf_8_is_kept_byte_by_byte(checkpoint, finder, tmp
     text = poscar_text(LATTICE, NUMBERS, FRAC).encode().replace(b"my comment, kept", b"M\xfcller \xc5")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "POSCAR").write_bytes(text)
-    (entry,) = prerelax_tree(checkpoint, tmp_path / "in", finder)
+    (entry,) = prerelax_tree(NetworkPreRelaxer(checkpoint), tmp_path / "in", finder)
     assert entry.action == "moved"
     assert (tmp_path / "in" / "POSCAR.unrelaxed").read_bytes() == text
     assert (tmp_path / "in" / "POSCAR").read_bytes().startswith(b"M\xfcller \xc5\n")
@@ -183,7 +184,7 @@ def test_oxidation_states_are_no_charge(checkpoint, finder, tmp_path):
     assert given.charge == 2
     assert recover(HOST, given).configuration.charge == 0
     (tmp_path / "a.json").write_text(json.dumps(given.as_dict()))
-    (entry,) = predict_files(checkpoint, [tmp_path / "a.json"], tmp_path / "out", finder)
+    (entry,) = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path / "a.json"], tmp_path / "out", finder)
     assert entry.verdict == "accepted"
     assert entry.note == "the sum of its oxidation states, +2, is not taken for its charge"
     item = given.as_dict() | {"charge": 1}

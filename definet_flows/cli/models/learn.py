@@ -18,7 +18,7 @@ from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from definet_flows.schemas.learning import Round
-    from definet_flows.workflows.campaign.flow import Campaign
+    from definet_flows.workflows.campaign.contents import Campaign
     from definet_flows.workflows.learning.active.flow import ActiveLearningMaker
 
 _FAILED = 1

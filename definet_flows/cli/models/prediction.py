@@ -68,15 +68,17 @@ def predict(
     """
     cell = options.parse_supercell(supercell) if supercell else None
     from definet_flows.model.network.kernels import keep_freed_memory
+    from definet_flows.starts.network import NetworkPreRelaxer
     from definet_flows.structures.files import predict_files
     from definet_flows.structures.match import finder_for
     from definet_flows.workflows.campaign.models import checkpoint_of
 
     keep_freed_memory()
     checkpoint = checkpoint_of(model, store)
+    prerelaxer = NetworkPreRelaxer(checkpoint, allow_unseen_host)
     finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("files") as tell:
-        entries = predict_files(checkpoint, inputs, out, finder, allow_unseen_host=allow_unseen_host, tell=tell)
+        entries = predict_files(prerelaxer, inputs, out, finder, tell=tell)
     _hosts((entry.host, entry.inferred) for entry in entries)
     failed = [entry for entry in entries if entry.status == "failed"]
     verdicts = Counter(entry.verdict for entry in entries if entry.status == "predicted")
@@ -115,17 +117,17 @@ def prerelax(
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)
     from definet_flows.model.network.kernels import keep_freed_memory
+    from definet_flows.starts.network import NetworkPreRelaxer
     from definet_flows.structures.match import finder_for
     from definet_flows.structures.tree import prerelax_tree
     from definet_flows.workflows.campaign.models import checkpoint_of
 
     keep_freed_memory()
     checkpoint = checkpoint_of(model, store)
+    prerelaxer = NetworkPreRelaxer(checkpoint, allow_unseen_host)
     finder = finder_for(checkpoint.card, host, cell, dimensionality)
     with _bar("POSCARs") as tell:
-        report = prerelax_tree(
-            checkpoint, folder, finder, allow_unseen_host=allow_unseen_host, write_rejected=write_rejected, tell=tell
-        )
+        report = prerelax_tree(prerelaxer, folder, finder, write_rejected=write_rejected, tell=tell)
     _hosts((file.host, file.inferred) for file in report)
     counts = Counter(file.action for file in report)
     console.print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +15,13 @@ from jobflow import Flow, Job, Maker
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
 from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
+from definet_flows.schemas import DEFINET
 from definet_flows.stores.opening import PATHS
-from definet_flows.workflows.campaign.jobs import (
-    predict_batch,
-    prepare_host,
-    relax_configuration,
-    survive_parents,
-    totals,
-)
+from definet_flows.workflows.campaign.beginning import survive_parents
+from definet_flows.workflows.campaign.contents import Campaign, choose_controls, configuration_ids
+from definet_flows.workflows.campaign.jobs import predict_batch, prepare_host, relax_configuration, totals
 from definet_flows.workflows.campaign.models import CHAMPION, champion_of, checkpoint_of
+from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker
 from definet_flows.workflows.recording.cases import settings_hash_of
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from definet_flows.schemas import Configuration, Host
+    from definet_flows.schemas import Configuration
 
 SupercellSize = Sequence[int] | Sequence[Sequence[int]] | float
 """Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
@@ -48,53 +45,6 @@ CONFIGURATION = "configuration_id"
 """Entry in the metadata of every job that works for a single configuration."""
 
 _PATHS = (".safetensors", *PATHS)
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """The host, configurations and model of a flow.
-
-    Attributes
-    ----------
-    host
-        The bulk supercell.
-    configurations
-        Every symmetry-inequivalent configuration once, or the configurations drawn at random; always in the same order.
-    controls
-        Ids of the configurations that are relaxed from the unrelaxed structure too.
-    weights
-        sha256 of the weights that predict.
-    model
-        Registry id or path of the model with these weights: `champion` is resolved when the campaign is made.
-    """
-
-    host: Host
-    configurations: tuple[Configuration, ...]
-    controls: frozenset[str]
-    weights: str
-    model: str
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """The configuration_ids."""
-        return configuration_ids(self.host, self.configurations)
-
-    def parts(self, size: int) -> list[Campaign]:
-        """Return the campaign in parts of at most `size` configurations."""
-        starts = range(0, len(self.configurations), size)
-        return [replace(self, configurations=self.configurations[first : first + size]) for first in starts]
-
-
-def choose_controls(ids: Sequence[str], fraction: float) -> frozenset[str]:
-    """Return the ids whose hash lies in the lowest `fraction` of all hashes; at least 1 id if the fraction is not 0.
-
-    The choice of an id does not depend on the other ids, so a campaign that grows keeps its controls. The single id
-    that is chosen because no hash lies low enough is the exception.
-    """
-    chosen = {identity for identity in ids if int(identity, 16) < fraction * 16 ** len(identity)}
-    if fraction > 0 and not chosen:
-        chosen = {min(ids)}
-    return frozenset(chosen)
 
 
 @dataclass
@@ -128,8 +78,13 @@ class DefectFlowMaker(Maker):
     batch_size
         Configurations in a prediction job, which is a batch; at most 100 for FireWorks.
     model
-        Registry id (of the package or of the record store), path of a `.safetensors` checkpoint, or `champion`: the
-        champion of these settings in the record store.
+        The network of `definet`: registry id (of the package or of the record store), path of a `.safetensors`
+        checkpoint, or `champion`: the champion of these settings in the record store.
+    prerelaxer
+        What proposes the starts: `definet` (the network), `fields` (displacement fields of this store's records),
+        `potential:sevennet` (or another universal potential), chains such as `fields+potential:sevennet`, or `auto`
+        (for each configuration by what each has saved). Several names: a relaxation from the proposal of each, beside
+        one unrelaxed control.
     relax_host
         Relax the bulk supercell with the engine first; defects and displacements start from it.
     store
@@ -158,6 +113,7 @@ class DefectFlowMaker(Maker):
     control_fraction: float = 0.1
     batch_size: int = 100
     model: str = DEFAULT_MODEL
+    prerelaxer: str | Sequence[str] = DEFINET
     relax_host: bool = True
     store: str | None = None
     allow_unseen_host: bool = False
@@ -165,9 +121,10 @@ class DefectFlowMaker(Maker):
     dimensionality: int | None = None
 
     def __post_init__(self) -> None:
-        """Accept paths for the names of a store and of a model."""
+        """Accept paths for the names of a store and of a model, and a single pre-relaxer."""
         self.store = None if self.store is None else fspath(self.store)
         self.model = fspath(self.model)
+        self.prerelaxer = (self.prerelaxer,) if isinstance(self.prerelaxer, str) else tuple(self.prerelaxer)
 
     def make(self, host: Structure | Atoms | str | Path) -> Flow:
         """Return the flow of a campaign: the host, then batches; its output is that of the last `totals`.
@@ -186,11 +143,15 @@ class DefectFlowMaker(Maker):
 
     def assemble(self, campaign: Campaign) -> Flow:
         """Return the flow of a campaign that `campaign` has returned."""
-        parts = campaign.parts(self.batch_size)
-        if len(parts) == 1:
+        stages = [stage.parts(self.batch_size) for stage in campaign.stages()]
+        if sum(map(len, stages)) == 1:
             return self.workflow(campaign)
         prepared = self.prepared(campaign)
-        batches = [self._flow(part, self._batch(part, prepared)) for part in parts]
+        batches: list[Flow] = []
+        earlier: list[Flow] = []
+        for parts in stages:
+            made = [self._flow(part, self._batch(part, prepared, after=earlier)) for part in parts]
+            batches, earlier = batches + made, made
         return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
 
     def batches(self, host: Structure | Atoms | str | Path) -> list[Flow]:
@@ -244,7 +205,8 @@ class DefectFlowMaker(Maker):
         controls = choose_controls(ids, self.control_fraction)
         model = self._weights(engine)
         weights = checkpoint_of(model, self.store).sha256
-        return Campaign(supercell, configurations, controls, weights, model)
+        prerelaxers = name_prerelaxers(self.prerelaxer, model, weights)
+        return Campaign(supercell, configurations, controls, weights, model, prerelaxers)
 
     def _weights(self, engine: Engine) -> str:
         """Return the registry id or path of the model that predicts."""
@@ -288,8 +250,10 @@ class DefectFlowMaker(Maker):
         prepared.name = f"host {campaign.host.formula}"
         return prepared
 
-    def _batch(self, part: Campaign, prepared: Job, ahead: Sequence[Configuration] = ()) -> list[Job]:
-        """Return the jobs of a batch, its totals last."""
+    def _batch(
+        self, part: Campaign, prepared: Job, ahead: Sequence[Configuration] = (), after: Sequence[Flow] = ()
+    ) -> list[Job]:
+        """Return the jobs of a batch, its totals last; they wait for the batches of the stage before."""
         predicted = predict_batch(
             prepared.output,
             part.configurations,
@@ -298,7 +262,11 @@ class DefectFlowMaker(Maker):
             store=self._store,
             allow_unseen_host=self.allow_unseen_host,
             ahead=tuple(ahead),
+            prerelaxers=part.prerelaxers,
+            engine=self.engine,
+            after=[batch.output for batch in after],
         )
+        survive_parents(predicted)
         predicted.name = f"predict {len(part.ids)} of {part.host.formula}"
         relaxations = []
         for configuration, configuration_id in zip(part.configurations, part.ids, strict=True):
@@ -306,7 +274,7 @@ class DefectFlowMaker(Maker):
                 prepared.output,
                 configuration,
                 engine=self.engine,
-                weights=part.weights,
+                weights=part.keys,
                 store=self._store,
                 control=configuration_id in part.controls,
                 predicted=predicted.output,
@@ -325,7 +293,7 @@ class DefectFlowMaker(Maker):
                 pristine=prepared.output,
                 engine=self.engine,
                 relax_host=self.relax_host,
-                weights=campaign.weights,
+                weights=campaign.keys,
                 store=self._store,
                 relaxed=[job.output for job in relaxed],
                 batches=[batch.output for batch in batches],
@@ -340,12 +308,6 @@ class DefectFlowMaker(Maker):
         """Return the flow of jobs; the last job is the totals."""
         name = f"{self.name} {campaign.host.formula} ({len(campaign.ids)})"
         return Flow(list(jobs), output=jobs[-1].output, name=name)
-
-
-def configuration_ids(host: Host, configurations: Sequence[Configuration]) -> tuple[str, ...]:
-    """Return the ids of configurations of a host."""
-    host_hash = host.hash
-    return tuple(configuration.id_in(host_hash) for configuration in configurations)
 
 
 def _portable(name: str) -> str:
@@ -365,6 +327,7 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
     control_fraction: float = 0.1,
     batch_size: int = 100,
     model: str = DEFAULT_MODEL,
+    prerelaxer: str | Sequence[str] = DEFINET,
     relax_host: bool = True,
     store: str | Path | None = None,
     allow_unseen_host: bool = False,
@@ -377,8 +340,8 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
     ----------
     host
         A Structure or ASE's Atoms (the unit cell), a path, or the name of a shipped host such as "MoS2".
-    supercell, defects, max_defects, sampling, vacuum, engine, control_fraction, batch_size, model, relax_host, store, \
-    allow_unseen_host, symprec, dimensionality
+    supercell, defects, max_defects, sampling, vacuum, engine, control_fraction, batch_size, model, prerelaxer, \
+    relax_host, store,     allow_unseen_host, symprec, dimensionality
         As in `DefectFlowMaker`.
 
     Raises
@@ -402,6 +365,7 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
         control_fraction=control_fraction,
         batch_size=batch_size,
         model=model,
+        prerelaxer=prerelaxer,
         relax_host=relax_host,
         store=None if store is None else fspath(store),
         allow_unseen_host=allow_unseen_host,

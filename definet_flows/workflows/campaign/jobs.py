@@ -7,55 +7,49 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
 
-from jobflow import CURRENT_JOB, Flow, Job, JobOrder, OnMissing, Response, job
+from jobflow import Flow, Job, Response, job
 
 from definet_flows.errors import InputError
-from definet_flows.foreign import one_line
 from definet_flows.hosts import to_structure
-from definet_flows.schemas import Provenance, RelaxedHost, Supercell
+from definet_flows.schemas import AUTO, DEFINET, PreRelaxerName, Provenance, RelaxedHost, Supercell
 from definet_flows.stores import Filter, open_store, savings, update_pairs
-from definet_flows.stores.locking import claim, lease_of, may_begin
-from definet_flows.workflows.campaign.local import folder_store, holds_run, run_folders
-from definet_flows.workflows.campaign.models import checkpoint_of
-from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
-from definet_flows.workflows.engines.base import resolve_engine
-from definet_flows.workflows.recording.begun import (
-    HOST_METADATA,
-    RECORD_METADATA,
-    BegunHost,
-    carry,
-    owned,
-    owner,
-    queued,
+from definet_flows.stores.locking import may_begin
+from definet_flows.workflows.campaign.beginning import (
+    begin,
+    completed,
+    done,
+    ended,
+    joined,
+    next_relaxation,
+    summary,
+    survive_parents,
 )
+from definet_flows.workflows.campaign.choosing import choose_starts, planned, wanted_starts
+from definet_flows.workflows.campaign.prediction import complete, prediction_of, settled
+from definet_flows.workflows.campaign.prerelaxers import Workplace, known_names, prerelaxer_of
+from definet_flows.workflows.engines.base import resolve_engine
+from definet_flows.workflows.recording.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry, owned, owner
 from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
-from definet_flows.workflows.recording.ends import finished
 from definet_flows.workflows.recording.provenance import now, versions
 from definet_flows.workflows.recording.resume import next_structure, resumed
-from definet_flows.workflows.recovery.rebuild import stored_end
-from definet_flows.workflows.recovery.relaunch import lost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from jobflow import JobStore, Maker
+    from jobflow import Maker
     from pydantic import BaseModel
 
-    from definet_flows.schemas import Configuration, DefectRecord, Host, Start, Status
+    from definet_flows.schemas import Configuration, DefectRecord, Host, Start
+    from definet_flows.starts.proposals import PreRelaxer
     from definet_flows.stores import Records
 
 logger = logging.getLogger(f"jobflow.{__name__}")  # jobflow's handler shows it, and `log=False` silences it
 
-
-def survive_parents(child: Job) -> Job:
-    """Let a job run although a job that it waits for failed; it then gets None from it."""
-    child.config.on_missing_references = OnMissing.NONE
-    return child
+NO_BASE = "no base to place defects on: the relaxation of the host failed"
 
 
 # ------------------------------------------------------------------ the host
@@ -64,13 +58,13 @@ def survive_parents(child: Job) -> Job:
 @job
 def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: bool) -> Pristine | Response[Pristine]:
     """Return host and base; relax the host first if asked to, unless the store has it relaxed by this engine."""
-    if not relax:
-        return Pristine(host=host, base=host.cartesian, source="as given")
     resolved = resolve_engine(engine)
     with open_store(store) as records:
         known = records.host(RelaxedHost.identity(host.hash, resolved.settings_hash))
         if next(records.find(Supercell, {"id": Supercell.identity(host.hash)}), None) is None:
             records.put(Supercell.of(host))  # the network is shown the host as given, not the relaxed base
+    if not relax:
+        return Pristine(host=host, base=host.cartesian, source="as given")
     if known is not None:
         return Pristine(host=host, base=known.relaxed, source="reused")
     relaxation = resolved.relaxation(to_structure(host))
@@ -103,8 +97,8 @@ def record_host(document: Mapping[str, Any] | BaseModel, *, begun: BegunHost, st
 
 
 @job
-def predict_batch(
-    pristine: Pristine,
+def predict_batch(  # noqa: PLR0913 - queues hold jobs that name `model` and `weights`
+    pristine: Pristine | None,
     configurations: Sequence[Configuration],
     *,
     model: str,
@@ -112,34 +106,61 @@ def predict_batch(
     store: str | None,
     allow_unseen_host: bool,
     ahead: Sequence[Configuration] = (),
+    prerelaxers: Sequence[PreRelaxerName] = (),
+    engine: str | Maker | None = None,
+    after: object = None,
 ) -> dict[str, int]:
-    """Predict and judge all configurations, and write the predictions; stored predictions are only judged.
+    """Propose a start for all configurations, judge and write the proposals; stored proposals are only judged.
 
     Parameters
     ----------
+    model, weights
+        The network, by registry id or path and by sha256; it alone proposes where `prerelaxers` is empty.
     ahead
         Configurations of other workflows, predicted too if anything has to be: the first of several workflows that
         gets a GPU then serves them all.
+    prerelaxers
+        What proposes; `auto` chooses for each configuration.
+    engine
+        The engine whose records the pre-relaxers may learn from.
+    after
+        What this job waits for: the ends of an earlier stage.
 
     Returns
     -------
     dict
         Number of configurations, of those predicted now, and of each verdict.
     """
-    checkpoint = checkpoint_of(model, store, weights)
-    if checkpoint.sha256 != weights:
-        msg = f"model {model!r} has sha256 {checkpoint.sha256[:12]}… here, {weights[:12]}… where the flow was made"
-        raise InputError(msg)
+    del after
+    if pristine is None:
+        raise InputError(NO_BASE)
+    names = tuple(prerelaxers) or (PreRelaxerName(name=DEFINET, key=weights, model=model),)
+    counts = Counter[str]()
     with open_store(store) as records:
-        stored = [prediction_of(records, pristine, configuration, weights) for configuration in configurations]
-        if any(known is None or known.displacements is None for known in stored):
-            configurations = [*configurations, *ahead]
-            stored += [prediction_of(records, pristine, configuration, weights) for configuration in ahead]
-        predictions = complete(checkpoint, pristine, configurations, stored, allow_unseen_host=allow_unseen_host)
-        records.put(*predictions)
-    asked = sum(known is None or known.displacements is None for known in stored)
+        place = Workplace(records, pristine, engine, store, allow_unseen_host=allow_unseen_host)
+        for named in names:
+            records.put(*known_names(named))
+            if named.name == AUTO:
+                counts.update(choose_starts(named, place, configurations))
+            else:
+                counts.update(_propose(prerelaxer_of(named, place), place, configurations, ahead))
+    return dict(counts)
+
+
+def _propose(
+    prerelaxer: PreRelaxer, place: Workplace, configurations: Sequence[Configuration], ahead: Sequence[Configuration]
+) -> Counter[str]:
+    """Write the proposals of a pre-relaxer; return counts."""
+    records, pristine = place.records, place.pristine
+    stored = [prediction_of(records, pristine, configuration, prerelaxer.key) for configuration in configurations]
+    if not all(map(settled, stored)):
+        configurations = [*configurations, *ahead]
+        stored += [prediction_of(records, pristine, configuration, prerelaxer.key) for configuration in ahead]
+    predictions = complete(prerelaxer, pristine, configurations, stored)
+    records.put(*predictions)
     verdicts = Counter[str](prediction.gate.verdict for prediction in predictions)
-    return {"configurations": len(predictions), "predicted": asked, **verdicts}
+    asked = sum(not settled(known) for known in stored)
+    return Counter({"configurations": len(predictions), "predicted": asked}) + verdicts
 
 
 # ------------------------------------------------------------------ relaxation
@@ -151,7 +172,7 @@ def relax_configuration(
     configuration: Configuration,
     *,
     engine: str | Maker,
-    weights: str,
+    weights: str | Sequence[str],
     store: str | None,
     control: bool,
     predicted: object,
@@ -162,8 +183,10 @@ def relax_configuration(
     ----------
     pristine
         Host and base; None if the host's relaxation failed.
+    weights
+        Keys of the pre-relaxers; a single unrelaxed relaxation serves all.
     control
-        Relax from the unrelaxed structure too where the prediction is fit.
+        Relax from the unrelaxed structure too where a proposal is fit.
     predicted
         Output of the prediction job: this job waits for it, and runs without it if it failed.
 
@@ -174,62 +197,22 @@ def relax_configuration(
     """
     del predicted
     if pristine is None:
-        msg = "no base to place defects on: the relaxation of the host failed"
-        raise InputError(msg)
+        raise InputError(NO_BASE)
+    keys = (weights,) if isinstance(weights, str) else tuple(weights)
     with open_store(store) as records:
-        prediction = prediction_of(records, pristine, configuration, weights)
-        if prediction is None:  # the verdict of these weights; the record may be shared with others, which it names
-            prediction = failed_prediction(pristine, configuration, weights)
-            records.put(prediction)
-        planned = PlannedConfiguration(pristine, configuration, resolve_engine(engine), weights, prediction)
+        plans = [planned(records, pristine, configuration, resolve_engine(engine), key) for key in keys]
         known, mine = [], []
-        for start in planned.starts(control=control):
-            earlier = _ended(records, records.record(planned.record_id(start)))
-            begun = None if _done(earlier) else _begun(records, planned, start, earlier, store)
+        for plan, start in wanted_starts(plans, control=control):
+            earlier = ended(records, records.record(plan.record_id(start)))
+            begun = None if done(earlier) else _begun(records, plan, start, earlier, store)
             if begun is not None:
                 mine.append(begun)
             else:
-                now = records.record(planned.record_id(start))
-                known.append(_summary(planned.record_id(start), start, now.status if now else "running", reused=True))
+                now = records.record(plan.record_id(start))
+                known.append(summary(plan.record_id(start), start, now.status if now else "running", reused=True))
         if any(start["status"] == "done" for start in known):  # a run killed between record and pair left no pair
-            update_pairs(records, planned.configuration_id, planned.settings_hash)
-    return _joined(known, mine)
-
-
-def _done(record: DefectRecord | None) -> bool:
-    return record is not None and record.status == "done"
-
-
-def _ended(records: Records, record: DefectRecord | None) -> DefectRecord | None:
-    """Return the record, completed if a run that was killed had stored the end of its relaxation."""
-    if record is None or record.status != "running" or not may_begin(records, record, owner()):
-        return record
-    found = stored_end(record, _outputs(records, record))
-    if found is None or not claim(records, found, record):
-        return record
-    logger.info("%s, %s start: its end was stored before its process was killed", record.name, record.start)
-    return found
-
-
-def _outputs(records: Records, record: DefectRecord) -> Iterator[JobStore]:
-    """Yield the JobStores that may hold the end of a relaxation whose process is dead."""
-    if CURRENT_JOB.store is not None:
-        yield CURRENT_JOB.store
-    if queued():
-        return
-    lease = lease_of(records, record)
-    folders = {Path(lease.folder)} if lease is not None and lease.folder else set[Path]()
-    for folder in sorted({*folders, *run_folders()}):
-        if not holds_run(folder):
-            continue
-        outputs = folder_store(folder, read_only=True)
-        try:
-            outputs.connect()
-            yield outputs
-        except InputError as error:
-            logger.warning("the outputs in %s are not looked at: %s", folder, error)
-        finally:
-            outputs.close()  # type: ignore[no-untyped-call]
+            update_pairs(records, plans[0].configuration_id, plans[0].settings_hash)
+    return joined(known, mine)
 
 
 def _begun(
@@ -238,51 +221,9 @@ def _begun(
     """Return the jobs of a relaxation, marked as running; None if another job relaxes it, or has done so."""
     if not may_begin(records, earlier, owner()):
         return None
-    relaxation = _relaxation(planned, start, earlier, store)
+    relaxation = next_relaxation(planned, start, earlier, store)
     running = owned(planned.running(start, relaxation.output.uuid, earlier), owner(), store)
-    return _recorded(relaxation, running, store) if _begin(records, running, earlier) else None
-
-
-def _begin(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
-    """Mark a record as running, unless another job relaxes it; say whether it was marked."""
-    if may_begin(records, earlier, owner()) and claim(records, record, earlier):
-        return True
-    logger.info("%s, %s start: another job relaxes it, nothing is begun", one_line(record.name), record.start)
-    return False
-
-
-def _joined(
-    known: list[dict[str, Any]], relaxations: list[tuple[Job, Job]]
-) -> list[dict[str, Any]] | Response[list[dict[str, Any]]]:
-    """Return the response of a job that begins relaxations: the jobs that wait for it wait for them too.
-
-    A single relaxation is a detour, which spares a queue the job that jobflow adds to every replacement. Two need that
-    job, which ties them together: jobflow warns of flows that fall apart. Where no queue runs them, each is recorded
-    before the next begins.
-    """
-    if not relaxations:
-        return known
-    if len(relaxations) == 1:
-        record = relaxations[0][0].metadata[RECORD_METADATA]
-        running = _summary(record["id"], record["start"], "running", reused=False)
-        return Response(output=[*known, running], detour=Flow(list(relaxations[0])))
-    jobs: list[Job | Flow] = [job for pair in relaxations for job in pair]
-    if not queued():
-        survive_parents(relaxations[1][0])
-    order = JobOrder.AUTO if queued() else JobOrder.LINEAR
-    return Response(replace=Flow(jobs, output=known + [recording.output for _, recording in relaxations], order=order))
-
-
-def _summary(record_id: str, start: Start, status: Status, *, reused: bool) -> dict[str, Any]:
-    """Return the summary of a relaxation; `reused`: this flow does not relax it."""
-    return {"record": record_id, "start": start, "status": status, "reused": reused}
-
-
-def _relaxation(planned: PlannedConfiguration, start: Start, earlier: DefectRecord | None, store: str | None) -> Job:
-    """Return the job of a relaxation; a relaxation that failed earlier goes on from its last positions."""
-    stopped = earlier is not None and earlier.sites is not None and earlier.sites.last is not None
-    structure = next_structure(earlier, planned.engine) if earlier and stopped else planned.structure(start)
-    return planned.engine.relaxation(structure, planned.record_id(start), store)
+    return _recorded(relaxation, running, store) if begin(records, running, earlier) else None
 
 
 def _recorded(relaxation: Job, record: DefectRecord, store: str | None) -> tuple[Job, Job]:
@@ -309,10 +250,10 @@ def resume_relaxation(
             raise InputError(msg)
         relaxation = resolved.relaxation(next_structure(record, resolved), record.id, store)
         running = owned(resumed(record, relaxation.output.uuid), owner(), store)
-        mine = _begin(records, running, record)
+        mine = begin(records, running, record)
     if not mine:
-        return [_summary(record_id, record.start, "running", reused=True)]
-    return _joined([], [_recorded(relaxation, running, store)])
+        return [summary(record_id, record.start, "running", reused=True)]
+    return joined([], [_recorded(relaxation, running, store)])
 
 
 @job
@@ -329,28 +270,9 @@ def record_relaxation(
         The engine's job; None in flows of earlier versions.
     """
     with open_store(store) as records:
-        record = _completed(records, record_id, document, job_uuid)
+        record = completed(records, record_id, document, job_uuid)
         update_pairs(records, record.configuration_id, record.settings_hash)
     return {"record": record_id, "start": record.start, "status": record.status, "reused": False}
-
-
-def _completed(
-    records: Records, record_id: str, document: Mapping[str, Any] | BaseModel | None, job_uuid: str | None
-) -> DefectRecord:
-    """Complete a record from the document of its engine, unless another job has meanwhile; return the stored record."""
-    while True:
-        running = records.record(record_id)
-        if running is None:
-            msg = f"record {record_id} is not in store {records.name!r}: do all workers name the same store?"
-            raise InputError(msg)
-        theirs = job_uuid is not None and running.provenance.job_uuid != job_uuid
-        if theirs and running.status == "done":
-            return running
-        record = (lost(running) if document is None else None) or finished(running, document)
-        if theirs and record.status != "done":
-            return running
-        if claim(records, record, running):
-            return record
 
 
 # ------------------------------------------------------------------ totals
@@ -363,7 +285,7 @@ def totals(
     pristine: Pristine | None,
     engine: str | Maker,
     relax_host: bool,
-    weights: str,
+    weights: str | Sequence[str],
     store: str | None,
     relaxed: Sequence[list[dict[str, Any]] | None] = (),
     batches: Sequence[dict[str, Any] | None] = (),
@@ -372,6 +294,8 @@ def totals(
 
     Parameters
     ----------
+    weights
+        Keys of the pre-relaxers; the saving of several, or of `auto`, counts all starts of these configurations.
     relaxed
         Outputs of `relax_configuration`; None where it failed.
     batches
@@ -390,10 +314,11 @@ def totals(
         "relaxations_run": len(starts) - reused + sum(part["relaxations_run"] for part in parts),
         "relaxations_reused": reused + sum(part["relaxations_reused"] for part in parts),
     }
+    keys = (weights,) if isinstance(weights, str) else tuple(weights)
     where = Filter(
         configuration_ids=tuple(configuration_ids),
         settings_hash=settings_hash_of(resolve_engine(engine), relaxed_host=relax_host),
-        weights=weights,
+        weights=keys[0] if len(keys) == 1 and keys[0] != AUTO else None,
     )
     with open_store(store) as records:
         found = savings(records, where)

@@ -24,6 +24,7 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import dump
+from definet_flows.starts.proposals import Proposal
 from definet_flows.stores import open_store
 from definet_flows.stores.durability import require_lasting, volatile
 from definet_flows.workflows.campaign.models import checkpoint_of
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from definet_flows.schemas import Host
-    from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
+    from definet_flows.workflows.campaign.contents import Campaign
+    from definet_flows.workflows.campaign.flow import DefectFlowMaker
 
 KSPACING = 0.3
 """1/Å, with the factor 2 pi as VASP's own KSPACING; Γ alone is warned of where it is coarser."""
@@ -294,13 +296,12 @@ def _workers(placement: Placement) -> Iterator[CheckLine]:
 
 
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
-    from definet_flows.model.inference.predict import RawPrediction  # noqa: PLC0415
     from definet_flows.starts.gate import judge  # noqa: PLC0415 - torch takes seconds to import
 
     checkpoint = checkpoint_of(campaign.model, maker.store)
     yield CheckLine("model", f"{campaign.model}, sha256 {checkpoint.sha256[:12]}…")
     still = np.zeros((campaign.host.n_sites, 3))
-    raw = RawPrediction(displacements=still, seconds=0.0, device="none", uncertainty=None, error=None)
+    raw = Proposal(still)
     kinds = {configuration.name: configuration for configuration in campaign.configurations}
     refused = {}
     for name, configuration in kinds.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobflow_remote.jobs.jobcontroller import JobController
 
-    from definet_flows.workflows.campaign.flow import Campaign
+    from definet_flows.workflows.campaign.contents import Campaign
 
 _ENDED = ("COMPLETED", "FAILED", "STOPPED", "USER_STOPPED")
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jobflow import Flow
     from pymatgen.core import Structure
 
-    from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
+    from definet_flows.workflows.campaign.contents import Campaign
+    from definet_flows.workflows.campaign.flow import DefectFlowMaker
 
 WORKFLOW_SIZE = 100
 """Most configurations in a workflow: each end of a job locks and reads its whole workflow."""
@@ -66,12 +67,12 @@ class Plan:
     def id(self) -> str:
         """Identity of the campaign, however often it is launched."""
         controls = tuple(self.campaign.controls)
-        return LaunchedCampaign.identity(self.campaign.ids, controls, self.settings_hash, self.campaign.weights)
+        return LaunchedCampaign.identity(self.campaign.ids, controls, self.settings_hash, self.campaign.identity)
 
     @cached_property
     def keys(self) -> dict[str, str]:
         """Key of the work on each configuration_id, unique in a queue."""
-        shared = (self.settings_hash, self.campaign.weights, self.maker.store)
+        shared = (self.settings_hash, self.campaign.identity, self.maker.store)
         controls = self.campaign.controls
         return {
             identity: content_hash("launch", identity, identity in controls, *shared) for identity in self.campaign.ids
@@ -107,7 +108,7 @@ class LaunchState:
 def look_up(plan: Plan, records: Records) -> LaunchState:
     """Return where a plan stands."""
     campaign = plan.campaign
-    progress = progress_of(records, campaign.ids, campaign.controls, plan.settings_hash, campaign.weights)
+    progress = progress_of(records, campaign.ids, campaign.controls, plan.settings_hash, campaign.keys)
     identity = RelaxedHost.identity(campaign.host.hash, plan.engine.settings_hash)
     return LaunchState(progress, not plan.maker.relax_host or records.host(identity) is not None)
 
@@ -133,7 +134,8 @@ def _document(plan: Plan, queue: str) -> LaunchedCampaign:
         name=f"{campaign.host.formula}, {campaign.host.n_sites} sites, {len(campaign.ids)} configurations",
         engine=plan.engine.name,
         settings_hash=plan.settings_hash,
-        weights=campaign.weights,
+        weights=campaign.identity,
+        keys=campaign.keys,
         configuration_ids=campaign.ids,
         controls=tuple(sorted(campaign.controls)),
         launched=now(),

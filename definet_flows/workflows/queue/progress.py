@@ -6,13 +6,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from definet_flows.schemas import AUTO, Choice
 from definet_flows.stores import Filter
 from definet_flows.stores.analysis.gates import Gates, find_gates
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from definet_flows.schemas import Start
     from definet_flows.stores import Records
     from definet_flows.stores.analysis.rows import RecordRow
 
@@ -42,7 +42,7 @@ class Progress:
 
 
 def progress_of(
-    records: Records, ids: tuple[str, ...], controls: Collection[str], settings_hash: str, weights: str
+    records: Records, ids: tuple[str, ...], controls: Collection[str], settings_hash: str, keys: Sequence[str]
 ) -> Progress:
     """Sort the configurations of a campaign.
 
@@ -50,38 +50,49 @@ def progress_of(
     ----------
     records
         An open store.
-    ids, controls, settings_hash, weights
-        Of the campaign: configuration ids, ids that are relaxed from both starts, settings hash of its relaxations,
-        sha256 of the weights.
+    ids, controls, settings_hash, keys
+        Of the campaign: configuration ids, ids that are relaxed from the unrelaxed start too, settings hash of its
+        relaxations, keys of its pre-relaxers.
     """
     rows = records.record_rows(Filter(configuration_ids=ids, settings_hash=settings_hash))
-    gates = find_gates(records, rows, weights, ids)
-    arms: dict[str, list[RecordRow]] = defaultdict(list)
+    chosen = _chosen(records, settings_hash) if AUTO in keys else {}
+    gates = find_gates(records, rows, keys[0] if len(keys) == 1 and not chosen else None, ids)
+    found: dict[str, list[RecordRow]] = defaultdict(list)
     for row in rows:
-        if row.start == "unrelaxed" or row.weights == weights:
-            arms[row.configuration_id].append(row)
+        found[row.configuration_id].append(row)
     sets: dict[str, set[str]] = {"recorded": set(), "relaxing": set(), "failed": set()}
     for identity in ids:
-        wanted = _wanted(gates, (identity, settings_hash), weights, control=identity in controls)
-        state = _state([row for row in arms[identity] if row.start in wanted], wanted)
+        asked = [chosen.get(identity, AUTO)] if AUTO in keys else keys
+        wanted = _wanted(gates, (identity, settings_hash), asked, control=identity in controls)
+        state = _state([row for row in found[identity] if _start(row) in wanted], wanted)
         if state is not None:
             sets[state].add(identity)
-    return Progress(**{name: frozenset(found) for name, found in sets.items()})
+    return Progress(**{name: frozenset(some) for name, some in sets.items()})
 
 
-def _wanted(gates: Gates, pairing: tuple[str, str], weights: str, *, control: bool) -> set[Start]:
+def _chosen(records: Records, settings_hash: str) -> dict[str, str]:
+    """Return the key of the pre-relaxer that `auto` chose, by configuration_id."""
+    choices = records.find(Choice, {"settings_hash": settings_hash})
+    return {choice.configuration_id: choice.key or AUTO for choice in choices}
+
+
+def _start(row: RecordRow) -> str | None:
+    """Return the key of the pre-relaxer that a relaxation began from; None for the unrelaxed start."""
+    return row.weights if row.start == "predicted" else None
+
+
+def _wanted(gates: Gates, pairing: tuple[str, str], keys: Sequence[str], *, control: bool) -> set[str | None]:
     """Return the starts that a campaign relaxes; starts that other campaigns want do not count."""
-    gate = gates.under(pairing, weights)
-    if gate is not None and gate.verdict == "rejected":
-        return {"unrelaxed"}
-    return {"unrelaxed", "predicted"} if control else {"predicted"}
+    said = {key: gates.under(pairing, key) for key in keys}
+    fit = {key for key, gate in said.items() if gate is None or gate.verdict != "rejected"}
+    return {None, *fit} if control or not fit else {*fit}
 
 
-def _state(rows: list[RecordRow], wanted: set[Start]) -> str | None:
+def _state(rows: list[RecordRow], wanted: set[str | None]) -> str | None:
     """Return the set of a configuration; None if something is missing that nobody has begun."""
     statuses = {row.status for row in rows}
     if "running" in statuses:
         return "relaxing"
     if "failed" in statuses:
         return "failed"
-    return "recorded" if wanted == {row.start for row in rows} else None
+    return "recorded" if wanted == {_start(row) for row in rows} else None

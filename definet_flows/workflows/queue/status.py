@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from definet_flows.schemas import Frozen
+from definet_flows.schemas import AUTO, Choice, Frozen
 from definet_flows.schemas.campaign import LaunchedCampaign
 from definet_flows.workflows.queue.progress import progress_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from definet_flows.stores import Records
 
 
@@ -22,7 +24,7 @@ class Status(Frozen):
     queue: str
     launched: str = Field(description="UTC, ISO 8601")
     enumerated: int
-    predicted: int = Field(description="have a prediction of these weights, fit or not")
+    predicted: int = Field(description="every pre-relaxer has been asked, fit or not")
     relaxing: int = Field(description="a relaxation is running, or was when it was lost")
     recorded: int = Field(description="every relaxation that the campaign wants is done")
     failed: int = Field(description="a relaxation failed, none is running: `definet retry`")
@@ -41,15 +43,23 @@ def statuses(records: Records) -> list[Status]:
 
 def _status(records: Records, campaign: LaunchedCampaign) -> Status:
     ids, controls = campaign.configuration_ids, frozenset(campaign.controls)
-    progress = progress_of(records, ids, controls, campaign.settings_hash, campaign.weights)
+    keys = campaign.keys or (campaign.weights,)
+    progress = progress_of(records, ids, controls, campaign.settings_hash, keys)
     return Status(
         campaign=campaign.id,
         name=campaign.name,
         queue=campaign.queue,
         launched=campaign.launched,
         enumerated=len(ids),
-        predicted=len(records.predicted(campaign.weights) & set(ids)),
+        predicted=len(_predicted(records, campaign, keys) & set(ids)),
         relaxing=len(progress.relaxing),
         recorded=len(progress.recorded),
         failed=len(progress.failed),
     )
+
+
+def _predicted(records: Records, campaign: LaunchedCampaign, keys: Sequence[str]) -> set[str]:
+    """Return the ids of configurations that every pre-relaxer was asked about, or that `auto` has chosen one for."""
+    if AUTO in keys:
+        return {choice.configuration_id for choice in records.find(Choice, {"settings_hash": campaign.settings_hash})}
+    return set[str].intersection(*(records.predicted(key) for key in keys))

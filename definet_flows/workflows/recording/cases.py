@@ -74,9 +74,9 @@ class PlannedConfiguration:
     engine
         The engine of both relaxations.
     weights
-        sha256 of the weights that predict.
+        Key of the pre-relaxer; for the network the sha256 of the weights.
     prediction
-        The prediction; None if it failed as a whole.
+        Its proposal; None if it failed as a whole.
     """
 
     pristine: Pristine
@@ -126,7 +126,8 @@ class PlannedConfiguration:
         if self.prediction is None or self.prediction.displacements is None:
             return None
         table = self.unrelaxed.copy()
-        table[: len(self.pristine.base)] += self.prediction.displacements
+        moved = self.prediction.displacements
+        table[: len(moved)] += moved
         return table
 
     def structure(self, start: Start) -> Structure:

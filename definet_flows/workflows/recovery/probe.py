@@ -11,7 +11,7 @@ from definet_flows.ledger import read_document
 from definet_flows.schemas import DefectRecord, Probe
 from definet_flows.stores import Filter, Records, open_store, portable
 from definet_flows.stores.analysis.pairs import SAME_DISTANCE, SAME_ENERGY, end_distance
-from definet_flows.workflows.campaign.jobs import survive_parents
+from definet_flows.workflows.campaign.beginning import survive_parents
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.vasp.inputs import rattled
 from definet_flows.workflows.recording.ends import relaxed_rows

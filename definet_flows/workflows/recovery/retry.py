@@ -11,7 +11,8 @@ from jobflow import Flow, job
 from definet_flows.errors import InputError
 from definet_flows.stores import Filter, Records, open_store, portable
 from definet_flows.stores.locking import claim, standing
-from definet_flows.workflows.campaign.jobs import resume_relaxation, survive_parents
+from definet_flows.workflows.campaign.beginning import survive_parents
+from definet_flows.workflows.campaign.jobs import resume_relaxation
 from definet_flows.workflows.campaign.local import JOBS, JOURNALS, folder_store
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.vasp.run import RECORD_FILE, folder_name

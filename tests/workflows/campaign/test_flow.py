@@ -20,7 +20,7 @@ from definet_flows.ledger import Outcome, read_document
 from definet_flows.model.inference.checkpoint import load_checkpoint
 from definet_flows.model.inference.predict import predict
 from definet_flows.schemas import Gate, Ledger, Prediction
-from definet_flows.workflows.campaign.flow import choose_controls
+from definet_flows.workflows.campaign.contents import choose_controls
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.vasp.inputs import group_species
 from definet_flows.workflows.recording import ends

@@ -15,8 +15,9 @@ from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
 from definet_flows.stores import Filter, open_store
 from definet_flows.stores.learning.registry import champion
-from definet_flows.workflows.campaign.flow import Campaign, DefectFlowMaker
-from definet_flows.workflows.campaign.jobs import survive_parents
+from definet_flows.workflows.campaign.beginning import survive_parents
+from definet_flows.workflows.campaign.contents import Campaign
+from definet_flows.workflows.campaign.flow import DefectFlowMaker
 from definet_flows.workflows.campaign.models import CHAMPION, checkpoint_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.learning.acquisition import acquisition

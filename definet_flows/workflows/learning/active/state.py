@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from definet_flows.schemas import Configuration
     from definet_flows.stores import Records
     from definet_flows.stores.learning.training_set import TrainingSet
-    from definet_flows.workflows.campaign.flow import Campaign
+    from definet_flows.workflows.campaign.contents import Campaign
 
 LEAST_GAIN = 0.02
 """Relative drop of the error below which a round counts as no progress."""

@@ -1,0 +1,66 @@
+"""Finished relaxations of a record store, as pre-relaxers learn from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Supercell
+from definet_flows.starts.proposals import Evidence
+from definet_flows.stores import Filter
+from definet_flows.stores.learning.pristine import pristine_of
+
+if TYPE_CHECKING:
+    from definet_flows.schemas import Host
+    from definet_flows.stores import Records
+
+
+def recorded(records: Records, host: Host, settings_hash: str) -> list[Evidence]:
+    """Return the converged relaxations of a host's formula with an engine's settings, in any supercell.
+
+    Parameters
+    ----------
+    records
+        An open record store.
+    host
+        Its formula chooses; whether a record is of the same crystal is for the pre-relaxer to find.
+    settings_hash
+        Relaxations with other settings are never mixed in.
+    """
+    hosts: dict[str, Host] = {}
+    found = []
+    for record in records.records(Filter(host=host.formula, settings_hash=settings_hash)):
+        moved = _displacements(record)
+        if moved is None or record.ledger is None:
+            continue
+        if record.host.hash not in hosts:
+            hosts[record.host.hash] = _supercell(records, record)
+        found.append(Evidence(record.id, hosts[record.host.hash], record.configuration, moved, record.ledger.energy))
+    return found
+
+
+def _displacements(record: DefectRecord) -> FloatArray | None:
+    """Return relaxed minus unrelaxed positions by nearest image, Å, [n_rows, 3]; None if it did not converge."""
+    if record.status != "done" or record.sites is None or record.sites.relaxed is None:
+        return None
+    if record.ledger is None or not record.ledger.converged:
+        return None
+    lattice = np.array(record.host.lattice)
+    frac = (record.sites.relaxed - record.sites.unrelaxed) @ np.linalg.inv(lattice)
+    moved: FloatArray = (frac - np.rint(frac)) @ lattice
+    moved[[marker == str(VACANCY) for marker in record.sites.markers]] = 0.0
+    return moved
+
+
+def _supercell(records: Records, record: DefectRecord) -> Host:
+    """Return the supercell as given; of a store that does not hold it, as the record has it."""
+    stored = next(records.find(Supercell, {"id": Supercell.identity(record.host.hash)}), None)
+    if stored is not None:
+        return stored.host
+    try:
+        return pristine_of(record)
+    except InputError as error:
+        msg = f"the supercell of record {record.id} is neither in the store nor in the record: {error}"
+        raise InputError(msg) from None

@@ -1,0 +1,58 @@
+"""The network as a pre-relaxer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from definet_flows.schemas import DEFINET, content_hash
+from definet_flows.starts.proposals import Proposal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from definet_flows.model.inference.checkpoint import Checkpoint
+    from definet_flows.schemas import Configuration, FloatArray, Gate, Host
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkPreRelaxer:
+    """A checkpoint's network; see `definet_flows.starts.proposals.PreRelaxer`.
+
+    Attributes
+    ----------
+    checkpoint
+        The network with its card.
+    allow_unseen_host
+        Let the gate pass a host that the network was not trained on.
+    """
+
+    checkpoint: Checkpoint
+    allow_unseen_host: bool = False
+    name: str = DEFINET
+
+    @property
+    def key(self) -> str:
+        """The sha256 of the weights."""
+        return self.checkpoint.sha256
+
+    @property
+    def state(self) -> str:
+        """Hash of the weights and of what the gate lets pass."""
+        return content_hash(self.checkpoint.sha256, self.allow_unseen_host)
+
+    def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
+        """Return a proposal for each configuration; the network is shown the host as given."""
+        from definet_flows.model.inference.predict import predict  # noqa: PLC0415 - torch
+
+        del base
+        return [
+            Proposal(raw.displacements, raw.seconds, raw.device, raw.uncertainty, raw.error)
+            for raw in predict(self.checkpoint, host, configurations)
+        ]
+
+    def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:
+        """Return the gate's verdict, the domain of the weights included."""
+        from definet_flows.starts.gate import judge  # noqa: PLC0415 - torch
+
+        return judge(self.checkpoint, host, configuration, base, proposal, allow_unseen_host=self.allow_unseen_host)

@@ -1,0 +1,192 @@
+"""Which starts a configuration is relaxed from: of the pre-relaxers that were named, or of those that `auto` tries."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from definet_flows.errors import InputError
+from definet_flows.schemas import AUTO, DEFINET, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
+from definet_flows.starts.auto import Ranked, ranked
+from definet_flows.stores import Filter
+from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
+from definet_flows.workflows.campaign.prerelaxers import FIELDS, POTENTIAL, name_prerelaxers, prerelaxer_of
+from definet_flows.workflows.engines.base import resolve_engine
+from definet_flows.workflows.engines.potential import PotentialRelaxMaker
+from definet_flows.workflows.recording.cases import PlannedConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from definet_flows.schemas import Configuration, Start
+    from definet_flows.starts.proposals import PreRelaxer
+    from definet_flows.stores import Records
+    from definet_flows.workflows.campaign.prerelaxers import Workplace
+    from definet_flows.workflows.engines.base import Engine
+    from definet_flows.workflows.recording.cases import Pristine
+
+_DEFAULT_POTENTIAL = f"{POTENTIAL}sevennet"
+
+
+# ------------------------------------------------------------------ auto chooses
+
+
+def choose_starts(auto: PreRelaxerName, place: Workplace, configurations: Sequence[Configuration]) -> Counter[str]:
+    """Choose a pre-relaxer for each configuration that has none yet, and write its proposal; return counts.
+
+    The pre-relaxers are asked in the order of `definet_flows.starts.auto`, until one proposes what the gate lets pass.
+    A choice that is stored is kept: the same campaign submitted twice relaxes nothing twice.
+    """
+    records, pristine = place.records, place.pristine
+    chosen = {choice.configuration_id for choice in stored_choices(records, place.settings_hash)}
+    left = [c for c in configurations if c.id_in(pristine.host.hash) not in chosen]
+    counts = Counter[str]({"configurations": len(configurations), "predicted": len(left)})
+    asked = _Candidates(auto, place)
+    refusals: dict[str, list[str]] = defaultdict(list)
+    orders = {c.id_in(pristine.host.hash): asked.order(c.id_in(pristine.host.hash)) for c in left}
+    for rank in range(len(asked.names)):
+        groups: dict[str, list[Configuration]] = defaultdict(list)
+        for configuration in left:
+            groups[orders[configuration.id_in(pristine.host.hash)][rank].key].append(configuration)
+        for key, group in groups.items():
+            for prediction, configuration in zip(asked.propose(key, group), group, strict=True):
+                reason = orders[prediction.configuration_id][rank].reason
+                if prediction.gate.verdict == "rejected":
+                    refusals[prediction.configuration_id].append(f"{prediction.prerelaxer}: {prediction.gate.reason}")
+                    continue
+                refused = refusals.pop(prediction.configuration_id, [])
+                records.put(_choice(prediction, place.settings_hash, "; ".join([reason, *refused])))
+                left.remove(configuration)
+                counts[prediction.gate.verdict] += 1
+    for configuration in left:
+        identity = configuration.id_in(pristine.host.hash)
+        records.put(*_none(place, configuration, "; ".join(refusals[identity])))
+        counts["rejected"] += 1
+    return counts
+
+
+class _Candidates:
+    """The pre-relaxers that `auto` may ask, and what each has saved here."""
+
+    def __init__(self, auto: PreRelaxerName, place: Workplace) -> None:
+        self._place = place
+        self._made: dict[str, PreRelaxer | str] = {}
+        self.names = {named.key: named for named in _candidates(auto, place)}
+        self._savings = _savings(place)
+
+    def order(self, configuration_id: str) -> list[Ranked]:
+        """Return the keys in the order in which they are asked."""
+        return ranked(list(self.names), self._savings, configuration_id)
+
+    def propose(self, key: str, configurations: Sequence[Configuration]) -> list[Prediction]:
+        """Return the proposals of a pre-relaxer, and write them; one that cannot be had here proposes nothing."""
+        place, named = self._place, self.names[key]
+        if key not in self._made:
+            try:
+                self._made[key] = prerelaxer_of(named, place)
+            except InputError as error:
+                self._made[key] = str(error)
+        made = self._made[key]
+        if isinstance(made, str):
+            gate = Gate(verdict="rejected", reason=made)
+            missing = [failed_prediction(place.pristine, c, key, named.name) for c in configurations]
+            return [prediction.model_copy(update={"gate": gate, "error": made}) for prediction in missing]
+        stored = [prediction_of(place.records, place.pristine, c, key) for c in configurations]
+        predictions = complete(made, place.pristine, configurations, stored)
+        if named.name != DEFINET:
+            place.records.put(KnownPreRelaxer.of(named))
+        place.records.put(*predictions)
+        return predictions
+
+
+def _candidates(auto: PreRelaxerName, place: Workplace) -> Iterator[PreRelaxerName]:
+    """Yield the network, fields and a potential, unless the engine is that potential itself."""
+    from definet_flows.workflows.campaign.models import checkpoint_of  # noqa: PLC0415 - torch
+
+    weights = checkpoint_of(auto.model or "", place.store).sha256
+    names = [DEFINET, FIELDS]
+    if not isinstance(resolve_engine(place.engine or "").maker, PotentialRelaxMaker):
+        names.append(_DEFAULT_POTENTIAL)
+    yield from name_prerelaxers(names, auto.model or "", weights)
+
+
+def _savings(place: Workplace) -> dict[str, list[float]]:
+    """Return the saving of each pair on this host with these settings, by the key of its pre-relaxer."""
+    where = Filter(host=place.pristine.host.formula, settings_hash=place.settings_hash)
+    found: dict[str, list[float]] = defaultdict(list)
+    for pair in place.records.pair_rows(where):
+        same = pair.verdict in ("same minimum", "better minimum") and pair.steps_unrelaxed > 0
+        found[pair.weights].append(1 - pair.steps_predicted / pair.steps_unrelaxed if same else 0.0)
+    return found
+
+
+def _choice(prediction: Prediction, settings_hash: str, reason: str) -> Choice:
+    return Choice(
+        id=Choice.identity(prediction.configuration_id, settings_hash),
+        configuration_id=prediction.configuration_id,
+        settings_hash=settings_hash,
+        name=prediction.prerelaxer,
+        key=prediction.weights,
+        reason=f"{AUTO}: {prediction.prerelaxer}, {reason}",
+    )
+
+
+def _none(place: Workplace, configuration: Configuration, refusals: str) -> tuple[Choice, Prediction]:
+    """Return the choice of the unrelaxed start, and the verdict under the key of `auto` that the record then holds."""
+    identity = configuration.id_in(place.pristine.host.hash)
+    choice = Choice(
+        id=Choice.identity(identity, place.settings_hash),
+        configuration_id=identity,
+        settings_hash=place.settings_hash,
+        name=None,
+        key=None,
+        reason=f"{AUTO}: no pre-relaxer; {refusals}",
+    )
+    gate = Gate(verdict="rejected", reason=choice.reason)
+    missing = failed_prediction(place.pristine, configuration, AUTO, AUTO)
+    return choice, missing.model_copy(update={"gate": gate, "error": choice.reason})
+
+
+def stored_choices(records: Records, settings_hash: str) -> Iterator[Choice]:
+    """Yield the choices that were made for relaxations with an engine's settings."""
+    yield from records.find(Choice, {"settings_hash": settings_hash})
+
+
+# ------------------------------------------------------------------ relaxations follow
+
+
+def planned(
+    records: Records, pristine: Pristine, configuration: Configuration, engine: Engine, key: str
+) -> PlannedConfiguration:
+    """Return a configuration with the proposal of a pre-relaxer, of the chosen one for `auto`.
+
+    A proposal that is missing is written as a verdict under its key: the record of the unrelaxed start may be shared.
+    """
+    plan = PlannedConfiguration(pristine, configuration, engine, key, None)
+    choice = None
+    if key == AUTO:
+        identity = Choice.identity(plan.configuration_id, plan.settings_hash)
+        choice = next(records.find(Choice, {"id": identity}), None)
+    named = (choice.key if choice else None) or key
+    prediction = prediction_of(records, pristine, configuration, named)
+    if prediction is None:
+        prediction = failed_prediction(pristine, configuration, named)
+        records.put(prediction)
+    if choice is not None:
+        note = "; ".join(filter(None, (choice.reason, prediction.note)))
+        prediction = prediction.model_copy(update={"note": note})
+    return PlannedConfiguration(pristine, configuration, engine, named, prediction)
+
+
+def wanted_starts(
+    plans: Sequence[PlannedConfiguration], *, control: bool
+) -> Iterator[tuple[PlannedConfiguration, Start]]:
+    """Yield the relaxations of a configuration: from every fit proposal, and from the unrelaxed start once.
+
+    The unrelaxed start is for control, and for a configuration without any fit proposal.
+    """
+    fit = [plan for plan in plans if "predicted" in plan.starts(control=False)]
+    if control or not fit:
+        yield plans[0], "unrelaxed"
+    for plan in fit:
+        yield plan, "predicted"

@@ -14,7 +14,7 @@ from pymatgen.core import Element, Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 from vesin import NeighborList
 
-from definet_flows.defects import nodes
+from definet_flows.defects import nodes, unrelaxed_positions
 from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.model.inference.domain import outside
@@ -86,16 +86,18 @@ def _doubted(verdict: Gate, uncertainty: float | None) -> Gate:
 
 
 def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, moved: FloatArray) -> Gate:
-    """Return the verdict on displacements alone; base and displacements in Å, [n_sites, 3].
+    """Return the verdict on displacements alone; base in Å, [n_sites, 3], displacements [n_rows, 3].
 
     Of 2,700 structures relaxed by DFT at high density and 1,000 at low it rejects none (`benchmarks/gate.py`).
     """
     if not (np.isfinite(base).all() and np.isfinite(moved).all()):
         return Gate(verdict="rejected", reason="positions or displacements are no finite numbers")
-    ratio, pair = shortest_distance(host, configuration, base + moved)
+    table = unrelaxed_positions(host, configuration)
+    table[: len(base)] = base
+    ratio, pair = shortest_distance(host, configuration, table + moved)
     atoms = nodes(host, configuration)[1] != VACANCY
     size = np.where(atoms, np.linalg.norm(moved, axis=1), 0.0)
-    far = np.where(distance_to_defects(host, configuration) > FAR, size, 0.0)
+    far = np.where(distance_to_defects(host, configuration) > FAR, size[: host.n_sites], 0.0)
     close = f"{pair} at {ratio:.2f} of the sum of covalent radii"
     moves = f"site {size.argmax()} moves by {size.max():.2f} Å"
     if ratio < REJECT_DISTANCE:

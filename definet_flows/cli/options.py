@@ -103,6 +103,15 @@ Model = Annotated[
         "champion: that of the record store, in run for these settings.",
     ),
 ]
+PreRelaxers = Annotated[
+    list[str],
+    typer.Option(
+        "--prerelaxer",
+        help="What proposes the starts: definet, fields (of the store's records), potential:sevennet, "
+        "potential:sevennet-l3i5, potential:chgnet, a chain such as fields+potential:sevennet; several times: each "
+        "beside one control.  \\[default: auto, by what each has saved]",
+    ),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -59,6 +61,18 @@ def content_hash(*parts: object) -> str:
     """Return 32 hex digits that depend on nothing but the content of `parts` (JSON-able)."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file's content; read again only if the file was changed or replaced."""
+    found = path.stat()
+    return _digest(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Frozen(BaseModel):

@@ -29,7 +29,7 @@ class Proposal:
     note
         What a reader must know about the proposal, such as "charge 0 taken for charge 1".
     learned_from
-        Hash of what the pre-relaxer learned from: of the weights, the potential, or the records behind a field.
+        Hash of what this proposal was learned from, such as the records behind a field; empty where the key says it.
     """
 
     displacements: FloatArray | None

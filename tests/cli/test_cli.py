@@ -80,7 +80,7 @@ def test_too_little_vacuum(tmp_path: Path) -> None:
 
 
 def test_missing_engine_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("definet_flows.workflows.engines.potential.find_spec", lambda _: None)
+    monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
     refused(*RUN[:-1], "chgnet", "--defect", "v_S", saying="definet-flows[chgnet]")
 
 

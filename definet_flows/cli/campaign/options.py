@@ -47,6 +47,7 @@ class CampaignOptions:
         int | None, typer.Option(help="Configurations in a prediction job.  \\[default: 100; in launch 500]")
     ] = None
     model: options.Model = "definet-2dmd"
+    prerelaxer: options.PreRelaxers = field(default_factory=list)
     relax_host: Annotated[
         bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
     ] = True
@@ -81,6 +82,7 @@ class CampaignOptions:
             control_fraction=self.control_fraction,
             batch_size=self.batch_size or batch_size,
             model=self.model,
+            prerelaxer=tuple(self.prerelaxer) or "auto",
             relax_host=self.relax_host,
             store=self.store,
             allow_unseen_host=self.allow_unseen_host,

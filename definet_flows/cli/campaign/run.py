@@ -141,7 +141,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     where = Filter(
         configuration_ids=campaign.ids,
         settings_hash=settings_hash_of(engine, relaxed_host=maker.relax_host),
-        weights=campaign.weights,
+        weights=campaign.sole_key,
     )
     with open_store(maker.store, read_only=True) as records:
         rows = starts_rows(records, where)

@@ -55,6 +55,11 @@ class Campaign:
         return tuple(named.key for named in self.prerelaxers)
 
     @property
+    def sole_key(self) -> str | None:
+        """The key of every proposal of this campaign; None where there are several."""
+        return None if len(self.keys) > 1 or AUTO in self.keys else self.keys[0]
+
+    @property
     def identity(self) -> str:
         """What the starts of this campaign are called where a single word is needed."""
         return self.keys[0] if len(self.keys) == 1 else content_hash("prerelaxers", *self.keys)

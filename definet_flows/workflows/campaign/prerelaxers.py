@@ -10,6 +10,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, KnownPreRelaxer, PreRelaxerName, content_hash
 from definet_flows.starts.evidence import recorded
 from definet_flows.starts.network import NetworkPreRelaxer
+from definet_flows.starts.potential import potential_named
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.recording.cases import settings_hash_of
@@ -85,7 +86,11 @@ def name_prerelaxers(names: Sequence[str], model: str, weights: str) -> tuple[Pr
 
 def _key(name: str, weights: str) -> str:
     if _CHAIN in name:
-        return content_hash("chain", *(_key(part, weights) for part in name.split(_CHAIN)))
+        first, _, second = name.partition(_CHAIN)
+        if not second.startswith(POTENTIAL) or first not in (DEFINET, FIELDS):
+            msg = f"prerelaxer={name!r}: a chain is {DEFINET} or {FIELDS}, then a potential that goes on from there"
+            raise InputError(msg)
+        return content_hash("chain", _key(first, weights), _key(second, weights))
     if name == DEFINET:
         return weights
     if name == AUTO:
@@ -95,8 +100,6 @@ def _key(name: str, weights: str) -> str:
 
         return FieldsPreRelaxer(()).key
     if name.startswith(POTENTIAL):
-        from definet_flows.starts.potential import potential_named  # noqa: PLC0415 - the potential's library
-
         return potential_named(name).key
     msg = f"prerelaxer={name!r}: choose {_KNOWN}"
     raise InputError(msg)
@@ -122,8 +125,8 @@ def _made(name: str, named: PreRelaxerName, place: Workplace) -> PreRelaxer:
     if _CHAIN in name:
         from definet_flows.starts.chains import ChainPreRelaxer  # noqa: PLC0415 - the potential's library
 
-        first, second = name.rsplit(_CHAIN, 1)
-        return ChainPreRelaxer(_made(first, named, place), _made(second, named, place))
+        first, _, second = name.partition(_CHAIN)
+        return ChainPreRelaxer(_made(first, named, place), potential_named(second))
     if name == DEFINET:
         known = named.key if named.name == DEFINET else None
         checkpoint = checkpoint_of(named.model or "", place.store, known)
@@ -132,8 +135,6 @@ def _made(name: str, named: PreRelaxerName, place: Workplace) -> PreRelaxer:
         from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - scipy
 
         return FieldsPreRelaxer(recorded(place.records, place.pristine.host, place.settings_hash))
-    from definet_flows.starts.potential import potential_named  # noqa: PLC0415 - the potential's library
-
     return potential_named(name)
 
 

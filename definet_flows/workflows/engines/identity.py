@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from jobflow import Maker
 from definet_flows._moved import former
 from definet_flows.errors import InputError
 from definet_flows.schemas import content_hash
+from definet_flows.schemas.base import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,18 +72,6 @@ def settings_hash(maker: Maker, weights: Path | None = None, code: Mapping[str, 
 def contents(arguments: Mapping[str, Any]) -> str:
     """Return the hash of a calculator's arguments, files by their content. Raises as `settings_hash`."""
     return content_hash("arguments", _plain(dict(arguments), ("calculator_kwargs",)))
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file's content; read again only if the file was changed or replaced."""
-    found = path.stat()
-    return _digest(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, *_: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settings(maker: object, fields: Mapping[str, Any], place: tuple[str, ...]) -> dict[str, Any]:

@@ -6,11 +6,9 @@ Both potentials carry their weights inside their wheels and work offline. They a
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +21,7 @@ from emmet.core.types.enums import StoreTrajectoryOption
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import repeats_last_frame
+from definet_flows.starts.universal import UNIVERSAL, load_universal, quietly, require_package, weights_of
 from definet_flows.workflows.engines.identity import contents
 
 if TYPE_CHECKING:
@@ -34,13 +33,8 @@ FORCE_CRITERION = 0.01
 """Largest force on any atom at the end of a relaxation, eV/Å (as in the paper's DFT)."""
 
 _RELAX_DEFAULTS = {"fmax": FORCE_CRITERION, "final_atoms_object_file": None, "use_emmet_models": True}
-_PACKAGES = {"SevenNet": "sevenn", "CHGNet": "chgnet"}
-_CALCULATORS = {"SevenNet": "sevenn.calculator", "CHGNet": "chgnet.model.dynamics"}
-_LOADING_NOISE = (
-    ("No tensor product accelerator is enabled", UserWarning),  # GPU kernels, of no use on a CPU
-    (r"`torch\.jit\.script` is deprecated", DeprecationWarning),  # e3nn, at import
-    (r"Please use sevenn\.calculator", DeprecationWarning),  # atomate2 imports it from the old place
-)
+_NAMES = {"SevenNet": "sevennet", "CHGNet": "chgnet"}
+"""atomate2's names of potentials that have a name here."""
 
 
 @dataclass
@@ -155,12 +149,12 @@ def load_potential(name: str, arguments: str, version: str = "") -> Calculator:
     """
     del version
     require_potential(name)
-    with warnings.catch_warnings():
-        for message, category in _LOADING_NOISE:
-            warnings.filterwarnings("ignore", message=message, category=category)
-        if name in _CALCULATORS:  # a broken package must fail here: atomate2 would take another model instead
-            import_module(_CALCULATORS[name])
-        return cast("Calculator", ase_calculator(MLFF(name), **json.loads(arguments)))
+    given, ours = json.loads(arguments), _NAMES.get(name)
+    if ours is not None and given == UNIVERSAL[ours].arguments:
+        return load_universal(ours)
+    if ours is not None:  # a broken package must fail here: atomate2 would take another model instead
+        import_module(UNIVERSAL[ours].module)
+    return quietly(lambda: cast("Calculator", ase_calculator(MLFF(name), **given)))
 
 
 def require_potential(name: str) -> None:
@@ -173,22 +167,10 @@ def require_potential(name: str) -> None:
     InputError
         If the package is missing; names the extra that brings it.
     """
-    package = _PACKAGES.get(name)
-    if package is not None and find_spec(package) is None:
-        extra = f"definet-flows[{package}]" if package != "sevenn" else "definet-flows"
-        msg = f"the engine {package!r} needs the package {package}: pip install '{extra}'"
-        raise InputError(msg)
+    if name in _NAMES:
+        require_package(_NAMES[name])
 
 
 def weights_file(name: str) -> Path | None:
     """Return the file of the weights that a potential's wheel holds; None for any other potential."""
-    if name not in _PACKAGES:
-        return None
-    require_potential(name)
-    spec = find_spec(_PACKAGES[name])
-    root = Path(str(spec.origin if spec else "")).parent
-    pattern = {
-        "SevenNet": "pretrained_potentials/SevenNet_0__11Jul2024/*.pth",
-        "CHGNet": "pretrained/0.3.0/*.pth.tar",
-    }
-    return next(iter(sorted(root.glob(pattern[name]))), None)
+    return weights_of(_NAMES[name]) if name in _NAMES else None

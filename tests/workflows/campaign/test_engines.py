@@ -14,6 +14,7 @@ from pymatgen.core import Lattice, Structure
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_document
+from definet_flows.starts.universal import load_universal
 from definet_flows.workflows.engines import potential as forcefield
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, load_potential, weights_file
@@ -83,6 +84,7 @@ def test_the_end_written_twice_by_other_makers_counts_once():
 def test_the_potential_is_loaded_once():
     assert PotentialRelaxMaker().calculator is PotentialRelaxMaker(name="other", steps=3).calculator
     assert load_potential.cache_info().currsize == 1
+    assert PotentialRelaxMaker().calculator is load_universal("sevennet")
 
 
 def test_sevennet_engine():
@@ -106,7 +108,7 @@ def test_the_hash_sees_settings_and_weights_but_not_the_name(monkeypatch, tmp_pa
 
 
 def test_a_missing_package_names_its_extra(monkeypatch):
-    monkeypatch.setattr(forcefield, "find_spec", lambda _: None)
+    monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'definet-flows\[chgnet\]'"):
         resolve_engine("chgnet")
     with pytest.raises(InputError, match=r"pip install 'definet-flows\[chgnet\]'"):

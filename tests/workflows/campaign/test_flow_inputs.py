@@ -72,7 +72,7 @@ def test_bad_input_is_refused_before_anything_is_written(host, fields, message, 
 
 
 def test_a_missing_engine_package_names_its_extra(maker, monkeypatch):
-    monkeypatch.setattr("definet_flows.workflows.engines.potential.find_spec", lambda _: None)
+    monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
     maker.engine = "chgnet"
     with pytest.raises(InputError, match=r"definet-flows\[chgnet\]"):
         maker.make(CU)

@@ -13,12 +13,14 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure
 from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
+from definet_flows.schemas.starts import DEFINET
 from definet_flows.stores import Filter, open_store
 from definet_flows.stores.learning.registry import champion
 from definet_flows.workflows.campaign.beginning import survive_parents
 from definet_flows.workflows.campaign.contents import Campaign
 from definet_flows.workflows.campaign.flow import DefectFlowMaker
 from definet_flows.workflows.campaign.models import CHAMPION, checkpoint_of
+from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.learning.acquisition import acquisition
 from definet_flows.workflows.learning.active.pool import fit_steps, make_pool
@@ -342,8 +344,13 @@ def _round_jobs(
     """Return the jobs of a round: relax the batch, retrain, and the next round."""
     chosen = dict(zip(pool.ids, pool.configurations, strict=True))
     configurations = tuple(chosen[identity] for identity in this_round.chosen)
+    weights = this_round.weights
     batch = replace(
-        pool, configurations=configurations, weights=this_round.weights.sha256, model=this_round.weights.name
+        pool,
+        configurations=configurations,
+        weights=weights.sha256,
+        model=weights.name,
+        prerelaxers=name_prerelaxers((DEFINET,), weights.name, weights.sha256),
     )
     relaxing = maker.defects.workflow(batch)
     relaxing.name = f"round {this_round.number}: {len(batch.configurations)} relaxations"

@@ -1,0 +1,165 @@
+"""Fields of single defects and of pairs, fitted to all recorded relaxations in one supercell.
+
+Displacement of a row = sum over defects of the field of each + sum over pairs of what the pair has beyond them. A pair
+pays for its field, so that singles explain what they can. Defects and pairs that operations of the supercell map onto
+each other share one field.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse.linalg import lsmr
+
+from definet_flows.schemas import FloatArray
+from definet_flows.starts.fields.carry import Field, Laid, Rows
+from definet_flows.starts.fields.clusters import Cluster, Key, Mapping, operations_of, pairs_at
+from definet_flows.starts.fields.crystal import Cell, Crystal
+
+IntArray = npt.NDArray[np.int64]
+
+_FREE = 1e-4  # penalty of a single defect's field, in equations
+_PAIR = 0.1  # penalty of a pair's field, in equations
+_STEPS = 300
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A recorded relaxation on the crystal.
+
+    Attributes
+    ----------
+    charges
+        Charge taken for each defect, elementary charges, [n_defects].
+    values
+        Displacements in the crystal's frame, Å, [n_rows, 3].
+    """
+
+    record_id: str
+    laid: Laid
+    charge: int
+    values: FloatArray
+    energy: float | None = None
+    charges: tuple[int, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """The supercell it was relaxed in."""
+        return self.laid.rows.cell
+
+
+TermKey = tuple[Key, tuple[int, ...]]
+"""Canonical cluster and the sorted charges of its defects."""
+
+
+@dataclass(eq=False)
+class Term:
+    """A single defect or a pair in a supercell, in its canonical placement there."""
+
+    cluster: Cluster
+    rows: Rows
+    maps: list[Mapping]
+    orientation: FloatArray
+    first: int
+    records: list[str] = field(default_factory=list)
+
+
+def terms_of(cluster: Cluster, cell: Cell, operations: IntArray, *, pairs: bool) -> Iterator[tuple[list[int], Cluster]]:
+    """Yield each defect and each pair: which defects, and the placement that decides its key under the operations."""
+    for k in range(len(cluster)):
+        yield [k], cluster.part([k])
+    for two in itertools.combinations(range(len(cluster)), 2) if pairs else ():
+        near = pairs_at(cell, cluster.part(list(two)))
+        yield list(two), min(near, key=lambda pair: pair.canonical_under(operations)[0])
+
+
+def fit(recorded: Sequence[Recorded], *, pairs: bool = True) -> dict[TermKey, tuple[Field, list[str]]]:
+    """Return the field of each defect and pair in records of one supercell lattice, with the records that show it."""
+    cell = recorded[0].cell
+    design = _Design(cell, operations_of(cell), pairs=pairs)
+    for record in recorded:
+        design.add(record)
+    return design.solve()
+
+
+class _Design:
+    """Equations of all atoms in all records, one block of three unknowns for each row of each term."""
+
+    def __init__(self, cell: Cell, operations: IntArray, *, pairs: bool) -> None:
+        self.cell, self.operations, self.pairs = cell, operations, pairs
+        self.terms: dict[TermKey, Term] = {}
+        self.unknowns = 0
+        self.columns: list[IntArray] = []
+        self.blocks: list[FloatArray] = []
+        self.counts: list[int] = []
+        self.targets: list[FloatArray] = []
+
+    def add(self, record: Recorded) -> None:
+        """Add the equations of a record."""
+        laid = record.laid
+        basis, cells = (place[laid.atoms] for place in laid.rows.places)
+        columns, blocks = [], []
+        for which, cluster in terms_of(laid.cluster, self.cell, self.operations, pairs=self.pairs):
+            term, mapping = self._term(cluster, tuple(sorted(record.charges[k] for k in which)))
+            term.records.append(record.record_id)
+            row = term.rows.find(*mapping.forth(cluster.crystal, basis, cells))
+            scale = (_FREE if len(which) == 1 else _PAIR) ** -0.5
+            turn = cluster.crystal.rotations[mapping.g].T * scale
+            columns.append(np.where(row < 0, 0, row + term.first))
+            blocks.append(turn[None] * (row >= 0)[:, None, None])
+        if columns:
+            self.columns.append(np.stack(columns, axis=1).ravel())
+            self.blocks.append(np.stack(blocks, axis=1).reshape(-1, 3, 3))
+            self.counts += [len(columns)] * len(basis)
+            self.targets.append(record.values[laid.atoms])
+
+    def _term(self, cluster: Cluster, charges: tuple[int, ...]) -> tuple[Term, Mapping]:
+        key, maps = cluster.canonical_under(self.operations)
+        if (key, charges) not in self.terms:
+            crystal, mapping = cluster.crystal, maps[0]
+            basis, cells = mapping.forth(crystal, cluster.basis, cluster.cells)
+            added = crystal.numbers[basis] == 0
+            placed = Cluster(crystal, basis, cells, cluster.new)
+            rows = Rows(self.cell, basis[added], cells[added])
+            stays = placed.canonical_under(self.operations)[1]
+            self.terms[key, charges] = Term(placed, rows, stays, crystal.rotations[mapping.g], self.unknowns)
+            self.unknowns += len(rows.places[0])
+        return self.terms[key, charges], maps[0]
+
+    def solve(self) -> dict[TermKey, tuple[Field, list[str]]]:
+        """Return the fields, keyed by the crystal's operations, not the supercell's alone."""
+        if not self.terms:
+            return {}
+        indptr = np.concatenate([[0], np.cumsum(self.counts)])
+        matrix = sparse.bsr_array(
+            (np.concatenate(self.blocks), np.concatenate(self.columns), indptr),
+            shape=(3 * len(self.counts), 3 * self.unknowns),
+        )
+        target = np.concatenate(self.targets).ravel()
+        scaled = lsmr(matrix, target, damp=1.0, atol=_TOLERANCE, btol=_TOLERANCE, maxiter=_STEPS)[0].reshape(-1, 3)
+        found = {}
+        for (_, charges), term in self.terms.items():
+            values = scaled[term.first : term.first + len(term.rows.places[0])]
+            values = values * (_FREE if len(term.cluster) == 1 else _PAIR) ** -0.5
+            if len(set(term.records)) > 1:
+                values = _symmetrized(self.cell.crystal, term, values)
+            around = Field.around(term.cluster, term.rows, values, term.orientation)
+            found[term.cluster.canonical[0], charges] = (around, term.records)
+        return found
+
+
+def _symmetrized(crystal: Crystal, term: Term, values: FloatArray) -> FloatArray:
+    """Return the mean over the operations that leave the term as it is."""
+    total, first = np.zeros_like(values), term.maps[0]
+    places = first.forth(crystal, *term.rows.places)
+    for mapping in term.maps:
+        row = term.rows.find(*mapping.back(crystal, *places))
+        turn = crystal.rotations[mapping.g].T @ crystal.rotations[first.g]
+        total[row] += values @ turn.T
+    return np.asarray(total / len(term.maps))

@@ -1,0 +1,60 @@
+"""The pre-relaxer `fields`: starts from recorded relaxations of the same crystal, in any supercell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from definet_flows.schemas import Configuration, FloatArray, Gate, Host, content_hash
+from definet_flows.starts.fields.library import Library
+from definet_flows.starts.fields.propose import propose
+from definet_flows.starts.gate import judge_geometry
+from definet_flows.starts.proposals import Evidence, Proposal
+
+
+class FieldsPreRelaxer:
+    """Lays recorded displacement fields onto new configurations of the same crystal.
+
+    Each field is carried by the operation of the space group that maps its site. A configuration that was recorded as
+    a whole, in any supercell, gets that record's field; any other the sum over its defects, and over its pairs what
+    recorded pairs have beyond their two defects. The displacements have no mean over the atoms.
+
+    Parameters
+    ----------
+    evidence
+        Finished relaxations with the same settings. Those of another crystal are ignored.
+    """
+
+    name = "fields"
+
+    def __init__(self, evidence: Sequence[Evidence]) -> None:
+        self._evidence = tuple(evidence)
+        self._libraries: dict[str, Library] = {}
+
+    @property
+    def key(self) -> str:
+        """The same whatever the evidence: more records do not make relaxations be repeated."""
+        return content_hash("fields")
+
+    def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
+        """Return a proposal for each configuration, in order; see `PreRelaxer`."""
+        del base  # displacements are those of defects; the host's own motion is none of them
+        begun = time.perf_counter()
+        library = self._library(host)
+        proposals = [propose(library, host, configuration) for configuration in configurations]
+        seconds = (time.perf_counter() - begun) / max(1, len(proposals))
+        return [replace(proposal, seconds=seconds) for proposal in proposals]
+
+    def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:
+        """Return the verdict on a proposal."""
+        if proposal.displacements is None:
+            return Gate(verdict="rejected", reason=f"no proposal: {proposal.error}")
+        return judge_geometry(host, configuration, base, np.asarray(proposal.displacements))
+
+    def _library(self, host: Host) -> Library:
+        if host.hash not in self._libraries:
+            self._libraries[host.hash] = Library(host, self._evidence)
+        return self._libraries[host.hash]

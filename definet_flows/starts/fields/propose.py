@@ -1,0 +1,97 @@
+"""From recorded fields to the displacements of a configuration."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from definet_flows.schemas import Configuration, FloatArray, Host, content_hash
+from definet_flows.starts.fields.carry import Laid, lay_configuration
+from definet_flows.starts.fields.charges import split
+from definet_flows.starts.fields.clusters import Cluster, pairs_at
+from definet_flows.starts.fields.library import Library, Source, at_rest
+from definet_flows.starts.proposals import Proposal
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Displacements in the crystal's frame, Å, [n_rows, 3], with what they come from."""
+
+    values: FloatArray
+    records: tuple[str, ...]
+    charge: int
+    notes: tuple[str, ...] = ()
+
+
+def propose(library: Library, host: Host, configuration: Configuration) -> Proposal:
+    """Return the proposal for a configuration of the library's host."""
+    laid, missing = lay_configuration(library.cell, host, configuration)
+    if laid is not None:
+        found, missing = _best(library, laid, configuration)
+        if found is not None:
+            values = at_rest(laid, found.values - laid.off) @ library.cell.turn.T
+            charge = (
+                ""
+                if found.charge == configuration.charge
+                else f"charge {found.charge} taken for {configuration.charge}"
+            )
+            return Proposal(
+                values,
+                note="; ".join(filter(None, (charge, *found.notes))),
+                learned_from=content_hash("fields", sorted(set(found.records))),
+            )
+    return Proposal(None, error=f"no record of {', '.join(sorted(set(missing)))}")
+
+
+def _best(library: Library, laid: Laid, configuration: Configuration) -> tuple[Sum | None, list[str]]:
+    """Return what is recorded nearest to a configuration: its charge first, then as a whole before a sum."""
+    if not configuration.edits:
+        return Sum(np.zeros_like(laid.off), (), configuration.charge), []
+    whole = _whole(library, laid, configuration.charge)
+    if whole is not None and whole.charge == configuration.charge:
+        return whole, []
+    total, missing = _sum(library, laid, configuration)
+    if whole is None or (
+        total is not None and abs(total.charge - configuration.charge) < abs(whole.charge - configuration.charge)
+    ):
+        return total, missing
+    return whole, []
+
+
+def _whole(library: Library, laid: Laid, charge: int) -> Sum | None:
+    found = library.wholes(library.cell, laid.cluster)
+    if not found:
+        return None
+    record, piece = min(found, key=lambda pair: abs(pair[0].charge - charge))
+    return Sum(library.around(record, piece).onto(laid.rows, piece), (record.record_id,), record.charge)
+
+
+def _sum(library: Library, laid: Laid, configuration: Configuration) -> tuple[Sum | None, list[str]]:
+    """Return the sum over defects and pairs, or the names of the defects without a record."""
+    singles = [laid.cluster.part([k]) for k in range(len(laid.cluster))]
+    options = [library.charges.get(single.canonical[0], {}) for single in singles]
+    if not all(options):
+        ordered = sorted(configuration.edits, key=lambda edit: edit.site is None)
+        return None, [edit.name for edit, option in zip(ordered, options, strict=True) if not option]
+    charges = split(configuration.charge, options)
+    values, records = np.zeros_like(laid.off), list[str]()
+    for source, piece in _terms(library, laid.cluster, charges):
+        values += source.field.onto(laid.rows, piece)
+        records += source.records
+    return Sum(values, tuple(records), sum(charges)), []
+
+
+def _terms(library: Library, cluster: Cluster, charges: Sequence[int]) -> list[tuple[Source, Cluster]]:
+    """Return the fields of all defects, and of those pairs that are recorded."""
+    found = []
+    for size in (1, 2):
+        for which in itertools.combinations(range(len(cluster)), size):
+            part = cluster.part(list(which))
+            taken = tuple(sorted(charges[k] for k in which))
+            near = pairs_at(library.cell, part) if size > 1 else [part]
+            sources = ((library.term((piece.canonical[0], taken), library.cell), piece) for piece in near)
+            found += [(source, piece) for source, piece in sources if source is not None][:1]
+    return found

@@ -6,12 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from definet_flows.schemas import Configuration, FloatArray, Gate, Host, content_hash
 from definet_flows.starts.fields.library import Library
 from definet_flows.starts.fields.propose import propose
-from definet_flows.starts.gate import judge_geometry
+from definet_flows.starts.gate import judge_proposal
 from definet_flows.starts.proposals import Evidence, Proposal
 
 
@@ -39,6 +37,11 @@ class FieldsPreRelaxer:
         """The same whatever the evidence: more records do not make relaxations be repeated."""
         return content_hash("fields")
 
+    @property
+    def state(self) -> str:
+        """Hash of the evidence."""
+        return content_hash("fields", sorted(evidence.record_id for evidence in self._evidence))
+
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration, in order; see `PreRelaxer`."""
         del base  # displacements are those of defects; the host's own motion is none of them
@@ -50,9 +53,7 @@ class FieldsPreRelaxer:
 
     def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:
         """Return the verdict on a proposal."""
-        if proposal.displacements is None:
-            return Gate(verdict="rejected", reason=f"no proposal: {proposal.error}")
-        return judge_geometry(host, configuration, base, np.asarray(proposal.displacements))
+        return judge_proposal(host, configuration, base, proposal)
 
     def _library(self, host: Host) -> Library:
         if host.hash not in self._libraries:

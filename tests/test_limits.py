@@ -118,8 +118,10 @@ def test_a_fragment_among_good_files_takes_no_memory_and_leaves_them_alone(tmp_p
         found = predict_crystals(weights, finder_for(weights.card, "MoS2", (4, 4, 1)), crystals)
         np.testing.assert_array_equal(found[0].frac, found[2].frac)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 0.5 * GIGABYTE
-    alone = predict_crystals(checkpoint, finder_for(checkpoint.card, "MoS2", (4, 4, 1)), crystals[:1])
-    several = predict_crystals(checkpoint, finder_for(checkpoint.card, "MoS2", (4, 4, 1)), crystals)
+    alone = predict_crystals(
+        NetworkPreRelaxer(checkpoint), finder_for(checkpoint.card, "MoS2", (4, 4, 1)), crystals[:1]
+    )
+    several = predict_crystals(NetworkPreRelaxer(checkpoint), finder_for(checkpoint.card, "MoS2", (4, 4, 1)), crystals)
     np.testing.assert_allclose(several[0].frac, alone[0].frac, atol=1e-6)
 
 
@@ -133,7 +135,9 @@ def test_a_crystal_of_too_many_atoms_is_refused_by_name_the_others_go_on(tmp_pat
     large = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.61), ["Cu"], [[0, 0, 0]]) * (10, 10, 10)
     files = [write_poscar(tmp_path / f"{k}.vasp", one) for k, one in enumerate((large, structure()))]
     crystals = [read_crystals(path, path.read_bytes()).crystals[0] for path in files]
-    refused, good = predict_crystals(checkpoint, finder_for(checkpoint.card, "MoS2", (4, 4, 1)), crystals)
+    refused, good = predict_crystals(
+        NetworkPreRelaxer(checkpoint), finder_for(checkpoint.card, "MoS2", (4, 4, 1)), crystals
+    )
     assert "has 4000 atoms, more than 3000" in refused.reason
     assert good.frac is not None
 

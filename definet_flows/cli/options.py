@@ -95,13 +95,15 @@ Placement = Annotated[
         "--placement", help="YAML: which worker runs which kind of job.  \\[default: categories gpu, cpu, light]"
     ),
 ]
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="Registry id of the weights (see models list) or the beginning of their sha256, a .safetensors file, or "
-        "champion: that of the record store, in run for these settings.",
-    ),
+DEFAULT_MODEL = "definet-2dmd"
+_MODEL = (
+    "Registry id of the weights (see models list) or the beginning of their sha256, a .safetensors file, or champion: "
+    "that of the record store, in run for these settings."
+)
+Model = Annotated[str, typer.Option("--model", help=_MODEL)]
+CampaignModel = Annotated[
+    str | None,
+    typer.Option("--model", help=f"{_MODEL} Given alone, it proposes every start.  \\[default: {DEFAULT_MODEL}]"),
 ]
 PreRelaxers = Annotated[
     list[str],

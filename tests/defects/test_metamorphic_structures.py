@@ -89,7 +89,7 @@ def test_a_tree_of_poscars_is_prerelaxed_alike(checkpoint, name, way, tmp_path):
 def predicted(checkpoint, finder, structure):
     """Displacements of the atoms, Cartesian, Å."""
     crystal = Crystal(np.array(structure.lattice.matrix), np.array(structure.atomic_numbers), structure.frac_coords)
-    (one,) = predict_crystals(checkpoint, finder, [crystal])
+    (one,) = predict_crystals(NetworkPreRelaxer(checkpoint), finder, [crystal])
     assert one.frac is not None, one.reason
     assert one.gate.in_domain, one.reason
     return (one.frac - crystal.frac) @ crystal.lattice

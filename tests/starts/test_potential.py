@@ -182,7 +182,7 @@ def test_a_missing_package_names_its_extra(monkeypatch):
 def test_the_key_is_the_potential_and_the_criterion(monkeypatch, tmp_path):
     keys = {emt().key, emt(criterion=0.02).key, emt(steps=50).key, PotentialPreRelaxer("emt", Counted, "other").key}
     assert len(keys) == 4
-    assert PotentialPreRelaxer("another name", EMT, "emt").key == emt().key == proposed(VACANCY).learned_from
+    assert PotentialPreRelaxer("another name", EMT, "emt").key == emt().key == emt().state
     before = potential_named("potential:sevennet").key
     assert potential_named("potential:sevennet-l3i5").key != before
     weights = tmp_path / "weights.pth"

@@ -46,7 +46,7 @@ class CampaignOptions:
     batch_size: Annotated[
         int | None, typer.Option(help="Configurations in a prediction job.  \\[default: 100; in launch 500]")
     ] = None
-    model: options.Model = "definet-2dmd"
+    model: options.CampaignModel = None
     prerelaxer: options.PreRelaxers = field(default_factory=list)
     relax_host: Annotated[
         bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
@@ -81,8 +81,8 @@ class CampaignOptions:
             engine=self.engine,
             control_fraction=self.control_fraction,
             batch_size=self.batch_size or batch_size,
-            model=self.model,
-            prerelaxer=tuple(self.prerelaxer) or "auto",
+            model=self.model or options.DEFAULT_MODEL,
+            prerelaxer=tuple(self.prerelaxer) or ("definet" if self.model else "auto"),
             relax_host=self.relax_host,
             store=self.store,
             allow_unseen_host=self.allow_unseen_host,

@@ -10,7 +10,6 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, KnownPreRelaxer, PreRelaxerName, content_hash
 from definet_flows.starts.evidence import recorded
 from definet_flows.starts.network import NetworkPreRelaxer
-from definet_flows.starts.potential import potential_named
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.recording.cases import settings_hash_of
@@ -96,10 +95,12 @@ def _key(name: str, weights: str) -> str:
     if name == AUTO:
         return AUTO
     if name == FIELDS:
-        from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - scipy
+        from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - torch, by way of the gate
 
         return FieldsPreRelaxer(()).key
     if name.startswith(POTENTIAL):
+        from definet_flows.starts.potential import potential_named  # noqa: PLC0415 - torch
+
         return potential_named(name).key
     msg = f"prerelaxer={name!r}: choose {_KNOWN}"
     raise InputError(msg)
@@ -123,7 +124,8 @@ def prerelaxer_of(named: PreRelaxerName, place: Workplace) -> PreRelaxer:
 
 def _made(name: str, named: PreRelaxerName, place: Workplace) -> PreRelaxer:
     if _CHAIN in name:
-        from definet_flows.starts.chains import ChainPreRelaxer  # noqa: PLC0415 - the potential's library
+        from definet_flows.starts.chains import ChainPreRelaxer  # noqa: PLC0415 - torch
+        from definet_flows.starts.potential import potential_named  # noqa: PLC0415
 
         first, _, second = name.partition(_CHAIN)
         return ChainPreRelaxer(_made(first, named, place), potential_named(second))
@@ -132,9 +134,11 @@ def _made(name: str, named: PreRelaxerName, place: Workplace) -> PreRelaxer:
         checkpoint = checkpoint_of(named.model or "", place.store, known)
         return NetworkPreRelaxer(checkpoint, place.allow_unseen_host)
     if name == FIELDS:
-        from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - scipy
+        from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - torch, by way of the gate
 
         return FieldsPreRelaxer(recorded(place.records, place.pristine.host, place.settings_hash))
+    from definet_flows.starts.potential import potential_named  # noqa: PLC0415 - torch
+
     return potential_named(name)
 
 

@@ -25,6 +25,7 @@ from definet_flows.model.training.recipes import read_recipe
 from definet_flows.schemas import Configuration, Edit
 from definet_flows.settings import load_settings
 from definet_flows.starts.gate import judge
+from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.structures.crystals import read_crystals
 from definet_flows.structures.in_host import predict_crystals
 from definet_flows.structures.match import finder_for
@@ -115,7 +116,7 @@ def test_a_fragment_among_good_files_takes_no_memory_and_leaves_them_alone(tmp_p
     crystals = [read_crystals(path, path.read_bytes()).crystals[0] for path in files]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for weights in (checkpoint, exploding):
-        found = predict_crystals(weights, finder_for(weights.card, "MoS2", (4, 4, 1)), crystals)
+        found = predict_crystals(NetworkPreRelaxer(weights), finder_for(weights.card, "MoS2", (4, 4, 1)), crystals)
         np.testing.assert_array_equal(found[0].frac, found[2].frac)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 0.5 * GIGABYTE
     alone = predict_crystals(

@@ -40,11 +40,12 @@ from definet_flows.schemas.records import (
     Start,
     Status,
 )
-from definet_flows.schemas.starts import AUTO, DEFINET, Choice, KnownPreRelaxer, PreRelaxerName
+from definet_flows.schemas.starts import AUTO, DEFINET, FIELDS, Choice, KnownPreRelaxer, PreRelaxerName
 
 __all__ = [
     "AUTO",
     "DEFINET",
+    "FIELDS",
     "INSERTED",
     "PRISTINE",
     "SCHEMA_VERSION",

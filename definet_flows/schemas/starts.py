@@ -11,6 +11,9 @@ from definet_flows.schemas.base import Document, Frozen, content_hash
 DEFINET = "definet"
 """Name of the network as a pre-relaxer."""
 
+FIELDS = "fields"
+"""Name of the recorded displacement fields as a pre-relaxer."""
+
 AUTO = "auto"
 """Name of the choice by evidence, a pre-relaxer for each configuration."""
 

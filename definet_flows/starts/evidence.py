@@ -13,11 +13,13 @@ from definet_flows.stores import Filter
 from definet_flows.stores.learning.pristine import pristine_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from definet_flows.schemas import Host
     from definet_flows.stores import Records
 
 
-def recorded(records: Records, host: Host, settings_hash: str) -> list[Evidence]:
+def recorded(records: Records, host: Host, settings_hash: str, *, without: Collection[str] = ()) -> list[Evidence]:
     """Return the converged relaxations of a host's formula with an engine's settings, in any supercell.
 
     Parameters
@@ -28,11 +30,13 @@ def recorded(records: Records, host: Host, settings_hash: str) -> list[Evidence]
         Its formula chooses; whether a record is of the same crystal is for the pre-relaxer to find.
     settings_hash
         Relaxations with other settings are never mixed in.
+    without
+        Ids of configurations whose relaxations are left out.
     """
     hosts: dict[str, Host] = {}
     found = []
     for record in records.records(Filter(host=host.formula, settings_hash=settings_hash)):
-        moved = _displacements(record)
+        moved = None if record.configuration_id in without else _displacements(record)
         if moved is None or record.ledger is None:
             continue
         if record.host.hash not in hosts:

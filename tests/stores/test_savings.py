@@ -177,7 +177,7 @@ def test_structures_are_never_read(records):
         asked.append((criteria["kind"], properties)) or query(criteria, properties, **k)
     )
     savings(records)
-    assert {kind for kind, _ in asked} == {"record", "pair", "prediction", "host"}
+    assert {kind for kind, _ in asked} == {"record", "pair", "prediction", "prerelaxer", "host"}
     parts = {field.split(".")[0] for _, fields in asked for field in fields}
     assert not parts & {"sites", "configuration", "provenance", "relaxed", "displacements"}
 

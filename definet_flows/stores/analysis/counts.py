@@ -10,7 +10,7 @@ from pydantic import Field
 
 from definet_flows.schemas import Frozen
 from definet_flows.stores.analysis.figures import GroupBy, check_group
-from definet_flows.stores.analysis.gates import joined_rows
+from definet_flows.stores.analysis.gates import joined_rows, named, prerelaxer_names
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
@@ -53,10 +53,16 @@ def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dic
     check_group(by)
     rows, gates = joined_rows(records, where)
     groups: dict[str | int, list[RecordRow]] = defaultdict(list)
-    for row in rows:
-        groups[getattr(row, by)].append(row)
     if by == "weights":
         groups = gates.by_weights(rows)
+    elif by == "prerelaxer":
+        names = prerelaxer_names(records)
+        for key, some in gates.by_weights(rows).items():
+            groups[named(str(key), names)] += some
+        groups = {name: list({row.id: row for row in some}.values()) for name, some in groups.items()}
+    else:
+        for row in rows:
+            groups[getattr(row, by)].append(row)
     return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
 
 

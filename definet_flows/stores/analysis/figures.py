@@ -9,8 +9,8 @@ from pydantic import Field, computed_field
 from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 
-GroupBy = Literal["host", "name", "n_defects", "n_sites", "weights", "engine"]
-"""Host, defect kinds, number of defects, size of the supercell, model version, engine."""
+GroupBy = Literal["host", "name", "n_defects", "n_sites", "prerelaxer", "weights", "engine"]
+"""Host, defect kinds, number of defects, size of the supercell, pre-relaxer, its key (model version), engine."""
 
 UNASKED = "none"
 """Group, by weights, of the relaxations of configurations that no weights were asked about."""

@@ -11,13 +11,13 @@ from collections import defaultdict
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from definet_flows.schemas import Frozen, Gate, RelaxedHost, Table, base_hash
+from definet_flows.schemas import DEFINET, Frozen, Gate, KnownPreRelaxer, RelaxedHost, Table, base_hash
 from definet_flows.stores.analysis.figures import UNASKED
 from definet_flows.stores.analysis.rows import RecordRow
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from definet_flows.stores.analysis.ledgers import LedgerRow
     from definet_flows.stores.analysis.rows import PredictionRow
@@ -53,9 +53,13 @@ class Gates:
         said = self._said.get(pairing)
         return min(said.items(), key=lambda item: (_MILDEST[item[1].verdict], item[0])) if said else None
 
-    def only(self, weights: str) -> Gates:
+    def only(self, weights: Collection[str]) -> Gates:
         """Return the verdicts of these weights."""
-        return Gates({pairing: {weights: said[weights]} for pairing, said in self._said.items() if weights in said})
+        kept = {
+            pairing: {name: gate for name, gate in said.items() if name in weights}
+            for pairing, said in self._said.items()
+        }
+        return Gates({pairing: said for pairing, said in kept.items() if said})
 
     def refused(self, rows: Iterable[RecordRow]) -> list[RecordRow]:
         """Return the relaxations of gated-out configurations, each as often as there are weights that reject it."""
@@ -75,6 +79,19 @@ class Gates:
             if not said:
                 groups[UNASKED].append(row)
         return groups
+
+
+def prerelaxer_names(records: Records) -> dict[str, str]:
+    """Return the names of the pre-relaxers that a store knows, by key; see `named`."""
+    return {
+        known.key: known.name
+        for known in records.find(KnownPreRelaxer, {}, ["id", "kind", "schema_version", "key", "name"])
+    }
+
+
+def named(key: str, names: Mapping[str, str]) -> str:
+    """Return the name of a pre-relaxer's key; a key without a name is a network's."""
+    return key if key == UNASKED else names.get(key, DEFINET)
 
 
 def find_gates(

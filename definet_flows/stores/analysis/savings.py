@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
-from definet_flows.stores.analysis.gates import Gates, joined_rows
+from definet_flows.stores.analysis.gates import Gates, joined_rows, named, prerelaxer_names
 from definet_flows.stores.analysis.interval import saving_interval
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from definet_flows.schemas import Ledger, Start
     from definet_flows.stores.analysis.rows import PairRow, RecordRow
@@ -51,6 +51,8 @@ class Evidence:
     rows: list[RecordRow]
     hosts: list[Ledger]
     gates: Gates
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Name of the pre-relaxer of a key; a key that is missing is a network's."""
 
     @uncollected()
     def total(self) -> Savings:
@@ -77,16 +79,31 @@ class Evidence:
         )
 
     @uncollected()
-    def by(self, field: GroupBy) -> dict[str | int, Savings]:
+    def by(self, group: GroupBy) -> dict[str | int, Savings]:
         """Return the savings of each group, in ascending order of the group's key; hosts count in the total only."""
-        pairs = _grouped(self.pairs, field)
-        by_weights = field == "weights"
-        rows = self.gates.by_weights(self.rows) if by_weights else _grouped(self.rows, field)
+        if group in ("weights", "prerelaxer"):
+            groups = self._by_name(None if group == "weights" else self.names)
+        else:
+            pairs, rows = _grouped(self.pairs, group), _grouped(self.rows, group)
+            groups = {key: Evidence(pairs[key], rows[key], [], self.gates) for key in pairs.keys() | rows.keys()}
+        order = sorted(groups, key=lambda key: (isinstance(key, str), key))
+        return {key: groups[key].total() for key in order}
+
+    def _by_name(self, names: Mapping[str, str] | None) -> dict[str | int, Evidence]:
+        """Return the evidence of each pre-relaxer: by its name, the network's where a key has none, or by its key."""
+        by_key = self.gates.by_weights(self.rows)
+        keys = dict.fromkeys([*map(str, by_key), *(pair.weights for pair in self.pairs)])
+        groups: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            groups[key if names is None else named(key, names)].append(key)
         return {
-            key: Evidence(
-                pairs.get(key, []), rows.get(key, []), [], self.gates.only(str(key)) if by_weights else self.gates
-            ).total()
-            for key in sorted(pairs.keys() | rows.keys(), key=lambda key: (isinstance(key, str), key))
+            name: Evidence(
+                [pair for pair in self.pairs if pair.weights in members],
+                list({row.id: row for key in members for row in by_key.get(key, ())}.values()),
+                [],
+                self.gates.only(members),
+            )
+            for name, members in groups.items()
         }
 
 
@@ -135,7 +152,7 @@ def gather(records: Records, where: Filter) -> Evidence:
     """
     rows, gates = joined_rows(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    return Evidence(records.pair_rows(where), rows, hosts, gates)
+    return Evidence(records.pair_rows(where), rows, hosts, gates, prerelaxer_names(records))
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:

@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import AUTO, DEFINET, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
+from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
 from definet_flows.starts.auto import Ranked, ranked
 from definet_flows.stores import Filter
 from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
-from definet_flows.workflows.campaign.prerelaxers import FIELDS, POTENTIAL, name_prerelaxers, prerelaxer_of
+from definet_flows.workflows.campaign.prerelaxers import POTENTIAL, name_prerelaxers, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker
 from definet_flows.workflows.recording.cases import PlannedConfiguration
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows.engines.base import Engine
     from definet_flows.workflows.recording.cases import Pristine
 
-_DEFAULT_POTENTIAL = f"{POTENTIAL}sevennet"
+_POTENTIALS = (f"{POTENTIAL}sevennet",)
 
 
 # ------------------------------------------------------------------ auto chooses
@@ -91,8 +91,8 @@ class _Candidates:
             gate = Gate(verdict="rejected", reason=made)
             missing = [failed_prediction(place.pristine, c, key, named.name) for c in configurations]
             return [prediction.model_copy(update={"gate": gate, "error": made}) for prediction in missing]
-        stored = [prediction_of(place.records, place.pristine, c, key) for c in configurations]
-        predictions = complete(made, place.pristine, configurations, stored)
+        kept = [place.kept(configuration, key) for configuration in configurations]
+        predictions = complete(made, place.pristine, configurations, kept)
         if named.name != DEFINET:
             place.records.put(KnownPreRelaxer.of(named))
         place.records.put(*predictions)
@@ -106,7 +106,7 @@ def _candidates(auto: PreRelaxerName, place: Workplace) -> Iterator[PreRelaxerNa
     weights = checkpoint_of(auto.model or "", place.store).sha256
     names = [DEFINET, FIELDS]
     if not isinstance(resolve_engine(place.engine or "").maker, PotentialRelaxMaker):
-        names.append(_DEFAULT_POTENTIAL)
+        names += _POTENTIALS
     yield from name_prerelaxers(names, auto.model or "", weights)
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from definet_flows.schemas import AUTO, PreRelaxerName, content_hash
-from definet_flows.workflows.campaign.prerelaxers import FIELDS
+from definet_flows.schemas import AUTO, FIELDS, PreRelaxerName, content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -29,7 +29,7 @@ from definet_flows.workflows.campaign.beginning import (
     survive_parents,
 )
 from definet_flows.workflows.campaign.choosing import choose_starts, planned, wanted_starts
-from definet_flows.workflows.campaign.prediction import complete, prediction_of, settled
+from definet_flows.workflows.campaign.prediction import complete
 from definet_flows.workflows.campaign.prerelaxers import Workplace, known_names, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.recording.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry, owned, owner
@@ -137,7 +137,9 @@ def predict_batch(  # noqa: PLR0913 - queues hold jobs that name `model` and `we
     names = tuple(prerelaxers) or (PreRelaxerName(name=DEFINET, key=weights, model=model),)
     counts = Counter[str]()
     with open_store(store) as records:
-        place = Workplace(records, pristine, engine, store, allow_unseen_host=allow_unseen_host)
+        place = Workplace(
+            records, pristine, engine, store, [*configurations, *ahead], allow_unseen_host=allow_unseen_host
+        )
         for named in names:
             records.put(*known_names(named))
             if named.name == AUTO:
@@ -151,16 +153,14 @@ def _propose(
     prerelaxer: PreRelaxer, place: Workplace, configurations: Sequence[Configuration], ahead: Sequence[Configuration]
 ) -> Counter[str]:
     """Write the proposals of a pre-relaxer; return counts."""
-    records, pristine = place.records, place.pristine
-    stored = [prediction_of(records, pristine, configuration, prerelaxer.key) for configuration in configurations]
-    if not all(map(settled, stored)):
+    kept = [place.kept(configuration, prerelaxer.key) for configuration in configurations]
+    if None in kept:
         configurations = [*configurations, *ahead]
-        stored += [prediction_of(records, pristine, configuration, prerelaxer.key) for configuration in ahead]
-    predictions = complete(prerelaxer, pristine, configurations, stored)
-    records.put(*predictions)
+        kept += [place.kept(configuration, prerelaxer.key) for configuration in ahead]
+    predictions = complete(prerelaxer, place.pristine, configurations, kept)
+    place.records.put(*predictions)
     verdicts = Counter[str](prediction.gate.verdict for prediction in predictions)
-    asked = sum(not settled(known) for known in stored)
-    return Counter({"configurations": len(predictions), "predicted": asked}) + verdicts
+    return Counter({"configurations": len(predictions), "predicted": kept.count(None)}) + verdicts
 
 
 # ------------------------------------------------------------------ relaxation

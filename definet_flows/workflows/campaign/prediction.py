@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from definet_flows.schemas import DEFINET, Prediction
+from definet_flows.schemas import DEFINET, FIELDS, DefectRecord, Prediction
 from definet_flows.starts.proposals import Proposal
 from definet_flows.workflows.recording.cases import NOT_PREDICTED
 
@@ -43,36 +43,49 @@ def failed_prediction(pristine: Pristine, configuration: Configuration, key: str
     )
 
 
-def settled(known: Prediction | None) -> bool:
-    """Say whether a stored proposal is kept: one without displacements is made anew.
+def settled(records: Records, known: Prediction | None, settings_hash: str | None) -> bool:
+    """Say whether a stored proposal is kept; else it is made anew.
 
-    A rejected field is made anew too: the records that came since may carry it.
+    One without displacements is made anew, and one of fields that the gate rejects: the records that came since may
+    carry it. Once its configuration is relaxed, the proposal of fields stays as it is: nothing is relaxed twice.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    known
+        The stored proposal.
+    settings_hash
+        Hash of the settings of the campaign's relaxations; None: unknown.
     """
-    if known is None or known.displacements is None:
+    if known is None:
         return False
-    return known.learned_from is None or known.gate.verdict != "rejected"
+    fit = known.displacements is not None and known.gate.verdict != "rejected"
+    if FIELDS not in known.prerelaxer or settings_hash is None:
+        return known.displacements is not None
+    relaxed = DefectRecord.identity(known.configuration_id, settings_hash, "unrelaxed", None)
+    return fit or records.has_done(relaxed)
 
 
 def complete(
     prerelaxer: PreRelaxer,
     pristine: Pristine,
     configurations: Sequence[Configuration],
-    stored: Sequence[Prediction | None],
+    kept: Sequence[Prediction | None],
 ) -> list[Prediction]:
     """Return the proposal for each configuration, with a verdict of today's gate.
 
     Parameters
     ----------
-    stored
-        The stored proposal for each configuration; what is not `settled` is proposed for again.
+    kept
+        The stored proposal for each configuration; None: a proposal is made.
     """
     host, base = pristine.host, pristine.base
-    kept = [_proposal(known) if known is not None and settled(known) else None for known in stored]
     missing = [configuration for configuration, known in zip(configurations, kept, strict=True) if known is None]
     new = iter(prerelaxer.propose(host, base, missing) if missing else ())
     predictions = []
     for configuration, known in zip(configurations, kept, strict=True):
-        judged = known or next(new)
+        judged = _proposal(known) if known is not None else next(new)
         configuration_id = configuration.id_in(host.hash)
         document = Prediction(
             id=Prediction.identity(configuration_id, prerelaxer.key, pristine.base_hash),
@@ -100,6 +113,7 @@ def _proposal(known: Prediction) -> Proposal:
         seconds=known.seconds,
         device=known.device,
         uncertainty=known.uncertainty,
+        error=known.error,
         note=known.note,
         learned_from=known.learned_from or "",
     )

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import AUTO, DEFINET, KnownPreRelaxer, PreRelaxerName, content_hash
+from definet_flows.schemas import AUTO, DEFINET, FIELDS, KnownPreRelaxer, PreRelaxerName, content_hash
 from definet_flows.starts.evidence import recorded
 from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.workflows.campaign.models import checkpoint_of
+from definet_flows.workflows.campaign.prediction import prediction_of, settled
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.recording.cases import settings_hash_of
 
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
     from jobflow import Maker
 
+    from definet_flows.schemas import Configuration, Prediction
     from definet_flows.starts.proposals import PreRelaxer
     from definet_flows.stores import Records
     from definet_flows.workflows.recording.cases import Pristine
 
-FIELDS = "fields"
 POTENTIAL = "potential:"
 _CHAIN = "+"
 _KNOWN = f"{AUTO}, {DEFINET}, {FIELDS}, {POTENTIAL}sevennet, or a chain such as {FIELDS}{_CHAIN}{POTENTIAL}sevennet"
@@ -43,6 +44,8 @@ class Workplace:
         The engine of the campaign, whose records may be learned from; None: unknown.
     store
         Name of the record store, which may hold models too.
+    configurations
+        What is to be proposed for. Their own relaxations are no evidence: a start from a known end measures nothing.
     allow_unseen_host
         Let the network propose for hosts that it was not trained on.
     """
@@ -51,6 +54,7 @@ class Workplace:
     pristine: Pristine
     engine: str | Maker | None
     store: str | None
+    configurations: Sequence[Configuration] = ()
     allow_unseen_host: bool = False
 
     @cached_property
@@ -60,6 +64,12 @@ class Workplace:
             msg = f"the job names no engine: {FIELDS} and {AUTO} learn from the records of one; make the flow again"
             raise InputError(msg)
         return settings_hash_of(resolve_engine(self.engine), relaxed_host=self.pristine.source != "as given")
+
+    def kept(self, configuration: Configuration, key: str) -> Prediction | None:
+        """Return the stored proposal for a configuration by a pre-relaxer; None if one is to be made."""
+        known = prediction_of(self.records, self.pristine, configuration, key)
+        settings_hash = None if self.engine is None else self.settings_hash
+        return known if settled(self.records, known, settings_hash) else None
 
 
 def name_prerelaxers(names: Sequence[str], model: str, weights: str) -> tuple[PreRelaxerName, ...]:
@@ -136,7 +146,9 @@ def _made(name: str, named: PreRelaxerName, place: Workplace) -> PreRelaxer:
     if name == FIELDS:
         from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - torch, by way of the gate
 
-        return FieldsPreRelaxer(recorded(place.records, place.pristine.host, place.settings_hash))
+        host = place.pristine.host
+        own = {configuration.id_in(host.hash) for configuration in place.configurations}
+        return FieldsPreRelaxer(recorded(place.records, host, place.settings_hash, without=own))
     from definet_flows.starts.potential import potential_named  # noqa: PLC0415 - torch
 
     return potential_named(name)

@@ -1,0 +1,141 @@
+"""Campaigns whose starts come from recorded fields, several pre-relaxers, or a choice by evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flow_helpers import CU, engine, run, stored
+from pymatgen.core import Lattice, Structure
+
+from definet_flows import open_store
+from definet_flows.errors import InputError
+from definet_flows.schemas import AUTO, Choice
+from definet_flows.stores import savings_by
+from definet_flows.workflows.campaign import choosing
+from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
+
+pytest_plugins = ["flow_fixtures"]
+
+
+@pytest.fixture
+def pairs_too(maker):
+    """A vacancy and pairs of vacancies, with an unrelaxed control each."""
+    return replace(maker, defects=("v_Cu",), max_defects=2, control_fraction=1.0)
+
+
+def starts(records):
+    return {
+        (record.name, record.start, record.prediction.prerelaxer) for record in records if record.start != "unrelaxed"
+    }
+
+
+def test_fields_begin_where_the_stage_before_ended(pairs_too, jobs):
+    output, _ = run(replace(pairs_too, prerelaxer="fields").make(CU), jobs)
+    records, pairs = stored()
+    singles = [record for record in records if record.n_defects == 1]
+    assert {record.start for record in singles} == {"unrelaxed"}
+    assert all("no record" in record.prediction.gate.reason for record in singles)
+    from_fields = [record for record in records if record.start == "predicted"]
+    assert from_fields
+    assert all(record.n_defects == 2 and record.prediction.prerelaxer == "fields" for record in from_fields)
+    assert all(record.prediction.learned_from for record in from_fields)
+    assert {pair.verdict for pair in pairs} == {"same minimum"}
+    assert output["saving"] > 0.2
+
+
+def test_twice_relaxes_nothing_twice_although_fields_have_learned_since(pairs_too, jobs):
+    flow = replace(pairs_too, prerelaxer="fields")
+    _, first = run(flow.make(CU), jobs)
+    output, second = run(flow.make(CU), jobs)
+    assert second == first
+    assert (output["relaxations_run"], output["host"]) == (0, "reused")
+
+
+def test_several_pre_relaxers_share_one_control(pairs_too, jobs, weights):
+    run(replace(pairs_too, prerelaxer=("definet", "fields")).make(CU), jobs)
+    records, _ = stored()
+    by_configuration = {}
+    for record in records:
+        by_configuration.setdefault(record.configuration_id, []).append(record)
+    for same in by_configuration.values():
+        assert [record.start for record in same].count("unrelaxed") == 1
+        keys = [record.prediction.weights for record in same if record.start == "predicted"]
+        assert len(keys) == len(set(keys)) == (2 if same[0].n_defects == 2 else 1)
+        assert weights.sha256 in keys
+    with open_store("records.sqlite") as store:
+        found = savings_by(store, "prerelaxer")
+    assert set(found) == {"definet", "fields"}
+    assert found["fields"].same_minimum == sum(len(same) == 3 for same in by_configuration.values())
+
+
+def test_a_larger_cell_starts_from_the_fields_of_the_smaller(maker, jobs):
+    run(replace(maker, control_fraction=1.0, prerelaxer="fields").make(CU), jobs)
+    larger = replace(maker, supercell=(3, 3, 3), control_fraction=1.0, prerelaxer="fields")
+    output, _ = run(larger.make(CU), jobs)
+    large = [record for record in stored()[0] if record.host.n_sites == 108]
+    assert {(record.name, record.start) for record in large} == {
+        (name, start) for name in ("v_Cu", "Ni_Cu") for start in ("unrelaxed", "predicted")
+    }
+    assert output["saving"] > 0
+
+
+def test_records_of_other_settings_are_no_evidence(maker, jobs):
+    run(replace(maker, prerelaxer="fields").make(CU), jobs)
+    other = engine()
+    other.relax_kwargs = {**other.relax_kwargs, "fmax": 0.03}
+    run(replace(maker, prerelaxer="fields", engine=other).make(CU), jobs)
+    assert starts(stored()[0]) == set()
+
+
+def test_auto_asks_the_network_first_and_keeps_its_choice(pairs_too, jobs, weights):
+    flow = replace(pairs_too, prerelaxer=AUTO)
+    _, first = run(flow.make(CU), jobs)
+    records, _ = stored()
+    assert {record.prediction.prerelaxer for record in records} <= {"definet", "fields"}
+    predicted = [record for record in records if record.start == "predicted"]
+    assert all(record.prediction.note.startswith("auto: ") for record in predicted)
+    singles = [record for record in predicted if record.n_defects == 1]
+    assert {record.prediction.weights for record in singles} == {weights.sha256}
+    with open_store("records.sqlite") as store:
+        choices = list(store.find(Choice))
+    assert len(choices) == len({record.configuration_id for record in records})
+    output, second = run(flow.make(CU), jobs)
+    assert (second, output["relaxations_run"]) == (first, 0)
+
+
+def test_auto_reuses_what_the_network_alone_has_relaxed(maker, jobs):
+    _, first = run(maker.make(CU), jobs)
+    output, second = run(replace(maker, prerelaxer=AUTO).make(CU), jobs)
+    assert (second, output["relaxations_run"]) == (first, 0)
+
+
+def test_auto_falls_to_fields_then_unrelaxed_for_a_host_that_the_network_does_not_know(maker, jobs, monkeypatch):
+    monkeypatch.setattr(choosing, "_POTENTIALS", ())
+    silver = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.09), ["Ag"], [[0, 0, 0]])
+    small = replace(maker, defects=("v_Ag",), prerelaxer=AUTO, control_fraction=0.0)
+    run(small.make(silver), jobs)
+    (record,) = stored()[0]
+    assert record.start == "unrelaxed"
+    assert "no pre-relaxer" in record.prediction.gate.reason
+    run(replace(small, supercell=(3, 3, 3)).make(silver), jobs)
+    (large,) = [record for record in stored()[0] if record.host.n_sites == 108]
+    assert (large.start, large.prediction.prerelaxer) == ("predicted", "fields")
+    assert np.isfinite(large.ledger.max_force)
+
+
+@pytest.mark.parametrize(
+    ("names", "saying"),
+    [
+        ((), "name each once"),
+        (("fields", "fields"), "name each once"),
+        (("auto", "fields"), "auto alone"),
+        (("magic",), "choose auto, definet, fields"),
+        (("potential:sevennet+fields",), "a chain is"),
+        (("potential:nothing",), "unknown potential"),
+    ],
+)
+def test_names_that_are_none(names, saying):
+    with pytest.raises(InputError, match=saying):
+        name_prerelaxers(names, "definet-2dmd", "0" * 64)

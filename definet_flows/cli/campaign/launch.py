@@ -128,6 +128,9 @@ def _tell(launched: Launched, to: str) -> None:
         then = "are added when it has ended" if to == "fireworks" else "are added by the same command when it has ended"
         state = "the host is relaxed first" if launched.workflows else "the host is being relaxed"
         console.print(f"{state}: {launched.deferred} configurations {then}", highlight=False)
+    if launched.later:
+        then = "is added when its predecessor has ended" if to == "fireworks" else "is added by the same command then"
+        console.print(f"later stages: {launched.later} configurations; each {then}", highlight=False)
     for count, text in (
         (launched.added, "added"),
         (launched.waiting, "were waiting or running already"),

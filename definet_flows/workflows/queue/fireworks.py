@@ -16,9 +16,10 @@ from maggma.stores import MemoryStore, MongoStore
 from monty.json import MontyDecoder, jsanitize
 
 from definet_flows.errors import InputError
+from definet_flows.stores import open_store
 from definet_flows.stores.locking import sole_launch
 from definet_flows.workflows.queue.fireworks_repair import usable_launchpad
-from definet_flows.workflows.queue.plan import KEY, Launched, Plan, enlist, make_plan, missing_flows, summary
+from definet_flows.workflows.queue.plan import KEY, Launched, Plan, enlist, look_up, make_plan, missing_flows, summary
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement, place
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def launch_fireworks(
 
     Two launches at once, of the same campaign or of campaigns that share configurations, run after each other: the
     second launch finds the workflows of the first. A host that is relaxed first is a workflow of its own, whose last
-    Firework launches the rest.
+    Firework launches the rest; each workflow of a stage ends with a Firework that launches the next stage, if all
+    of this stage has ended.
 
     Parameters
     ----------
@@ -77,10 +79,10 @@ def launch_fireworks(
             if not state.has_host:
                 added = _add_host(launchpad, plan, placement)
                 return summary(plan, state.progress, waiting, added, deferred=True)
-            added = []
-            for part, flow in missing_flows(plan, state.progress.begun | waiting):
+            added, stage = [], plan.open_stage(state.progress)
+            for part, flow in missing_flows(plan, state.progress.begun | waiting, stage):
                 place(flow, placement.fireworks)
-                made = flow_to_workflow(flow)
+                made = _with_next_stage(flow_to_workflow(flow), plan, placement, stage)
                 still_alone()
                 added.append(_add(launchpad, made))
                 tell(len(part.ids))
@@ -138,7 +140,7 @@ def _add_host(launchpad: LaunchPad, plan: Plan, placement: Placement) -> list[st
         flow.update_metadata({KEY: plan.host_key})
         place(flow, placement.fireworks)
         made = flow_to_workflow(flow)
-        last = _rest(plan, placement, parents=made.fws)
+        last = _rest(plan, placement, made.fws, {_HOST: plan.host_key, _CAMPAIGN: plan.id})
         return [_add(launchpad, Workflow([*made.fws, last], name=made.name))]
     _require_sound(launchpad, known["fw_id"])
     if known["spec"][_CAMPAIGN] != plan.id:
@@ -157,23 +159,41 @@ def _require_sound(launchpad: LaunchPad, fw_id: int) -> None:
         raise InputError(msg)
 
 
-def _rest(plan: Plan, placement: Placement, parents: list[Firework]) -> Firework:
+def _with_next_stage(made: Workflow, plan: Plan, placement: Placement, stage: int) -> Workflow:
+    """Return the workflow of a part of a stage, with a last Firework that launches the next stage, if there is any.
+
+    It runs whether or not the relaxations succeed: a stage ends with what it has.
+    """
+    if stage + 1 == len(plan.stages):
+        return made
+    ends = [made.id_fw[fw_id] for fw_id in made.leaf_fw_ids]
+    last = _rest(plan, placement, ends, {"_allow_fizzled_parents": True}, stage)
+    return Workflow([*made.fws, last], name=made.name, metadata=made.metadata)
+
+
+def _rest(
+    plan: Plan, placement: Placement, parents: list[Firework], spec: Mapping[str, Any], stage: int = -1
+) -> Firework:
     # As text: FireWorks turns dicts of jobflow's and pymatgen's objects into these objects, and not all of them back.
     maker, unit_cell = (json.dumps(jsanitize(part.as_dict(), strict=True)) for part in (plan.maker, plan.unit_cell))
-    task = LaunchRest(maker=maker, unit_cell=unit_cell, campaign=plan.id, placement=placement.model_dump(mode="json"))
-    spec = {"_add_launchpad_and_fw_id": True, _HOST: plan.host_key, _CAMPAIGN: plan.id, **placement.light.fireworks}
+    where = {"campaign": plan.id, "placement": placement.model_dump(mode="json"), "stage": stage}
+    task = LaunchRest(maker=maker, unit_cell=unit_cell, **where)
+    light = {"_add_launchpad_and_fw_id": True, **spec, **placement.light.fireworks}
     name = f"launch {len(plan.campaign.ids)} of {plan.campaign.host.formula}"
-    return Firework([task], spec=spec, name=name, parents=parents)
+    return Firework([task], spec=light, name=name, parents=parents)
 
 
 @explicit_serialize
 class LaunchRest(FiretaskBase):  # type: ignore[misc]  # fireworks has no types
-    """Launch a campaign into the LaunchPad that this runs from, now that its host is relaxed."""
+    """Launch what a campaign may relax now into the LaunchPad that this runs from: its host or a stage has ended."""
 
     required_params = ("maker", "unit_cell", "campaign", "placement")
+    optional_params = ("stage",)
 
     def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction:
-        """Make the campaign again, and add its missing configurations.
+        """Make the campaign again, and add the missing configurations of the stage after the given one.
+
+        While a relaxation of the given stage has not ended, nothing is added: the last of its workflows does it.
 
         Raises
         ------
@@ -188,6 +208,10 @@ class LaunchRest(FiretaskBase):  # type: ignore[misc]  # fireworks has no types
                 "this worker's definet_flows does not enumerate the launched campaign: use the version that launched it"
             )
             raise InputError(msg)
+        with open_store(maker.store, read_only=True) as records:
+            progress = look_up(plan, records).progress
+        if plan.open_stage(progress) <= self.get("stage", -1):
+            return FWAction(stored_data={"workflows": [], "added": 0})
         launched = launch_fireworks(plan, self.launchpad, Placement.model_validate(self["placement"]))
         if launched.deferred:
             msg = f"the host is not in record store {maker.store!r}: do all workers' settings name the same store?"

@@ -67,7 +67,8 @@ def launch_remote(
         with sole_launch(plan.maker.store) as still_alone:
             state, waiting = enlist(plan, "jobflow-remote"), _waiting(jobs, plan)
             deferred = not state.has_host
-            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, state.progress.begun | waiting)
+            begun, stage = state.progress.begun | waiting, plan.open_stage(state.progress)
+            flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, begun, stage)
             added = []
             for part, flow in flows:
                 place(flow, placement.remote)

@@ -64,6 +64,17 @@ class Plan:
         return settings_hash_of(self.engine, relaxed_host=self.maker.relax_host)
 
     @cached_property
+    def stages(self) -> list[Campaign]:
+        """The campaign in stages; the starts of each are learned from the stages before it."""
+        return self.campaign.stages()
+
+    def open_stage(self, progress: Progress) -> int:
+        """Return the index of the first stage in which a relaxation has not ended, of the last if all have."""
+        ended = progress.recorded | progress.failed
+        unfinished = (k for k, stage in enumerate(self.stages) if not ended.issuperset(stage.ids))
+        return next(unfinished, len(self.stages) - 1)
+
+    @cached_property
     def id(self) -> str:
         """Identity of the campaign, however often it is launched."""
         controls = tuple(self.campaign.controls)
@@ -143,12 +154,12 @@ def _document(plan: Plan, queue: str) -> LaunchedCampaign:
     )
 
 
-def missing_flows(plan: Plan, begun: Collection[str]) -> Iterator[tuple[Campaign, Flow]]:
-    """Yield the parts of a campaign that nothing has begun, and their flows, made when asked for.
+def missing_flows(plan: Plan, begun: Collection[str], stage: int = 0) -> Iterator[tuple[Campaign, Flow]]:
+    """Yield the parts of a stage of a campaign that nothing has begun, and their flows, made when asked for.
 
     Each prediction job may predict for all parts of its group, of `batch_size` configurations: the first to run does.
     """
-    campaign = plan.campaign
+    campaign = plan.stages[stage]
     left = [
         configuration
         for configuration, identity in zip(campaign.configurations, campaign.ids, strict=True)
@@ -194,6 +205,8 @@ class Launched:
         Number being relaxed according to the record store, outside this queue: by another campaign, or lost.
     deferred
         Number that will be added after the relaxation of the host, which was added now.
+    later
+        Number in later stages, which are added when the stages before have ended.
     """
 
     workflows: tuple[str, ...]
@@ -203,15 +216,24 @@ class Launched:
     failed: int
     elsewhere: int
     deferred: int = 0
+    later: int = 0
 
 
 def summary(
-    plan: Plan, progress: Progress, waiting: Collection[str], added: Collection[str], *, deferred: bool = False
+    plan: Plan,
+    progress: Progress,
+    waiting: Collection[str],
+    added: Collection[str],
+    *,
+    deferred: bool = False,
 ) -> Launched:
     """Return the counts of a launch that added these workflows."""
     there = set(waiting)
     rest: tuple[Any, ...] = (progress.recorded, progress.failed, progress.relaxing)
     done, failed, elsewhere = (len(set(some) - there) for some in rest)
     new = len(plan.campaign.ids) - len(there) - done - failed - elsewhere
-    counts = (0, new) if deferred else (new, 0)
-    return Launched(tuple(added), counts[0], len(there), done, failed, elsewhere, counts[1])
+    if deferred:
+        return Launched(tuple(added), 0, len(there), done, failed, elsewhere, deferred=new)
+    following = {identity for stage in plan.stages[plan.open_stage(progress) + 1 :] for identity in stage.ids}
+    later = len(following - there - progress.begun)
+    return Launched(tuple(added), new - later, len(there), done, failed, elsewhere, later=later)

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 import pytest
 from flow_helpers import CU, FailsWithNickel, engine
 
-from definet_flows import open_store
+from definet_flows import Choices, open_store
 from definet_flows.errors import InputError
 from definet_flows.workflows.queue.fireworks import launch_fireworks, make_plan
 
@@ -133,3 +133,30 @@ def test_three_workers_take_what_is_theirs_and_nothing_else(queue, cluster_maker
     assert found == [(name, start, status) for name, status in arms for start in ("predicted", "unrelaxed")]
     again = launch_fireworks(plan, queue.launchpad)
     assert (again.added, again.waiting, again.done, again.failed) == (0, 0, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_each_stage_is_launched_when_the_one_before_has_ended(queue, cluster_maker):
+    """Nickel fails, and the pairs start from the field of the vacancy all the same."""
+    cluster_maker.engine, cluster_maker.prerelaxer = engine(FailsWithNickel), ("fields",)
+    cluster_maker.max_defects, cluster_maker.control_fraction = 2, 0.0
+    cluster_maker.defects = Choices(defects=("v_Cu", "Ni_Cu"), max_on={"Cu": 2}, max_distance=2.6)
+    plan = make_plan(cluster_maker, CU)
+    singles, pairs = (len(stage.ids) for stage in plan.stages)
+    launched = launch_fireworks(plan, queue.launchpad)
+    assert launched.deferred == singles + pairs
+    with ExitStack() as stack:
+        for category in ("gpu", "cpu", "light"):
+            stack.enter_context(queue.worker(category))
+        queue.wait()
+    with open_store("campaign", read_only=True) as records:
+        found = sorted((row.n_defects, row.name, row.start, row.status) for row in records.ledgers())
+    assert found == [
+        (1, "Ni_Cu", "unrelaxed", "failed"),
+        (1, "v_Cu", "unrelaxed", "done"),
+        (2, "Ni_Cu+Ni_Cu", "unrelaxed", "failed"),
+        (2, "v_Cu+Ni_Cu", "unrelaxed", "failed"),
+        (2, "v_Cu+v_Cu", "predicted", "done"),
+    ]
+    assert launch_fireworks(plan, queue.launchpad).added == 0

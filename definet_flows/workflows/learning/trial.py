@@ -139,7 +139,7 @@ def residual_steps(
     where = Filter(settings_hash=training.settings_hash, configuration_ids=held_out)
     for row in records.ledgers(where):
         if row.start == "predicted" and row.status == "done" and row.ledger is not None and row.ledger.converged:
-            took.get(row.weights or "", {})[row.configuration_id] = row.ledger.ionic_steps
+            took.get(row.weights or "", {})[row.configuration_id] = row.steps
     both = took[challenger].keys() & took[champion].keys()
     if not both:
         return None

@@ -10,11 +10,15 @@ from ase.build import bulk
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
+from definet_flows.defects import Choices, enumerate_configurations
 from definet_flows.errors import InputError
-from definet_flows.schemas import Supercell
+from definet_flows.hosts import make_host
+from definet_flows.schemas import Gate, PredictionNote, Supercell
 from definet_flows.stores import open_store
 from definet_flows.stores.analysis.counts import counts
+from definet_flows.stores.analysis.pairs import judge
 from definet_flows.stores.analysis.savings import savings
+from definet_flows.workflows.learning.active.pool import fit_steps
 from definet_flows.workflows.recovery.ingest_pairs import ingest_frames, write_frames
 
 UNIT = bulk("MgO", "rocksalt", a=4.2, cubic=True)
@@ -368,10 +372,26 @@ def test_unknown_steps_count_nowhere(tmp_path, host):
     path = written(tmp_path / "all.extxyz", vacancy(), vacancy((3, 2, 2)), calcium(ionic_steps=40))
     with open_store(str(tmp_path / "s.sqlite")) as records:
         write_frames(records, ingest_frames(path, host))
-        counted, saved = counts(records), savings(records)
+        counted, saved, every = counts(records), savings(records), list(records.records())
     assert (counted.ionic_steps, counted.unknown_steps, counted.median_ionic_steps) == (40, 2, 40)
     assert (saved.ionic.pairs, saved.saving, saved.ionic.spending.net) == (0, None, None)
     assert (saved.ionic.spending.without_prediction, saved.ionic.spending.unknown) == (40, 2)
+    unknown = next(record for record in every if record.ledger.ionic_steps is None)
+    note = PredictionNote(weights="w", seconds=0.1, device="cpu", gate=Gate(verdict="accepted"))
+    with pytest.raises(InputError, match="their steps counted"):
+        judge(unknown, unknown.model_copy(update={"start": "predicted", "prediction": note}))
+    assert fit_steps(every) == fit_steps([record for record in every if record is not unknown])
+
+
+def test_the_supercells_are_those_of_a_campaign(tmp_path, host):
+    frame = vacancy((3, 2, 2))
+    frame.positions += [0.9, 0.2, 1.3]
+    frame.arrays["relaxed_positions"] += [0.9, 0.2, 1.3]
+    (record,) = ingest_frames(written(tmp_path / "all.extxyz", frame), host).records.values()
+    made = make_host(str(host), (3, 2, 2))
+    assert record.host.hash == made.hash
+    (expected,) = enumerate_configurations(made, Choices(defects=("v_O",)))
+    assert record.configuration_id == expected.id_in(made.hash)
 
 
 def test_every_command_reads_such_a_store(tmp_path, host, monkeypatch):

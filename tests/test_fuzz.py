@@ -11,7 +11,7 @@ import pytest
 
 COUNT = os.environ.get("DEFINET_FUZZ", "10")
 KINDS = (
-    "POSCAR", "CIF", "extxyz", "JSON", "host POSCAR", "host CIF", "host JSON", "vasprun", "OUTCAR", "recipe",
+    "POSCAR", "CIF", "extxyz", "JSON", "host POSCAR", "host CIF", "host JSON", "vasprun", "OUTCAR", "frames", "recipe",
     "placement", "settings", "weights", "published", "configurations", "store",
 )  # fmt: skip
 

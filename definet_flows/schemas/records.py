@@ -77,11 +77,11 @@ class Attempt(Frozen):
 class Ledger(Frozen):
     """What a relaxation cost and where it ended; below 2 kB, readable without the structures."""
 
-    ionic_steps: int = Field(ge=0, description="all force evaluations, restarts included")
+    ionic_steps: int | None = Field(ge=0, description="all force evaluations, restarts included; None if unknown")
     electronic_steps: int | None = None
     attempts: tuple[Attempt, ...] = ()
     converged: bool = Field(description="final maximum force at or below the criterion")
-    force_criterion: float = Field(description="eV/Å")
+    force_criterion: float | None = Field(description="eV/Å; None if unknown")
     start_max_force: float | None = Field(default=None, description="largest |force| at the start, eV/Å")
     max_force: float | None = Field(default=None, description="largest |force| at the end, eV/Å")
     energy: float | None = Field(default=None, description="final energy of the cell, eV")

@@ -67,6 +67,8 @@ class HostFinder:
         Whether the user named the host: then what does not fit is an error of the crystal, not another host.
     dimensionality
         As in `make_host`.
+    own_origin
+        Whether a host stays where its unit cell puts it, so that it is the same for every origin of the crystals.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class HostFinder:
         *,
         given: bool = False,
         dimensionality: int | None = None,
+        own_origin: bool = False,
     ) -> None:
         self._units = [_Unit(unit, dimensionality) for unit in units]
         self._supercell, self._given, self._dimensionality = supercell, given, dimensionality
+        self._own_origin = own_origin
         self._found: list[tuple[FloatArray, Found]] = []
         missing = [*(() if given else ("host",)), *(() if supercell else ("supercell",))]
         self._inferred = " and ".join(missing)
@@ -114,7 +118,7 @@ class HostFinder:
             if recovered is not None and _edited(found.host, recovered) <= _MOST_EDITED:
                 return found, recovered
         host, recovered = self._search(structure)
-        if np.any(recovered.shift):
+        if np.any(recovered.shift) and not self._own_origin:
             # Files of one campaign share their origin: with the host's put there, no other has to be searched for it.
             host = _shifted(host, recovered.shift)
             recovered = recover(host, structure)

@@ -117,6 +117,7 @@ def readers(folder: Path) -> list[Reader]:
         Reader("host JSON", "one.json", files["one.json"], _host),
         Reader("vasprun", "vasprun.xml", output["vasprun.xml"], _ingest),
         Reader("OUTCAR", "OUTCAR", output["OUTCAR"], _ingest),
+        Reader("frames", "frames.extxyz", _frames(folder), _ingest_frames),
         Reader("recipe", "recipe.yaml", RECIPE, lambda path: read_recipe(str(path))),
         Reader("placement", "placement.yaml", PLACEMENT, read_placement),
         Reader("settings", "settings.yaml", SETTINGS, _settings),
@@ -216,6 +217,25 @@ def _host(path: Path) -> None:
     from definet_flows.hosts import make_host  # noqa: PLC0415
 
     make_host(path, (1, 1, 1))
+
+
+def _frames(folder: Path) -> bytes:
+    """Return two relaxations of others."""
+    import ase.io  # noqa: PLC0415
+
+    path = folder / "frames.extxyz"
+    frames = ase.io.read(folder / "one.extxyz", ":") * 2
+    for frame in frames:
+        frame.arrays["relaxed_positions"] = frame.positions + 0.05
+        frame.info.update(functional="PBE", ionic_steps=7, relaxed_energy=-3.5)
+    ase.io.write(path, frames, format="extxyz")
+    return path.read_bytes()
+
+
+def _ingest_frames(path: Path) -> None:
+    from definet_flows.workflows.recovery.ingest_pairs import ingest_frames  # noqa: PLC0415
+
+    ingest_frames(path, "MoS2")
 
 
 def _ingest(path: Path) -> None:

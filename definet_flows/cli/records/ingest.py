@@ -1,42 +1,125 @@
-"""`definet ingest`: finished VASP relaxations become records."""
+"""`definet ingest`: finished relaxations become records."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 from definet_flows.foreign import one_line
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from definet_flows.schemas import DefectRecord
+    from definet_flows.workflows.recovery.ingest_pairs import IngestedFrames
+    from definet_flows.workflows.recovery.ingest_record import Ingested
+
+_FRAMES = (".extxyz", ".xyz")
+
 
 @app.command()
 def ingest(
-    folder: Annotated[Path, typer.Argument(help="Tree of finished VASP relaxations: vasprun.xml or OUTCAR.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|FILE",
+            help="Tree of finished VASP relaxations (vasprun.xml or OUTCAR), or an .extxyz file of unrelaxed frames "
+            "with an array relaxed_positions.",
+        ),
+    ],
     host: Annotated[str, typer.Option(help="File of the pristine cell that all of them are defects of, or its name.")],
     supercell: Annotated[
-        tuple[str, str, str], typer.Option(metavar="A B C", help="Repetitions, if the file holds the unit cell.")
-    ] = ("1", "1", "1"),
+        tuple[str, str, str] | None,
+        typer.Option(
+            metavar="A B C",
+            help="Repetitions, if the file holds the unit cell.  \\[default: 1 1 1; of frames: from their cells]",
+        ),
+    ] = None,
     dimensionality: options.Dimensionality = None,
     store: options.Store = None,
 ) -> None:
-    """Read finished VASP relaxations in FOLDER, all attempts counted; steps, energies (eV) and sites become records."""
-    from definet_flows.hosts import make_host
+    """Read finished relaxations, of VASP or of others; steps, energies (eV) and sites (Å) become records."""
     from definet_flows.stores import open_store
-    from definet_flows.workflows.recovery.ingest import ingest as read
 
-    found = read(make_host(host, options.parse_supercell(supercell), dimensionality=dimensionality), folder)
-    with open_store(store) as records:
-        records.put(*found.records.values())
-        place = records.location
+    repetitions = None if supercell is None else options.parse_supercell(supercell)
+    if source.suffix.lower() in _FRAMES and not source.is_dir():
+        from definet_flows.workflows.recovery.ingest_pairs import ingest_frames, write_frames
+
+        frames = ingest_frames(source, host, repetitions, dimensionality=dimensionality)
+        with open_store(store) as records:
+            kept = write_frames(records, frames)
+            place = records.location
+        _tell_frames(frames, kept)
+        found: Ingested = frames
+    else:
+        from definet_flows.hosts import make_host
+        from definet_flows.workflows.recovery.ingest import ingest as read
+
+        found = read(make_host(host, repetitions or (1, 1, 1), dimensionality=dimensionality), source)
+        with open_store(store) as records:
+            records.put(*found.records.values())
+            place = records.location
+        _tell(found)
+    console.print(f"{len(found.records)} records in {place}", highlight=False, soft_wrap=True)
+
+
+def _tell(found: Ingested) -> None:
+    """Print a line for each relaxation, and its notes."""
     for record in found.records.values():
-        steps = record.ledger.ionic_steps if record.ledger else 0
-        text = f"{one_line(record.name)} charge {record.configuration.charge:+d}: {record.status}, {steps} ionic steps"
-        console.print(f"{text}, settings {record.settings_hash[:8]}", highlight=False)
+        console.print(_line(record), highlight=False)
         for note in record.ledger.notes if record.ledger else ():
             console.print(f"  {one_line(note)}", style="dim", highlight=False, soft_wrap=True)
-    for directory, reason in found.left_out.items():
-        console.print(f"left out: {one_line(directory)}: {one_line(reason)}", style="dim", soft_wrap=True)
-    console.print(f"{len(found.records)} records in {place}", highlight=False, soft_wrap=True)
+    _tell_left_out(found)
+
+
+def _line(record: DefectRecord, where: str = "") -> str:
+    steps = None if record.ledger is None else record.ledger.ionic_steps
+    count = "0" if record.ledger is None else "unknown" if steps is None else str(steps)
+    text = f"{one_line(record.name)} charge {record.configuration.charge:+d}{where}: {record.status}"
+    return f"{text}, {count} ionic steps, settings {record.settings_hash[:8]}"
+
+
+def _tell_left_out(found: Ingested) -> None:
+    for place, reason in found.left_out.items():
+        console.print(f"left out: {one_line(place)}: {one_line(reason)}", style="dim", soft_wrap=True)
+
+
+def _tell_frames(found: IngestedFrames, kept: dict[str, str]) -> None:
+    """Print a line for each frame, each different note once, and a summary."""
+    notes: Counter[str] = Counter()
+    for record in found.records.values():
+        frame = Path(record.provenance.directory or "").name
+        line = _line(record, f" in {found.hosts[record.host.hash].label}")
+        reason = f"; {kept[record.id]}" if record.id in kept else ""
+        console.print(one_line(f"{frame}: {line}{reason}"), highlight=False, soft_wrap=True)
+        notes.update(record.ledger.notes if record.ledger else ())
+    _tell_left_out(found)
+    for note, count in notes.items():
+        console.print(f"{count} records: {one_line(note)}", style="dim", highlight=False, soft_wrap=True)
+    console.print(_summary(found, kept))
+    console.print(f"{len(found.left_out)} frames left out", highlight=False)
+
+
+def _summary(found: IngestedFrames, kept: dict[str, str]) -> Table:
+    """Return how many records each supercell and functional gives."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("supercell", "functional", "settings", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("records", "new", "steps known"):
+        table.add_column(heading, justify="right")
+    groups: dict[tuple[str, str], list[DefectRecord]] = defaultdict(list)
+    for record in found.records.values():
+        groups[record.host.hash, record.settings_hash].append(record)
+    for (cell, settings), group in groups.items():
+        new = sum(record.id not in kept for record in group)
+        known = sum(record.ledger is not None and record.ledger.ionic_steps is not None for record in group)
+        names = (found.hosts[cell].label, one_line(group[0].engine), settings[:8])
+        table.add_row(*map(Text, names), *map(str, (len(group), new, known)))
+    return table

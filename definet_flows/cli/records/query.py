@@ -213,7 +213,8 @@ def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
     """Return costs: a line for each group, the total last."""
     table = _table(by, "ionic steps", "median", "electronic", "core-hours")
     for key, group in groups.items():
-        steps = (f"{group.ionic_steps}", _number(group.median_ionic_steps), f"{group.electronic_steps}")
+        unknown = f" + {group.unknown_steps} unknown" if group.unknown_steps else ""
+        steps = (f"{group.ionic_steps}{unknown}", _number(group.median_ionic_steps), f"{group.electronic_steps}")
         table.add_row(_shown(key), *steps, f"{group.core_hours:.0f}")
     return table
 
@@ -243,6 +244,7 @@ _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
     ("median saving of a pair", lambda quantity: _percent(quantity.median_saving)),
     ("campaign: gated count as 0", lambda quantity: _percent(quantity.campaign)),
     ("spent, hosts and failures too", lambda quantity: f"{quantity.spending.total:g}"),
+    ("relaxations that state no cost", lambda quantity: str(quantity.spending.unknown)),
     ("net of all that", lambda quantity: _percent(quantity.spending.net)),
 )
 

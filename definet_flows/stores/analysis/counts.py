@@ -36,7 +36,8 @@ class Counts(Frozen):
     unconverged: int = Field(description="done, but above the force criterion")
     flagged: int = Field(description="relaxations whose prediction the gate flagged")
     gated: int = Field(description="relaxations whose prediction the gate rejected")
-    ionic_steps: int
+    ionic_steps: int = Field(description="of the relaxations whose ledgers state them")
+    unknown_steps: int = Field(description="relaxations that are done and state no ionic steps")
     electronic_steps: int
     core_hours: float
     median_ionic_steps: float | None = Field(description="of the relaxations that are done; None without any")
@@ -68,7 +69,8 @@ def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dic
 
 def _count(rows: Sequence[RecordRow]) -> Counts:
     starts, statuses, gates = ([getattr(row, field) for row in rows] for field in ("start", "status", "gate"))
-    steps = [row.steps for row in rows if row.status == "done"]
+    done = [row.ionic_steps for row in rows if row.status == "done"]
+    steps = [count for count in done if count is not None]
     return Counts(
         relaxations=len(rows),
         configurations=len({row.configuration_id for row in rows}),
@@ -81,6 +83,7 @@ def _count(rows: Sequence[RecordRow]) -> Counts:
         flagged=gates.count("flagged"),
         gated=gates.count("rejected"),
         ionic_steps=sum(row.steps for row in rows),
+        unknown_steps=len(done) - len(steps),
         electronic_steps=sum(row.electronic_steps or 0 for row in rows),
         core_hours=sum(row.core_hours or 0.0 for row in rows),
         median_ionic_steps=float(np.median(steps)) if steps else None,

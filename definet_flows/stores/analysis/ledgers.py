@@ -35,8 +35,8 @@ class LedgerRow(Frozen):
 
     @property
     def steps(self) -> int:
-        """Force evaluations this relaxation took; zero if it made none."""
-        return self.ledger.ionic_steps if self.ledger else 0
+        """Force evaluations this relaxation is known to have taken; zero if it made none."""
+        return (self.ledger.ionic_steps or 0) if self.ledger else 0
 
     @property
     def weights(self) -> str | None:

@@ -131,15 +131,17 @@ def judge(unrelaxed: DefectRecord, predicted: DefectRecord, images: Images = Non
     Raises
     ------
     InputError
-        If the records are not from the two starts of one configuration, or a relaxation has not finished.
+        If the records are not from the two starts of one configuration, or the steps of a relaxation are unknown,
+        as they are before it is done.
     """
     starts = (unrelaxed.start, predicted.start) == ("unrelaxed", "predicted")
     if not starts or _pairing(unrelaxed) != _pairing(predicted) or predicted.prediction is None:
         msg = f"records {unrelaxed.id} and {predicted.id} are not from the two starts of one configuration"
         raise InputError(msg)
     ends = [record.ledger for record in (unrelaxed, predicted)]
-    if None in ends or unrelaxed.sites is None or predicted.sites is None:
-        msg = f"records {unrelaxed.id} and {predicted.id} cannot be compared before both are done"
+    uncounted = any(ledger is None or ledger.ionic_steps is None for ledger in ends)
+    if uncounted or unrelaxed.sites is None or predicted.sites is None:
+        msg = f"records {unrelaxed.id} and {predicted.id} cannot be compared before both are done, their steps counted"
         raise InputError(msg)
     distance, _ = end_distance(unrelaxed.host.lattice, unrelaxed.sites, predicted.sites, images)
     first, second = (ledger for ledger in ends if ledger is not None)

@@ -49,7 +49,7 @@ class RecordRow(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Force evaluations this relaxation took; zero if it made none."""
+        """Force evaluations this relaxation is known to have taken; zero if it made none."""
         return self.ionic_steps or 0
 
 

@@ -216,5 +216,6 @@ def _keys(record: DefectRecord) -> dict[str, Any]:
     keys: dict[str, Any] = {name: word for name, word in words.items() if not any(map(_reads_as(word), _ASE_TYPES))}
     keys |= {"n_defects": record.n_defects, "n_sites": record.host.n_sites, "charge": record.configuration.charge}
     if record.ledger is not None:
-        keys |= {"converged": record.ledger.converged, "ionic_steps": record.ledger.ionic_steps}
+        steps = record.ledger.ionic_steps
+        keys |= {"converged": record.ledger.converged} | ({} if steps is None else {"ionic_steps": steps})
     return keys

@@ -49,7 +49,8 @@ def _why_unfinished(record: DefectRecord) -> str | None:
         return "no relaxed positions"
     if not ledger.converged:
         force = "unknown" if ledger.max_force is None else f"{ledger.max_force:.3f}"
-        return f"not converged: largest force {force} eV/Å, criterion {ledger.force_criterion:g}"
+        criterion = "unknown" if ledger.force_criterion is None else f"{ledger.force_criterion:g}"
+        return f"not converged: largest force {force} eV/Å, criterion {criterion}"
     changed = surface_changes(ledger.attempts)
     if changed:
         return f"corrections changed the energy surface: {', '.join(f'{k}={v}' for k, v in sorted(changed.items()))}"

@@ -138,8 +138,9 @@ def residual_steps(
     took: dict[str, dict[str, int]] = {challenger: {}, champion: {}}
     where = Filter(settings_hash=training.settings_hash, configuration_ids=held_out)
     for row in records.ledgers(where):
-        if row.start == "predicted" and row.status == "done" and row.ledger is not None and row.ledger.converged:
-            took.get(row.weights or "", {})[row.configuration_id] = row.ledger.ionic_steps
+        ledger = row.ledger if row.start == "predicted" and row.status == "done" else None
+        if ledger is not None and ledger.converged and ledger.ionic_steps is not None:
+            took.get(row.weights or "", {})[row.configuration_id] = ledger.ionic_steps
     both = took[challenger].keys() & took[champion].keys()
     if not both:
         return None

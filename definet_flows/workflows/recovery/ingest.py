@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Structure
 
-from definet_flows.defects import Recovered, canonical, nodes, recover, site_operations, unrelaxed_positions
+from definet_flows.defects import Recovered, recover, unrelaxed_positions
 from definet_flows.errors import InputError
 from definet_flows.hosts.frame import same_rows
-from definet_flows.schemas import (
-    INSERTED,
-    Configuration,
-    DefectRecord,
-    FloatArray,
-    Host,
-    HostNote,
-    Provenance,
-    SiteMap,
-    content_hash,
-)
+from definet_flows.schemas import DefectRecord, Host, Provenance, content_hash
 from definet_flows.workflows.engines.vasp.run import folder_name
 from definet_flows.workflows.recording.ends import completed
 from definet_flows.workflows.recording.provenance import location
 from definet_flows.workflows.recovery.ingest_chains import NOT_UNRELAXED, Relaxation, relaxations
 from definet_flows.workflows.recovery.ingest_folders import find_places, read_run
+from definet_flows.workflows.recovery.ingest_record import Ingested, Placement, begun, placement
 from definet_flows.workflows.recovery.ingest_start import ON_SITE, farthest_off_site
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from definet_flows.ledger import Outcome, VaspRun
 
 ENGINE = "vasp"
-_SAME_ENERGY = 1e-3  # eV; runs that end nearer ended at the same energy
-
-
-@dataclass
-class Ingested:
-    """Records of a tree of folders.
-
-    Attributes
-    ----------
-    records
-        By id. Of two relaxations of a configuration with the same settings, the relaxation that ended lower; if both
-        ended alike, the relaxation from the unrelaxed start.
-    left_out
-        Why a folder or file gave no record of its own.
-    """
-
-    records: dict[str, DefectRecord] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def ingest(host: Host, directory: str | Path) -> Ingested:
@@ -95,45 +66,8 @@ def ingest(host: Host, directory: str | Path) -> Ingested:
         except InputError as error:
             found.left_out[str(relaxation.runs[-1].place)] = str(error)
             continue
-        known = found.records.get(record.id)
-        kept, other = (record, None) if known is None else _better(known, record)
-        found.records[record.id] = kept
-        if other is not None:
-            found.left_out[str(other.provenance.directory)] = _why_worse(kept, other)
+        found.take(record)
     return found
-
-
-def _better(first: DefectRecord, other: DefectRecord) -> tuple[DefectRecord, DefectRecord]:
-    """Return two relaxations of a configuration, the better first: it ended, lower, from the unrelaxed start."""
-    apart = abs(_energy(first) - _energy(other))
-    tie = apart <= _SAME_ENERGY or not np.isfinite(apart)
-
-    def rank(record: DefectRecord) -> tuple[bool, float, bool]:
-        return not _is_converged(record), 0.0 if tie else _energy(record), not _from_unrelaxed(record)
-
-    return (other, first) if rank(other) < rank(first) else (first, other)
-
-
-def _why_worse(kept: DefectRecord, other: DefectRecord) -> str:
-    again, higher = f"{other.name} with these settings again", _energy(other) - _energy(kept)
-    if _is_converged(kept) and not _is_converged(other):
-        return f"{again}: {'not converged' if other.status == 'done' else other.error or other.status}"
-    if higher > _SAME_ENERGY:
-        return f"{again}: ended {higher:.3f} eV higher"
-    start = "" if _from_unrelaxed(other) or not _from_unrelaxed(kept) else ", but not from the unrelaxed start"
-    return f"{again}: the same end as in {kept.provenance.directory}{start}"
-
-
-def _is_converged(record: DefectRecord) -> bool:
-    return record.status == "done" and record.ledger is not None and record.ledger.converged
-
-
-def _energy(record: DefectRecord) -> float:
-    return record.ledger.energy if record.ledger is not None and record.ledger.energy is not None else np.inf
-
-
-def _from_unrelaxed(record: DefectRecord) -> bool:
-    return record.ledger is not None and not any(note.startswith(NOT_UNRELAXED) for note in record.ledger.notes)
 
 
 def read_record(host: Host, folder: Path) -> DefectRecord:
@@ -167,34 +101,14 @@ def _record(host: Host, relaxation: Relaxation) -> DefectRecord:
 
 def _completed(host: Host, recovered: Recovered, first: VaspRun, outcome: Outcome, where: str) -> DefectRecord:
     """Return the record, moved to the canonical placement: the same configuration has the same id from any source."""
-    configuration, rows, rotation = _canonical(host, recovered.configuration)
-    numbers, markers = nodes(host, configuration)
-    unrelaxed = unrelaxed_positions(host, configuration)
+    placed = placement(host, recovered)
     settings = content_hash("ingested", first.surface)
-    record = DefectRecord(
-        id=DefectRecord.identity(configuration.id_in(host.hash), settings, "unrelaxed", None),
-        configuration_id=configuration.id_in(host.hash),
-        settings_hash=settings,
-        engine=ENGINE,
-        start="unrelaxed",
-        status="running",
-        host=HostNote.of(host),
-        name=configuration.name,
-        n_defects=len(configuration.edits),
-        configuration=configuration,
-        sites=SiteMap(
-            numbers=tuple(numbers.tolist()),
-            markers="".join(map(str, markers)),
-            unrelaxed=unrelaxed,
-            permutation=tuple(rows[recovered.permutation].tolist()),
-        ),
-        provenance=Provenance(**location({"dir_name": where})),
-    )
+    record = begun(host, placed, settings, ENGINE, Provenance(**location({"dir_name": where})))
     if outcome.structure is None:
         nowhere = outcome.error or "no trustworthy positions in the output"
         return completed(record, type(outcome)(None, outcome.ledger, None, nowhere))
     try:
-        end = _placed(host, recovered, outcome.structure, unrelaxed[rows[recovered.permutation]], rotation)
+        end = _placed(host, recovered, outcome.structure, placed)
     except InputError as changed:
         return completed(record, type(outcome)(None, outcome.ledger, None, str(changed)))
     whole = outcome.ledger is None or outcome.ledger.attempts[-1].finished
@@ -202,35 +116,17 @@ def _completed(host: Host, recovered: Recovered, first: VaspRun, outcome: Outcom
     return completed(record, type(outcome)(end, outcome.ledger, outcome.trajectory_length, error))
 
 
-def _placed(host: Host, recovered: Recovered, end: Structure, sites: FloatArray, rotation: FloatArray) -> Structure:
-    """Return the end of a run in the host's cell: each atom as far from its site (Å, [n, 3]) as in the run's own cell.
+def _placed(host: Host, recovered: Recovered, end: Structure, canonical: Placement) -> Structure:
+    """Return the end of a run in the host's cell: each atom as far from its site as in the run's own cell.
 
     Raises
     ------
     InputError
         If the run's cell changed by more than 2 %.
     """
-    begun = recovered.frame
-    frame = same_rows(begun.axes @ end.lattice.matrix, begun.reference)
+    first = recovered.frame
+    frame = same_rows(first.axes @ end.lattice.matrix, first.reference)
     placed = unrelaxed_positions(host, recovered.configuration)[recovered.permutation]
-    moved = begun.frac(end.frac_coords) - (placed + recovered.shift) @ np.linalg.inv(begun.reference)
+    moved = first.frac(end.frac_coords) - (placed + recovered.shift) @ np.linalg.inv(first.reference)
     vectors = (moved - np.rint(moved)) @ frame.turned
-    return Structure(host.lattice, end.species, sites + vectors @ rotation.T, coords_are_cartesian=True)
-
-
-def _canonical(host: Host, configuration: Configuration) -> tuple[Configuration, npt.NDArray[np.int64], FloatArray]:
-    """Return the canonical placement, the row that each row goes to, and the rotation that takes it there.
-
-    Configurations with inserted atoms stay as they are placed.
-    """
-    rows = np.arange(host.n_sites + sum(edit.marker == INSERTED for edit in configuration.edits))
-    if len(rows) > host.n_sites:
-        return configuration, rows, np.eye(3)
-    wanted = canonical(host, configuration)
-    target = {(edit.site, edit.new) for edit in wanted.edits}
-    operations = site_operations(host)
-    for permutation, rotation in zip(operations.permutations, operations.rotations, strict=True):
-        if {(int(permutation[edit.site or 0]), edit.new) for edit in configuration.edits} == target:
-            return wanted, np.asarray(permutation, dtype=np.int64), rotation
-    msg = f"no symmetry operation of {host.formula} takes {configuration.name} to its canonical placement"
-    raise AssertionError(msg)
+    return Structure(host.lattice, end.species, canonical.moved(vectors), coords_are_cartesian=True)

@@ -88,13 +88,13 @@ def fit_steps(records: Iterable[DefectRecord]) -> StepModel:
     for record in records:
         if record.ledger is None or record.status != "done" or not record.ledger.converged:
             continue
-        error = start_error(record)
-        if error is None:
+        error, taken = start_error(record), record.ledger.ionic_steps
+        if error is None or taken is None:
             continue
         errors.append(error)
-        steps.append(record.ledger.ionic_steps)
+        steps.append(taken)
         if record.ledger.core_hours:
-            seconds.append(3600 * record.ledger.core_hours / record.ledger.ionic_steps)
+            seconds.append(3600 * record.ledger.core_hours / taken)
     cost = float(np.median(seconds)) if seconds else StepModel.seconds
     return StepModel.fit(np.array(errors), np.array(steps, dtype=float), cost)
 

@@ -33,6 +33,7 @@ def spread(record: Recorded) -> float:
 def bend(record: Recorded, others: Mapping[int, Field]) -> float:
     """Return how far a record lies off the line through those in the two nearest other charges, in the same units.
 
+    It is scaled to charges one below and one above: off a line that is drawn further, a bend shows several times.
     Zero with less than two others.
 
     Parameters
@@ -45,7 +46,8 @@ def bend(record: Recorded, others: Mapping[int, Field]) -> float:
     near, far = sorted(others, key=lambda charge: (abs(charge - record.charge), charge))[:2]
     a, b = (others[charge].onto(record.laid.rows, record.laid.cluster) for charge in (near, far))
     expected = a + (b - a) * (record.charge - near) / (far - near)
-    return _share((record.values - expected) * record.laid.atoms[:, None], record.values)
+    off = (record.values - expected) / abs((record.charge - near) * (record.charge - far))
+    return _share(off * record.laid.atoms[:, None], record.values)
 
 
 def mean_size(values: FloatArray, atoms: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:

@@ -24,7 +24,7 @@ from definet_flows.starts.fields.crystal import Cell, Crystal
 IntArray = npt.NDArray[np.int64]
 
 _FREE = 1e-4  # penalty of a single defect's field, in equations
-_PAIR = 0.1  # penalty of a pair's field, in equations
+_PAIR = 0.02  # penalty of a pair's field, in equations
 _STEPS = 300
 _TOLERANCE = 1e-6
 

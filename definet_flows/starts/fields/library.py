@@ -37,7 +37,8 @@ class Source:
 class Group:
     """Records in supercells of one lattice, and the fields fitted to them."""
 
-    def __init__(self, cell: Cell, recorded: Sequence[Recorded]) -> None:
+    def __init__(self, cell: Cell, recorded: Sequence[Recorded], *, pairs: bool) -> None:
+        self._pairs = pairs
         self.cell = cell
         self.energies: dict[Key, dict[int, float | None]] = {}
         for record in recorded:
@@ -54,7 +55,7 @@ class Group:
     @cached_property
     def fit(self) -> Fit:
         """What least squares make of the records."""
-        return fit(self.recorded)
+        return fit(self.recorded, pairs=self._pairs)
 
     @cached_property
     def terms(self) -> dict[TermKey, Source]:
@@ -78,9 +79,12 @@ class Library:
         A supercell of the crystal.
     evidence
         Relaxations; those of another crystal are left out.
+    pairs
+        Whether pairs have fields of their own.
     """
 
-    def __init__(self, host: Host, evidence: Iterable[Evidence]) -> None:
+    def __init__(self, host: Host, evidence: Iterable[Evidence], *, pairs: bool = True) -> None:
+        self._pairs = pairs
         crystal = Crystal.of(host)
         cells: dict[str, Cell | None] = {}
         hashes: dict[int, str] = {}
@@ -121,7 +125,7 @@ class Library:
             for record in kept.values():
                 for key in {piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster)}:
                     self._wholes.setdefault(key, []).append(record)
-        return [Group(cell, list(kept.values())) for cell, kept in lattices]
+        return [Group(cell, list(kept.values()), pairs=self._pairs) for cell, kept in lattices]
 
     def wholes(self, cell: Cell, cluster: Cluster) -> list[tuple[Recorded, Cluster]]:
         """Return records of the same defects as a whole, each with the piece that its field goes around.

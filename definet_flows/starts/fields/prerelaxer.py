@@ -26,18 +26,20 @@ class FieldsPreRelaxer:
     ----------
     evidence
         Finished relaxations with the same settings. Those of another crystal are ignored.
+    pairs
+        Whether recorded pairs count beside single defects.
     """
 
     name = "fields"
 
-    def __init__(self, evidence: Sequence[Evidence]) -> None:
-        self._evidence = tuple(evidence)
+    def __init__(self, evidence: Sequence[Evidence], *, pairs: bool = True) -> None:
+        self._evidence, self._pairs = tuple(evidence), pairs
         self._libraries: dict[str, Library] = {}
 
     @property
     def key(self) -> str:
         """The same whatever the evidence: more records do not make relaxations be repeated."""
-        return content_hash("fields")
+        return content_hash("fields", *(() if self._pairs else ("singles",)))
 
     @property
     def state(self) -> str:
@@ -67,5 +69,5 @@ class FieldsPreRelaxer:
 
     def _library(self, host: Host) -> Library:
         if host.hash not in self._libraries:
-            self._libraries[host.hash] = Library(host, self._evidence)
+            self._libraries[host.hash] = Library(host, self._evidence, pairs=self._pairs)
         return self._libraries[host.hash]

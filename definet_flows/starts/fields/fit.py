@@ -7,8 +7,7 @@ each other share one field.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.sparse.linalg import lsmr
 
 from definet_flows.schemas import FloatArray
 from definet_flows.starts.fields.carry import Field, Laid, Rows
-from definet_flows.starts.fields.clusters import Cluster, Key, Mapping, operations_of, pairs_at
+from definet_flows.starts.fields.clusters import Cluster, Key, Mapping, operations_of, parts
 from definet_flows.starts.fields.crystal import Cell, Crystal
 
 IntArray = npt.NDArray[np.int64]
@@ -70,15 +69,6 @@ class Term:
     records: list[str] = field(default_factory=list)
 
 
-def terms_of(cluster: Cluster, cell: Cell, operations: IntArray, *, pairs: bool) -> Iterator[tuple[list[int], Cluster]]:
-    """Yield each defect and each pair: which defects, and the placement that decides its key under the operations."""
-    for k in range(len(cluster)):
-        yield [k], cluster.part([k])
-    for two in itertools.combinations(range(len(cluster)), 2) if pairs else ():
-        near = pairs_at(cell, cluster.part(list(two)))
-        yield list(two), min(near, key=lambda pair: pair.canonical_under(operations)[0])
-
-
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Fields of one supercell lattice.
@@ -90,7 +80,7 @@ class Fit:
     error
         Mean |component| error of a complex whose pairs are recorded, left out of the fit, Å; None if unknown.
     error_per_pair
-        The same of a complex for each of its pairs that is not recorded.
+        The same of a complex whose pairs are not recorded, over the square root of their number.
     """
 
     fields: dict[TermKey, tuple[Field, list[str]]]
@@ -125,7 +115,10 @@ class _Design:
         laid = record.laid
         basis, cells = (place[laid.atoms] for place in laid.rows.places)
         columns, blocks, members = [], [], []
-        for which, cluster in terms_of(laid.cluster, self.cell, self.operations, pairs=self.pairs):
+        for which, placements in parts(self.cell, laid.cluster):
+            if len(which) > 1 and not self.pairs:
+                break
+            cluster = min(placements, key=lambda part: part.canonical_under(self.operations)[0])
             term, mapping = self._term(cluster, tuple(sorted(record.charges[k] for k in which)))
             term.records.append(record.record_id)
             members.append(term)
@@ -195,7 +188,7 @@ class _Design:
             if len(members) == 1 or 1 in alone:
                 continue  # a single, or a complex with a defect that no other record shows
             grown = np.abs(part).mean() * max((k / (k - 1) for k in counts if k > 1), default=1.0)
-            (unknown if alone else known).append(float(grown) / max(1, len(alone)))
+            (unknown if alone else known).append(float(grown) / max(1, len(alone)) ** 0.5)
         return _mean(known), _mean(unknown)
 
 

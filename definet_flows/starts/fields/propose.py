@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from definet_flows.schemas import Configuration, FloatArray, Host, content_hash
 from definet_flows.starts.fields.carry import Laid, lay_configuration
 from definet_flows.starts.fields.charges import split
-from definet_flows.starts.fields.clusters import Cluster, pairs_at
+from definet_flows.starts.fields.clusters import Cluster, parts
 from definet_flows.starts.fields.errors import CHARGE, CUT, mean_size
 from definet_flows.starts.fields.library import Library, Source, at_rest
 from definet_flows.starts.proposals import Proposal
@@ -92,29 +91,31 @@ def _sum(library: Library, laid: Laid, configuration: Configuration) -> tuple[Su
     motion = mean_size(values, laid.atoms)
     cut = any(not source.group.cell.has_lattice_of(library.cell) for source, _ in terms) * CUT * motion
     records = tuple(record for source, _ in terms for record in source.records)
-    error = math.hypot(*doubts, cut, _interaction(terms, len(singles), motion))
+    error = math.hypot(*doubts, cut, _interaction(library, laid.cluster, terms, motion))
     return Sum(values, records, sum(charges), error), []
 
 
-def _interaction(terms: Sequence[tuple[Source, Cluster]], defects: int, motion: float) -> float:
-    """Return the expected error for what defects do to each other that no recorded pair shows, Å."""
-    if defects == 1:
-        return 0.0
+def _interaction(library: Library, cluster: Cluster, terms: Sequence[tuple[Source, Cluster]], motion: float) -> float:
+    """Return the expected error for what defects do to each other that no recorded pair shows, Å.
+
+    Errors of pairs add like their squares. Where no record shows such an error, it is the share of the motion that
+    is left where all pairs are missing; three defects together do half of what a pair does.
+    """
     fitted = terms[0][0].group.fit
-    unknown = math.comb(defects, 2) - (len(terms) - defects)
-    per_pair = CUT * motion if fitted.error_per_pair is None else fitted.error_per_pair
-    known = fitted.error if fitted.error is not None else 0.0
-    return known + unknown * per_pair
+    pairs = len(parts(library.cell, cluster)) - len(cluster)
+    if pairs == 0:
+        return 0.0
+    missing = pairs - (len(terms) - len(cluster))
+    per_pair = CUT * motion / math.sqrt(pairs) if fitted.error_per_pair is None else fitted.error_per_pair
+    known = per_pair / 2 if fitted.error is None else fitted.error
+    return math.hypot(known, math.sqrt(missing) * per_pair)
 
 
 def _terms(library: Library, cluster: Cluster, charges: Sequence[int]) -> list[tuple[Source, Cluster]]:
     """Return the fields of all defects, and of those pairs that are recorded."""
     found = []
-    for size in (1, 2):
-        for which in itertools.combinations(range(len(cluster)), size):
-            part = cluster.part(list(which))
-            taken = tuple(sorted(charges[k] for k in which))
-            near = pairs_at(library.cell, part) if size > 1 else [part]
-            sources = ((library.term((piece.canonical[0], taken), library.cell), piece) for piece in near)
-            found += [(source, piece) for source, piece in sources if source is not None][:1]
+    for which, placements in parts(library.cell, cluster):
+        taken = tuple(sorted(charges[k] for k in which))
+        sources = ((library.term((piece.canonical[0], taken), library.cell), piece) for piece in placements)
+        found += [(source, piece) for source, piece in sources if source is not None][:1]
     return found

@@ -84,7 +84,7 @@ class Library:
     """
 
     def __init__(self, host: Host, evidence: Iterable[Evidence], *, pairs: bool = True) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
         crystal = Crystal.of(host)
         cells: dict[str, Cell | None] = {}
         hashes: dict[int, str] = {}
@@ -125,7 +125,7 @@ class Library:
             for record in kept.values():
                 for key in {piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster)}:
                     self._wholes.setdefault(key, []).append(record)
-        return [Group(cell, list(kept.values()), pairs=self._pairs) for cell, kept in lattices]
+        return [Group(cell, list(kept.values()), pairs=self.pairs) for cell, kept in lattices]
 
     def wholes(self, cell: Cell, cluster: Cluster) -> list[tuple[Recorded, Cluster]]:
         """Return records of the same defects as a whole, each with the piece that its field goes around.

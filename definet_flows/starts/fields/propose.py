@@ -108,6 +108,8 @@ def _interaction(library: Library, cluster: Cluster, terms: Sequence[tuple[Sourc
     missing = pairs - (len(terms) - len(cluster))
     per_pair = CUT * motion / math.sqrt(pairs) if fitted.error_per_pair is None else fitted.error_per_pair
     known = per_pair / 2 if fitted.error is None else fitted.error
+    if not library.pairs and fitted.error is not None:
+        return known  # complexes left out of the fit show what all pairs do
     return math.hypot(known, math.sqrt(missing) * per_pair)
 
 

@@ -18,6 +18,7 @@ Key = tuple[int, ...]
 
 _WHOLE = 1e-6
 _TIE = 1e-3  # Å; images that differ in distance by less are equally near
+_MOST_PAIRS = 30  # of a configuration, the nearest; equations of more would not fit into memory
 _ELEMENTS = 128  # more than there are
 _STEPS = np.array(list(itertools.product((-2, -1, 0, 1, 2), repeat=3)))
 _WIDE, _MIDDLE = 1 << 12, 1 << 11  # cells of a cluster lie within this many of each other
@@ -119,6 +120,20 @@ def pairs_at(cell: Cell, pair: Cluster) -> list[Cluster]:
         Cluster(pair.crystal, np.append(first_basis, b), np.concatenate([first_cells, [n]]), pair.new)
         for b, n in zip(basis, cells, strict=True)
     ]
+
+
+def parts(cell: Cell, cluster: Cluster) -> list[tuple[list[int], list[Cluster]]]:
+    """Return each defect and the nearest pairs: which defects, and the placements that periodic images allow."""
+    singles = [([k], [cluster.part([k])]) for k in range(len(cluster))]
+    pairs = [
+        (list(two), pairs_at(cell, cluster.part(list(two)))) for two in itertools.combinations(range(len(cluster)), 2)
+    ]
+    return singles + sorted(pairs, key=lambda pair: round(_length(pair[1][0]), 3))[:_MOST_PAIRS]
+
+
+def _length(pair: Cluster) -> float:
+    ends = pair.crystal.positions(pair.basis, pair.cells)
+    return float(np.linalg.norm(ends[1] - ends[0]))
 
 
 def nearest_images(

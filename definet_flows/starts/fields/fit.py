@@ -7,8 +7,7 @@ each other share one field.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +17,13 @@ from scipy.sparse.linalg import lsmr
 
 from definet_flows.schemas import FloatArray
 from definet_flows.starts.fields.carry import Field, Laid, Rows
-from definet_flows.starts.fields.clusters import Cluster, Key, Mapping, operations_of, pairs_at
+from definet_flows.starts.fields.clusters import Cluster, Key, Mapping, operations_of, parts
 from definet_flows.starts.fields.crystal import Cell, Crystal
 
 IntArray = npt.NDArray[np.int64]
 
 _FREE = 1e-4  # penalty of a single defect's field, in equations
-_PAIR = 0.1  # penalty of a pair's field, in equations
+_PAIR = 0.02  # penalty of a pair's field, in equations
 _STEPS = 300
 _TOLERANCE = 1e-6
 
@@ -70,17 +69,27 @@ class Term:
     records: list[str] = field(default_factory=list)
 
 
-def terms_of(cluster: Cluster, cell: Cell, operations: IntArray, *, pairs: bool) -> Iterator[tuple[list[int], Cluster]]:
-    """Yield each defect and each pair: which defects, and the placement that decides its key under the operations."""
-    for k in range(len(cluster)):
-        yield [k], cluster.part([k])
-    for two in itertools.combinations(range(len(cluster)), 2) if pairs else ():
-        near = pairs_at(cell, cluster.part(list(two)))
-        yield list(two), min(near, key=lambda pair: pair.canonical_under(operations)[0])
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Fields of one supercell lattice.
+
+    Attributes
+    ----------
+    fields
+        Of each defect and pair, with the ids of the records that show it.
+    error
+        Mean |component| error of a complex whose pairs are recorded, left out of the fit, Å; None if unknown.
+    error_per_pair
+        The same of a complex whose pairs are not recorded, over the square root of their number.
+    """
+
+    fields: dict[TermKey, tuple[Field, list[str]]]
+    error: float | None = None
+    error_per_pair: float | None = None
 
 
-def fit(recorded: Sequence[Recorded], *, pairs: bool = True) -> dict[TermKey, tuple[Field, list[str]]]:
-    """Return the field of each defect and pair in records of one supercell lattice, with the records that show it."""
+def fit(recorded: Sequence[Recorded], *, pairs: bool = True) -> Fit:
+    """Return the fields that records of one supercell lattice show."""
     cell = recorded[0].cell
     design = _Design(cell, operations_of(cell), pairs=pairs)
     for record in recorded:
@@ -99,15 +108,20 @@ class _Design:
         self.blocks: list[FloatArray] = []
         self.counts: list[int] = []
         self.targets: list[FloatArray] = []
+        self.members: list[list[Term]] = []
 
     def add(self, record: Recorded) -> None:
         """Add the equations of a record."""
         laid = record.laid
         basis, cells = (place[laid.atoms] for place in laid.rows.places)
-        columns, blocks = [], []
-        for which, cluster in terms_of(laid.cluster, self.cell, self.operations, pairs=self.pairs):
+        columns, blocks, members = [], [], []
+        for which, placements in parts(self.cell, laid.cluster):
+            if len(which) > 1 and not self.pairs:
+                break
+            cluster = min(placements, key=lambda part: part.canonical_under(self.operations)[0])
             term, mapping = self._term(cluster, tuple(sorted(record.charges[k] for k in which)))
             term.records.append(record.record_id)
+            members.append(term)
             row = term.rows.find(*mapping.forth(cluster.crystal, basis, cells))
             scale = (_FREE if len(which) == 1 else _PAIR) ** -0.5
             turn = cluster.crystal.rotations[mapping.g].T * scale
@@ -118,6 +132,7 @@ class _Design:
             self.blocks.append(np.stack(blocks, axis=1).reshape(-1, 3, 3))
             self.counts += [len(columns)] * len(basis)
             self.targets.append(record.values[laid.atoms])
+            self.members.append(members)
 
     def _term(self, cluster: Cluster, charges: tuple[int, ...]) -> tuple[Term, Mapping]:
         key, maps = cluster.canonical_under(self.operations)
@@ -132,10 +147,8 @@ class _Design:
             self.unknowns += len(rows.places[0])
         return self.terms[key, charges], maps[0]
 
-    def solve(self) -> dict[TermKey, tuple[Field, list[str]]]:
+    def solve(self) -> Fit:
         """Return the fields, keyed by the crystal's operations, not the supercell's alone."""
-        if not self.terms:
-            return {}
         indptr = np.concatenate([[0], np.cumsum(self.counts)])
         matrix = sparse.bsr_array(
             (np.concatenate(self.blocks), np.concatenate(self.columns), indptr),
@@ -148,18 +161,54 @@ class _Design:
             values = scaled[term.first : term.first + len(term.rows.places[0])]
             values = values * (_FREE if len(term.cluster) == 1 else _PAIR) ** -0.5
             if len(set(term.records)) > 1:
-                values = _symmetrized(self.cell.crystal, term, values)
+                values = images(self.cell.crystal, term.rows, term.maps, values).mean(0)
             around = Field.around(term.cluster, term.rows, values, term.orientation)
             found[term.cluster.canonical[0], charges] = (around, term.records)
-        return found
+        return Fit(found, *self._errors(target - matrix @ scaled.ravel(), matrix, scaled))
+
+    def _errors(
+        self, residual: FloatArray, matrix: sparse.bsr_array, scaled: FloatArray
+    ) -> tuple[float | None, float | None]:
+        """Return the mean errors of complexes left out of the fit; see `Fit`.
+
+        A pair in a single record is unknown without that record: its field belongs to the error. A defect or pair in
+        k records changes by one in k, and the residual grows by k / (k - 1).
+        """
+        lonely = np.zeros_like(scaled)
+        for term in self.terms.values():
+            if len(set(term.records)) == 1:
+                rows = slice(term.first, term.first + len(term.rows.places[0]))
+                lonely[rows] = scaled[rows]
+        without = residual + matrix @ lonely.ravel()
+        ends = np.cumsum([target.size for target in self.targets])
+        known, unknown = list[float](), list[float]()
+        for part, members in zip(np.split(without, ends[:-1]), self.members, strict=True):
+            counts = [len(set(term.records)) for term in members]
+            alone = [len(term.cluster) for term, count in zip(members, counts, strict=True) if count == 1]
+            if len(members) == 1 or 1 in alone:
+                continue  # a single, or a complex with a defect that no other record shows
+            grown = np.abs(part).mean() * max((k / (k - 1) for k in counts if k > 1), default=1.0)
+            (unknown if alone else known).append(float(grown) / max(1, len(alone)) ** 0.5)
+        return _mean(known), _mean(unknown)
 
 
-def _symmetrized(crystal: Crystal, term: Term, values: FloatArray) -> FloatArray:
-    """Return the mean over the operations that leave the term as it is."""
-    total, first = np.zeros_like(values), term.maps[0]
-    places = first.forth(crystal, *term.rows.places)
-    for mapping in term.maps:
-        row = term.rows.find(*mapping.back(crystal, *places))
-        turn = crystal.rotations[mapping.g].T @ crystal.rotations[first.g]
-        total[row] += values @ turn.T
-    return np.asarray(total / len(term.maps))
+def images(crystal: Crystal, rows: Rows, maps: Sequence[Mapping], values: FloatArray) -> FloatArray:
+    """Return a field under the operations that leave its defects as they are, Å, [n_operations, n_rows, 3].
+
+    Parameters
+    ----------
+    maps
+        All operations, of those that keep the supercell, that take the defects to the same placement.
+    values
+        The field, Å, [n_rows, 3].
+    """
+    out, first = np.zeros((len(maps), *values.shape)), maps[0]
+    places = first.forth(crystal, *rows.places)
+    for image, mapping in zip(out, maps, strict=True):
+        row = rows.find(*mapping.back(crystal, *places))
+        image[row] = values @ (crystal.rotations[mapping.g].T @ crystal.rotations[first.g]).T
+    return out
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -14,7 +14,8 @@ from definet_flows.starts.fields.carry import Field, Laid, lay_configuration
 from definet_flows.starts.fields.charges import split
 from definet_flows.starts.fields.clusters import Cluster, Key, gathered, pairs_at
 from definet_flows.starts.fields.crystal import Cell, Crystal, inserted_points, lay
-from definet_flows.starts.fields.fit import Recorded, TermKey, fit
+from definet_flows.starts.fields.errors import bend, spread
+from definet_flows.starts.fields.fit import Fit, Recorded, TermKey, fit
 from definet_flows.starts.proposals import Evidence
 
 _FEWEST = 3  # records of complexes that show a single defect's field where no record of it alone exists
@@ -23,18 +24,21 @@ _PAIR = 2
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A field with the supercell and the records that it comes from."""
+    """A field of a defect or a pair, with the records that it comes from."""
 
     field: Field
-    cell: Cell
+    group: Group
     records: tuple[str, ...]
     charge: int
+    only: Recorded | None
+    """The record, if it is a single record."""
 
 
 class Group:
     """Records in supercells of one lattice, and the fields fitted to them."""
 
-    def __init__(self, cell: Cell, recorded: Sequence[Recorded]) -> None:
+    def __init__(self, cell: Cell, recorded: Sequence[Recorded], *, pairs: bool) -> None:
+        self._pairs = pairs
         self.cell = cell
         self.energies: dict[Key, dict[int, float | None]] = {}
         for record in recorded:
@@ -49,13 +53,20 @@ class Group:
         return split(record.charge, [self.energies.get(key, anywhere) for key in keys])
 
     @cached_property
+    def fit(self) -> Fit:
+        """What least squares make of the records."""
+        return fit(self.recorded, pairs=self._pairs)
+
+    @cached_property
     def terms(self) -> dict[TermKey, Source]:
         """The fields of defects and pairs that the records show."""
+        by_id = {record.record_id: record for record in self.recorded}
         found = {}
-        for (key, charges), (field, records) in fit(self.recorded).items():
+        for (key, charges), (field, records) in self.fit.fields.items():
             alone = len(field.cluster) > 1 or sum(charges) in self.energies.get(key, {})
             if alone or len(set(records)) >= _FEWEST:
-                found[key, charges] = Source(field, self.cell, tuple(records), sum(charges))
+                only = by_id[records[0]] if len(set(records)) == 1 else None
+                found[key, charges] = Source(field, self, tuple(records), sum(charges), only)
         return found
 
 
@@ -68,9 +79,12 @@ class Library:
         A supercell of the crystal.
     evidence
         Relaxations; those of another crystal are left out.
+    pairs
+        Whether pairs have fields of their own.
     """
 
-    def __init__(self, host: Host, evidence: Iterable[Evidence]) -> None:
+    def __init__(self, host: Host, evidence: Iterable[Evidence], *, pairs: bool = True) -> None:
+        self.pairs = pairs
         crystal = Crystal.of(host)
         cells: dict[str, Cell | None] = {}
         hashes: dict[int, str] = {}
@@ -94,6 +108,7 @@ class Library:
         self.cell = own
         places = {id(cell): replace(cell, crystal=self.crystal) for _, cell in laid}
         self._wholes: dict[Key, list[Recorded]] = {}
+        self._doubts: dict[str, tuple[float, float]] = {}
         self.groups = self._grouped([_recorded(item, places[id(cell)]) for item, cell in laid])
 
     def _grouped(self, recorded: Sequence[Recorded]) -> list[Group]:
@@ -103,15 +118,14 @@ class Library:
             if near is None:
                 near = {}
                 lattices.append((record.cell, near))
-            keys = sorted({piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster)})
-            place = keys[0], record.charge
+            place = self._key(record), record.charge
             if place not in near or _lower(record, near[place]):
                 near[place] = record
         for _, kept in lattices:
             for record in kept.values():
                 for key in {piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster)}:
                     self._wholes.setdefault(key, []).append(record)
-        return [Group(cell, list(kept.values())) for cell, kept in lattices]
+        return [Group(cell, list(kept.values()), pairs=self.pairs) for cell, kept in lattices]
 
     def wholes(self, cell: Cell, cluster: Cluster) -> list[tuple[Recorded, Cluster]]:
         """Return records of the same defects as a whole, each with the piece that its field goes around.
@@ -139,7 +153,7 @@ class Library:
 
     def term(self, key: TermKey, cell: Cell) -> Source | None:
         """Return the field of a defect or a pair that is to be trusted most in a supercell."""
-        return min(self.terms.get(key, ()), key=lambda source: _trust(source.cell, cell), default=None)
+        return min(self.terms.get(key, ()), key=lambda source: _trust(source.group.cell, cell), default=None)
 
     @cached_property
     def charges(self) -> dict[Key, dict[int, float | None]]:
@@ -151,6 +165,26 @@ class Library:
                     energy = group.energies.get(key, {}).get(charges[0])
                     found.setdefault(key, {})[charges[0]] = energy
         return found
+
+    def doubt(self, record: Recorded, *, carried: bool) -> float:
+        """Return the expected error of a record's field elsewhere, as a share of its motion; see `errors`."""
+        if record.record_id not in self._doubts:
+            key = self._key(record)
+            others = {
+                other.charge: self.around(other, piece)
+                for piece in pieces(record.cell, record.laid.cluster)
+                for other in self._wholes.get(key, ())
+                if piece.canonical[0] == key
+                and other.charge != record.charge
+                and other.cell.has_lattice_of(record.cell)
+            }
+            self._doubts[record.record_id] = spread(record), bend(record, others)
+        own, line = self._doubts[record.record_id]
+        return max(own, line) if carried else own
+
+    @staticmethod
+    def _key(record: Recorded) -> Key:
+        return min(piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster))
 
 
 def _trust(source: Cell, target: Cell) -> tuple[bool, int]:

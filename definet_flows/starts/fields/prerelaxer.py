@@ -6,7 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from definet_flows.schemas import Configuration, FloatArray, Gate, Host, content_hash
+from definet_flows.defects import nodes
+from definet_flows.schemas import VACANCY, Configuration, FloatArray, Gate, Host, content_hash
+from definet_flows.starts.fields.errors import mean_size
 from definet_flows.starts.fields.library import Library
 from definet_flows.starts.fields.propose import propose
 from definet_flows.starts.gate import judge_proposal
@@ -24,18 +26,20 @@ class FieldsPreRelaxer:
     ----------
     evidence
         Finished relaxations with the same settings. Those of another crystal are ignored.
+    pairs
+        Whether recorded pairs count beside single defects.
     """
 
     name = "fields"
 
-    def __init__(self, evidence: Sequence[Evidence]) -> None:
-        self._evidence = tuple(evidence)
+    def __init__(self, evidence: Sequence[Evidence], *, pairs: bool = True) -> None:
+        self._evidence, self._pairs = tuple(evidence), pairs
         self._libraries: dict[str, Library] = {}
 
     @property
     def key(self) -> str:
         """The same whatever the evidence: more records do not make relaxations be repeated."""
-        return content_hash("fields")
+        return content_hash("fields", *(() if self._pairs else ("singles",)))
 
     @property
     def state(self) -> str:
@@ -52,10 +56,18 @@ class FieldsPreRelaxer:
         return [replace(proposal, seconds=seconds) for proposal in proposals]
 
     def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:
-        """Return the verdict on a proposal."""
-        return judge_proposal(host, configuration, base, proposal)
+        """Return the verdict on a proposal: rejected, too, if its expected error is as large as its motion."""
+        gate = judge_proposal(host, configuration, base, proposal)
+        error = proposal.uncertainty
+        if gate.verdict == "rejected" or error is None or proposal.displacements is None:
+            return gate
+        motion = mean_size(proposal.displacements, nodes(host, configuration)[1] != VACANCY)
+        if error < motion or motion == 0:
+            return gate
+        reason = f"expected mean error {error:.4f} Å is not below the mean motion of {motion:.4f} Å"
+        return Gate(verdict="rejected", reason=reason)
 
     def _library(self, host: Host) -> Library:
         if host.hash not in self._libraries:
-            self._libraries[host.hash] = Library(host, self._evidence)
+            self._libraries[host.hash] = Library(host, self._evidence, pairs=self._pairs)
         return self._libraries[host.hash]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,39 +11,38 @@ import numpy as np
 from definet_flows.schemas import Configuration, FloatArray, Host, content_hash
 from definet_flows.starts.fields.carry import Laid, lay_configuration
 from definet_flows.starts.fields.charges import split
-from definet_flows.starts.fields.clusters import Cluster, pairs_at
+from definet_flows.starts.fields.clusters import Cluster, parts
+from definet_flows.starts.fields.errors import CHARGE, CUT, mean_size
 from definet_flows.starts.fields.library import Library, Source, at_rest
 from definet_flows.starts.proposals import Proposal
 
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Displacements in the crystal's frame, Å, [n_rows, 3], with what they come from."""
+    """Displacements in the crystal's frame, Å, [n_rows, 3], what they come from, and their expected error, Å."""
 
     values: FloatArray
     records: tuple[str, ...]
     charge: int
-    notes: tuple[str, ...] = ()
+    error: float = 0.0
 
 
 def propose(library: Library, host: Host, configuration: Configuration) -> Proposal:
     """Return the proposal for a configuration of the library's host."""
     laid, missing = lay_configuration(library.cell, host, configuration)
+    found = None
     if laid is not None:
         found, missing = _best(library, laid, configuration)
-        if found is not None:
-            values = at_rest(laid, found.values - laid.off) @ library.cell.turn.T
-            charge = (
-                ""
-                if found.charge == configuration.charge
-                else f"charge {found.charge} taken for {configuration.charge}"
-            )
-            return Proposal(
-                values,
-                note="; ".join(filter(None, (charge, *found.notes))),
-                learned_from=content_hash("fields", sorted(set(found.records))),
-            )
-    return Proposal(None, error=f"no record of {', '.join(sorted(set(missing)))}")
+    if laid is None or found is None:
+        return Proposal(None, error=f"no record of {', '.join(sorted(set(missing)))}")
+    values = at_rest(laid, found.values - laid.off)
+    missed = abs(found.charge - configuration.charge)
+    return Proposal(
+        values @ library.cell.turn.T,
+        uncertainty=math.hypot(found.error, CHARGE * missed * mean_size(values, laid.atoms)),
+        note=f"charge {found.charge} taken for {configuration.charge}" if missed else "",
+        learned_from=content_hash("fields", sorted(set(found.records))),
+    )
 
 
 def _best(library: Library, laid: Laid, configuration: Configuration) -> tuple[Sum | None, list[str]]:
@@ -66,7 +65,11 @@ def _whole(library: Library, laid: Laid, charge: int) -> Sum | None:
     if not found:
         return None
     record, piece = min(found, key=lambda pair: abs(pair[0].charge - charge))
-    return Sum(library.around(record, piece).onto(laid.rows, piece), (record.record_id,), record.charge)
+    values = library.around(record, piece).onto(laid.rows, piece)
+    if record.cell.has_lattice_of(library.cell):
+        return Sum(values, (record.record_id,), record.charge)
+    share = math.hypot(CUT, library.doubt(record, carried=True))
+    return Sum(values, (record.record_id,), record.charge, share * mean_size(values, laid.atoms))
 
 
 def _sum(library: Library, laid: Laid, configuration: Configuration) -> tuple[Sum | None, list[str]]:
@@ -77,21 +80,44 @@ def _sum(library: Library, laid: Laid, configuration: Configuration) -> tuple[Su
         ordered = sorted(configuration.edits, key=lambda edit: edit.site is None)
         return None, [edit.name for edit, option in zip(ordered, options, strict=True) if not option]
     charges = split(configuration.charge, options)
-    values, records = np.zeros_like(laid.off), list[str]()
-    for source, piece in _terms(library, laid.cluster, charges):
-        values += source.field.onto(laid.rows, piece)
-        records += source.records
-    return Sum(values, tuple(records), sum(charges)), []
+    values, doubts = np.zeros_like(laid.off), list[float]()
+    terms = _terms(library, laid.cluster, charges)
+    for source, piece in terms:
+        part = source.field.onto(laid.rows, piece)
+        values += part
+        if source.only is not None and len(piece) == 1:
+            carried = not source.group.cell.has_lattice_of(library.cell)
+            doubts.append(library.doubt(source.only, carried=carried) * mean_size(part, laid.atoms))
+    motion = mean_size(values, laid.atoms)
+    cut = any(not source.group.cell.has_lattice_of(library.cell) for source, _ in terms) * CUT * motion
+    records = tuple(record for source, _ in terms for record in source.records)
+    error = math.hypot(*doubts, cut, _interaction(library, laid.cluster, terms, motion))
+    return Sum(values, records, sum(charges), error), []
+
+
+def _interaction(library: Library, cluster: Cluster, terms: Sequence[tuple[Source, Cluster]], motion: float) -> float:
+    """Return the expected error for what defects do to each other that no recorded pair shows, Å.
+
+    Errors of pairs add like their squares. Where no record shows such an error, it is the share of the motion that
+    is left where all pairs are missing; three defects together do half of what a pair does.
+    """
+    fitted = terms[0][0].group.fit
+    pairs = len(parts(library.cell, cluster)) - len(cluster)
+    if pairs == 0:
+        return 0.0
+    missing = pairs - (len(terms) - len(cluster))
+    per_pair = CUT * motion / math.sqrt(pairs) if fitted.error_per_pair is None else fitted.error_per_pair
+    known = per_pair / 2 if fitted.error is None else fitted.error
+    if not library.pairs and fitted.error is not None:
+        return known  # complexes left out of the fit show what all pairs do
+    return math.hypot(known, math.sqrt(missing) * per_pair)
 
 
 def _terms(library: Library, cluster: Cluster, charges: Sequence[int]) -> list[tuple[Source, Cluster]]:
     """Return the fields of all defects, and of those pairs that are recorded."""
     found = []
-    for size in (1, 2):
-        for which in itertools.combinations(range(len(cluster)), size):
-            part = cluster.part(list(which))
-            taken = tuple(sorted(charges[k] for k in which))
-            near = pairs_at(library.cell, part) if size > 1 else [part]
-            sources = ((library.term((piece.canonical[0], taken), library.cell), piece) for piece in near)
-            found += [(source, piece) for source, piece in sources if source is not None][:1]
+    for which, placements in parts(library.cell, cluster):
+        taken = tuple(sorted(charges[k] for k in which))
+        sources = ((library.term((piece.canonical[0], taken), library.cell), piece) for piece in placements)
+        found += [(source, piece) for source, piece in sources if source is not None][:1]
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
 _EVERYTHING = Filter()
 _ANY: dict[str, Any] = {}
 _SHOWN = 3  # documents left out that a warning names
+Batch = tuple[list[Row], list[BadDocumentError]]
+"""Rows, and the faults of those that cannot be read."""
+
 _PAGE = ["id", "rows"]
 ALWAYS = ("id", "kind", "schema_version")
 
@@ -138,35 +140,35 @@ class Reader:
 
     @uncollected()
     def _flat(self, of: Of, where: Filter) -> list[Any]:
-        if (kept_rows := self._pages(of, where)) is not None:
-            return list(filter(where.matcher(), chain.from_iterable(kept_rows)))
-        return self._rows_of(of, self._query(where.criteria(of), [*ALWAYS, *FORMS[of].paths]))
+        """Return the flat rows of a kind: those that the store keeps if it keeps all, else made from the documents."""
+        if (batches := self._pages(of, where)) is None:
+            raws = self._query(where.criteria(of), [*ALWAYS, *FORMS[of].paths])
+            return list(self._each(map(partial(row_of, of), raws)))
+        rows, faults = list[Row](), list[BadDocumentError]()
+        for read, left_out in batches:
+            rows += filter(where.matcher(), read)
+            faults += left_out
+        self._leave_out(map(str, faults))
+        return rows
 
-    def _pages(self, of: Of, where: Filter) -> Iterator[list[Row]] | None:
-        """Return the rows that the store keeps; None unless it keeps all of them: documents are then read."""
+    def _pages(self, of: Of, where: Filter) -> Iterator[Batch] | None:
+        """Return the rows that the store keeps, and the faults of unreadable rows; None unless it keeps all."""
         if not self._complete(of):
             return None
         if isinstance(self.store, SqliteStore):
             return self._kept(self.store, of, where.configuration_ids)
         if self._paged:
-            return (self._decoded(of, pages.texts(page)) for page in self._query(pages.criteria(of, where), _PAGE))
+            return (pages.decode(of, pages.texts(page)) for page in self._query(pages.criteria(of, where), _PAGE))
         return None
 
-    def _kept(self, store: SqliteStore, of: Of, ids: tuple[str, ...] | None) -> Iterator[list[Row]]:
+    @staticmethod
+    def _kept(store: SqliteStore, of: Of, ids: tuple[str, ...] | None) -> Iterator[Batch]:
         """Yield the rows that a SQLite file keeps; where a row is missing or damaged, its document is read."""
         field = None if ids is None else "configuration_id"
         for batch in kept(store.database, PROJECTIONS[of], field, ids or ()):
-            yield self._decoded(of, [row for _, row in batch if row is not None])
+            yield pages.decode(of, [row for _, row in batch if row is not None])
             lacking = [store.document(number) for number, row in batch if row is None]
-            yield self._rows_of(of, (raw for raw in lacking if raw is not None))
-
-    def _decoded(self, of: Of, encoded: list[str]) -> list[Row]:
-        rows, faults = pages.decode(of, encoded)
-        self._leave_out(map(str, faults))
-        return rows
-
-    def _rows_of(self, of: Of, raws: Iterator[dict[str, Any]]) -> list[Row]:
-        return list(self._each(map(partial(row_of, of), raws)))
+            yield pages.tried(partial(row_of, of), [raw for raw in lacking if raw is not None])
 
     def predicted(self, weights: str) -> set[str]:
         """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""

@@ -8,9 +8,9 @@ import pytest
 from maggma.stores import MemoryStore
 from store_fixtures import SETTINGS, prediction, record
 
-from definet_flows.errors import InputError
+from definet_flows.errors import InputError, LeftOutWarning
 from definet_flows.schemas import dump
-from definet_flows.stores import Filter, Records, savings, update_pairs
+from definet_flows.stores import Filter, Records, open_store, savings, update_pairs
 from definet_flows.stores.analysis import pages
 from definet_flows.stores.analysis.rows import row_of
 
@@ -61,6 +61,18 @@ def test_what_is_no_row_is_refused(text):
     whole = pages.encode(row_of("record", dump(record())))
     with pytest.raises(InputError, match="row of the record store is broken"):
         pages.decode("record", [whole, text.replace("{0}", whole)])
+
+
+def test_faults_in_several_batches_are_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("definet_flows.stores.backends.projection._CHUNK", 1)
+    with open_store(tmp_path / "records.sqlite") as records:
+        put_campaign(records)
+        for k in range(3):
+            raw = dump(record(configuration_id=f"c{k}"))
+            records.store.update({**raw, "ledger": {**raw["ledger"], "ionic_steps": -7}})
+        with pytest.warns(LeftOutWarning, match="3 left out: ") as caught:
+            assert len(records.record_rows()) == 12 - 3
+        assert len(caught) == 1
 
 
 def test_any_other_store_has_no_pages():

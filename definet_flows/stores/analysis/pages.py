@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from pymongo import UpdateOne
@@ -20,11 +20,12 @@ from definet_flows.schemas import content_hash
 from definet_flows.stores.analysis.rows import FORMS, Of, Row, checked_row, checked_rows, unchecked_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from definet_flows.stores.filters import Filter
 
 Raw = dict[str, Any]
+_T = TypeVar("_T")
 
 PAGES = 1024
 """Pages of each kind: some forty kilobytes each at 100,000 records."""
@@ -90,10 +91,15 @@ def decode(of: Of, encoded: Sequence[str]) -> tuple[list[Row], list[BadDocumentE
     rows = checked_rows(of, listed)  # all at once: a call for each takes three times as long
     if rows is not None and len(rows) == len(encoded):
         return rows, []
+    return tried(lambda text: checked_row(of, _parsed(text)), encoded)
+
+
+def tried(read: Callable[[_T], Row], items: Iterable[_T]) -> tuple[list[Row], list[BadDocumentError]]:
+    """Return the rows that can be read, and the faults of the others."""
     found, faults = list[Row](), list[BadDocumentError]()
-    for text in encoded:
+    for item in items:
         try:
-            found.append(checked_row(of, _parsed(text)))
+            found.append(read(item))
         except BadDocumentError as error:
             faults.append(error)
     return found, faults

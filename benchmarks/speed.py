@@ -2,9 +2,11 @@
 
     GOMP_SPINCOUNT=5000 python benchmarks/speed.py            # the whole table
     GOMP_SPINCOUNT=5000 python benchmarks/speed.py --hidden 128 --batch 8
+    OMP_NUM_THREADS=1 python benchmarks/speed.py --kernels    # the forms of the package against each other
 
-Run it alone on the machine. Each case runs in a process of its own, whose peak memory is its own; a case that does
-not fit into memory shows "-". Before anything is timed, positions and gradients of both forms are compared.
+Run it alone on the machine; with a single thread it counts processor seconds, which other work disturbs less. Each case
+runs in a process of its own, whose peak memory is its own; a case that does not fit into memory shows "-". Before
+anything is timed, positions and gradients of both forms are compared.
 """
 
 from __future__ import annotations
@@ -33,34 +35,43 @@ from definet_flows.model.data.batches import lattice_of
 from definet_flows.model.data.graph import find_neighbours
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.network import DefiNet
+from definet_flows.model.training import recipes
 from definet_flows.schemas import Host
+from definet_flows.yaml_file import read_mapping
 
 ROUNDS = 5
 SIZES = (8, 16, 32, 64, 129)  # n x n cells of three sites: 192 to 49,923
 GIB = 2**20  # of ru_maxrss, which counts KiB
 PLAIN_TRAINS = 8  # largest batch of the plain form that fits into 24 GiB when it trains
 
+MEMORY = 10 * 2**30  # bytes of address space that a comparison of the package's forms may have
+KERNELS = ("table", "compiled", "fast")
+"""The package's neighbour table in plain torch, by torch.compile, and with the kernels."""
+
 Form = Callable[[], torch.Tensor]
 
 
 def seconds(run: Callable[[], object]) -> float:
     """Time one call."""
-    start = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def make_forms(hidden: int, batch: int) -> tuple[DefiNet, dict[str, Form]]:
+def make_forms(config: NetworkConfig, batch: int) -> tuple[DefiNet, dict[str, Form]]:
     """Return a network and, for each form, a call that gives the positions of `batch` configurations of ten defects."""
     torch.manual_seed(0)
-    config, host = NetworkConfig(hidden=hidden), make_host("MoS2", (8, 8, 1))
-    network = DefiNet(config)
+    host, network = make_host("MoS2", (8, 8, 1)), DefiNet(config)
     numbers, markers = torch.tensor(host.numbers).repeat(batch, 1), torch.zeros(batch, host.n_sites, dtype=torch.long)
     for row in markers:
         row[torch.randperm(host.n_sites)[:10]] = torch.randint(1, 3, (10,))
-    lattice = lattice_of(host, config).to(torch.device("cpu"), torch.float32).fused()
+    table = lattice_of(host, config).to(torch.device("cpu"), torch.float32)
+    lattice, compiled = table.fused(), torch.compile(network, dynamic=False)
     positions, edges = plain_batch(host, batch, config)
     return network, {
+        "table": lambda: network(numbers, markers, table.positions, table.edges).flatten(0, 1),
+        "compiled": lambda: compiled(numbers, markers, table.positions, table.edges).flatten(0, 1),
         "plain": lambda: network(numbers.flatten(), markers.flatten(), positions, edges),
         "fast": lambda: network(numbers, markers, lattice.positions, lattice.edges).flatten(0, 1),
     }
@@ -89,9 +100,47 @@ def check(network: DefiNet, forms: dict[str, Form], *, trains: bool) -> dict[str
     return {"positions": float((plain - fast).abs().max()), "gradients": worst}
 
 
+def kernel_case(hidden: int, batch: int, name: str) -> dict[str, float]:
+    """Time a form of the package with the shipped recipe's edges and Gaussians; s per structure, medians."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    recipe = read_mapping(Path(recipes.__file__).with_name("shipped.yaml"), "recipe")
+    config = NetworkConfig.model_validate({**recipe["network"], "hidden": hidden})
+    network, forms = make_forms(config, batch)
+    network.basis.active = lambda _: config.gaussians  # all of them, known to the compiler
+    out: dict[str, float] = {}
+    with torch.inference_mode():
+        expected = forms["table"]()
+        out["positions"] = float((forms[name]() - expected).abs().max())
+        out["inference"] = _median(forms[name]) / batch
+    try:
+        out["training"] = _median(lambda: loss(network, forms[name])) / batch
+    except RuntimeError as error:
+        print(f"training: {error}"[:200], file=sys.stderr)  # no room
+    return out
+
+
+def _median(run: Callable[[], object]) -> float:
+    return float(np.median([seconds(run) for _ in range(ROUNDS + 1)][1:]))
+
+
+def kernels_table(hidden: list[int], batches: list[int], rounds: int = 3) -> Table:
+    """Return the forms of the package side by side: each in a process of its own, by turns."""
+    table = Table("F", "batch", "", *KERNELS, "best plain / fast", title="shipped recipe, ms per structure")
+    for f in hidden:
+        for b in batches:
+            got = [[alone("--kernel-case", str(f), str(b), name) or {} for name in KERNELS] for _ in range(rounds)]
+            for kind in ("inference", "training"):
+                times = [np.median([one[k].get(kind, np.inf) for one in got]) for k in range(len(KERNELS))]
+                cells = [f"{1000 * x:.2f}" if np.isfinite(x) else "-" for x in times]
+                row = (str(f), str(b), kind, *cells, f"{min(times[:2]) / times[2]:.2f}")
+                print(*row, file=sys.stderr, flush=True)
+                table.add_row(*row)
+    return table
+
+
 def case(hidden: int, batch: int, names: tuple[str, ...]) -> dict[str, float]:
     """Time the forms, interleaved; s per structure, median of the rounds."""
-    network, forms = make_forms(hidden, batch)
+    network, forms = make_forms(NetworkConfig(hidden=hidden), batch)
     forms = {name: forms[name] for name in names}
     trained = {name: form for name, form in forms.items() if name == "fast" or batch <= PLAIN_TRAINS}
     out = check(network, forms, trains=len(trained) == len(forms)) if len(forms) > 1 else {}
@@ -224,12 +273,19 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--files", action="store_true", help="Only predictions on files.")
+    parser.add_argument("--kernels", action="store_true", help="Only the package's forms, at F = 64 and 128.")
+    parser.add_argument("--kernel-case", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         f, b, names = arguments.case
         print(json.dumps(case(int(f), int(b), tuple(names.split(",")))))
+    elif arguments.kernel_case:
+        f, b, name = arguments.kernel_case
+        print(json.dumps(kernel_case(int(f), int(b), name)))
+    elif arguments.kernels:
+        Console(width=160).print(kernels_table([64, 128], arguments.batch))
     elif arguments.size:
         print(json.dumps(size(arguments.size)))
     elif arguments.files:

@@ -9,6 +9,7 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from definet_flows.errors import InputError
+from definet_flows.hosts.radii import covalent_radius
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,9 +67,7 @@ def _networks(structure: Structure) -> list[IntArray]:
 
 def _bonds(structure: Structure) -> tuple[IntArray, IntArray, IntArray]:
     """Return the bonded pairs, each both ways: atom, atom, image of the latter."""
-    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # noqa: PLC0415 - loads scipy.spatial
-
-    radii = np.array([CovalentRadius.radius[site.specie.symbol] for site in structure])
+    radii = np.array([covalent_radius(number) for number in structure.atomic_numbers])
     centers, points, images, lengths = structure.get_neighbor_list(float(2 * _BOND * radii.max()))
     bonded = lengths < _BOND * (radii[centers] + radii[points])
     return centers[bonded], points[bonded], images[bonded].astype(np.int64)

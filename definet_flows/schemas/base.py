@@ -40,7 +40,7 @@ def _table_from(value: object) -> FloatArray:
 
 
 def _table_to(value: FloatArray) -> list[int]:
-    return [int(x) for x in np.rint(np.asarray(value) * _MICRO).ravel()]
+    return list(map(int, np.rint(np.asarray(value) * _MICRO).ravel().tolist()))
 
 
 Table = Annotated[

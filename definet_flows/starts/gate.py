@@ -6,16 +6,14 @@ rejected, what they seldom show is flagged.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Element, Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 from vesin import NeighborList
 
 from definet_flows.defects import nodes, unrelaxed_positions
 from definet_flows.errors import InputError
+from definet_flows.hosts.radii import covalent_radius
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.model.inference.domain import outside
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Gate, Host
@@ -127,7 +125,7 @@ def shortest_distance(host: Host, configuration: Configuration, positions: Float
     """
     numbers, markers = nodes(host, configuration)
     atoms = np.flatnonzero(markers != VACANCY)
-    radii = np.array([_radius(int(z)) for z in numbers[atoms]])
+    radii = np.array([covalent_radius(z) for z in numbers[atoms].tolist()])
     search = NeighborList(cutoff=2 * FLAG_DISTANCE * float(radii.max()), full_list=False)
     i, j, d = search.compute(
         points=np.ascontiguousarray(positions[atoms]), box=np.array(host.lattice), periodic=True, quantities="ijd"
@@ -149,10 +147,3 @@ def distance_to_defects(host: Host, configuration: Configuration) -> FloatArray:
     _, squared = pbc_shortest_vectors(Lattice(host.lattice), np.array(defects), frac, return_d2=True)
     nearest: FloatArray = np.asarray(squared, dtype=np.float64).min(0)
     return np.sqrt(nearest)
-
-
-@lru_cache(maxsize=128)
-def _radius(number: int) -> float:
-    """Covalent radius, Å; hydrogen-like 0.31 to caesium-like 2.44; elements beyond curium get curium's."""
-    symbol = Element.from_Z(number).symbol
-    return float(CovalentRadius.radius.get(symbol, CovalentRadius.radius["Cm"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
@@ -23,19 +24,7 @@ from definet_flows.schemas import (
 )
 from definet_flows.stores.analysis import pages
 from definet_flows.stores.analysis.ledgers import LEDGER_FIELDS, LedgerRow
-from definet_flows.stores.analysis.rows import (
-    PAIR_NEEDED,
-    PAIR_PATHS,
-    PREDICTION_PATHS,
-    RECORD_NEEDED,
-    RECORD_PATHS,
-    PairRow,
-    PredictionRow,
-    RecordRow,
-    pair_row_of,
-    prediction_row_of,
-    record_row_of,
-)
+from definet_flows.stores.analysis.rows import FORMS, Of, PairRow, PredictionRow, RecordRow, Row, row_of
 from definet_flows.stores.backends.maggma_kinds import is_mongo
 from definet_flows.stores.backends.projection import Projection, keeps, kept
 from definet_flows.stores.backends.sqlite import SqliteStore
@@ -45,13 +34,17 @@ from definet_flows.stores.garbage import uncollected
 from definet_flows.stores.versions import REMEDY, parse, parse_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from maggma.core import Store
 
 _EVERYTHING = Filter()
 _ANY: dict[str, Any] = {}
 _SHOWN = 3  # documents left out that a warning names
+Batch = tuple[list[Row], list[BadDocumentError]]
+"""Rows, and the faults of those that cannot be read."""
+
+_PAGE = ["id", "rows"]
 ALWAYS = ("id", "kind", "schema_version")
 
 _D = TypeVar("_D", bound=Document)
@@ -82,9 +75,9 @@ class Reader:
     @property
     def complete(self) -> bool:
         """Whether queries can do without reading every record; False in a MongoDB whose pages have to be made."""
-        return all(self._complete(of) for of in pages.PATHS)
+        return all(self._complete(of) for of in FORMS)
 
-    def _complete(self, of: pages.Of) -> bool:
+    def _complete(self, of: Of) -> bool:
         if isinstance(self.store, SqliteStore):
             return keeps(self.store.database, PROJECTIONS[of])
         return not self._paged or next(self._query({"id": pages.mark(of)["id"]}, ["id"]), None) is not None
@@ -133,46 +126,49 @@ class Reader:
 
     def record_rows(self, where: Filter = _EVERYTHING) -> list[RecordRow]:
         """Return the flat row of every record that matches; no structure is read."""
-        if (paged := self._pages("record", where)) is not None:
-            with uncollected():
-                return list(filter(where.matcher(), self._each(pages.record_rows(paged))))
-        return list(self._each(map(record_row_of, self._query(where.criteria("record"), [*ALWAYS, *RECORD_PATHS]))))
+        return self._flat("record", where)
 
     def pair_rows(self, where: Filter = _EVERYTHING) -> list[PairRow]:
         """Return the flat row of every pair that matches."""
-        if (paged := self._pages("pair", where)) is not None:
-            with uncollected():
-                return list(filter(where.matcher(), self._each(pages.pair_rows(paged))))
-        return list(self._each(map(pair_row_of, self._query(where.criteria("pair"), [*ALWAYS, *PAIR_PATHS]))))
+        return self._flat("pair", where)
 
     def prediction_rows(
         self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None
     ) -> list[PredictionRow]:
         """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
-        where = Filter(weights=weights, configuration_ids=configuration_ids)
-        if (paged := self._pages("prediction", where)) is not None:
-            with uncollected():
-                return list(filter(where.matcher(), self._each(pages.prediction_rows(paged))))
-        raws = self._query(where.criteria("prediction"), [*ALWAYS, *PREDICTION_PATHS])
-        return list(self._each(map(prediction_row_of, raws)))
+        return self._flat("prediction", Filter(weights=weights, configuration_ids=configuration_ids))
 
-    def _pages(self, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]] | None:
-        """Return the pages that hold what is asked for; None unless they hold everything: documents are then read."""
-        if isinstance(self.store, SqliteStore):
-            return self._rows(self.store, of, where) if self._complete(of) else None
-        if not (self._paged and self._complete(of)):
+    @uncollected()
+    def _flat(self, of: Of, where: Filter) -> list[Any]:
+        """Return the flat rows of a kind: those that the store keeps if it keeps all, else made from the documents."""
+        if (batches := self._pages(of, where)) is None:
+            raws = self._query(where.criteria(of), [*ALWAYS, *FORMS[of].paths])
+            return list(self._each(map(partial(row_of, of), raws)))
+        rows, faults = list[Row](), list[BadDocumentError]()
+        for read, left_out in batches:
+            rows += filter(where.matcher(), read)
+            faults += left_out
+        self._leave_out(map(str, faults))
+        return rows
+
+    def _pages(self, of: Of, where: Filter) -> Iterator[Batch] | None:
+        """Return the rows that the store keeps, and the faults of unreadable rows; None unless it keeps all."""
+        if not self._complete(of):
             return None
-        return self._query(pages.criteria(of, where), ["id", "rows"])
+        if isinstance(self.store, SqliteStore):
+            return self._kept(self.store, of, where.configuration_ids)
+        if self._paged:
+            return (pages.decode(of, pages.texts(page)) for page in self._query(pages.criteria(of, where), _PAGE))
+        return None
 
-    def _rows(self, store: SqliteStore, of: pages.Of, where: Filter) -> Iterator[dict[str, Any]]:
-        """Yield what a SQLite file keeps of records or pairs, in the form of pages."""
-        ids = where.configuration_ids
+    @staticmethod
+    def _kept(store: SqliteStore, of: Of, ids: tuple[str, ...] | None) -> Iterator[Batch]:
+        """Yield the rows that a SQLite file keeps; where a row is missing or damaged, its document is read."""
         field = None if ids is None else "configuration_id"
         for batch in kept(store.database, PROJECTIONS[of], field, ids or ()):
-            yield {"rows": {str(number): row for number, row in batch if row is not None}}
+            yield pages.decode(of, [row for _, row in batch if row is not None])
             lacking = [store.document(number) for number, row in batch if row is None]
-            found = [raw for raw in lacking if raw is not None]
-            yield {"rows": {row.id: pages.encode(row) for row in self._each(map(ROW_OF[of], found))}}
+            yield pages.tried(partial(row_of, of), [raw for raw in lacking if raw is not None])
 
     def predicted(self, weights: str) -> set[str]:
         """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
@@ -199,9 +195,14 @@ class Reader:
             except StopIteration:
                 break
             except BadDocumentError as error:
-                left_out.append(str(error).removesuffix(f"; {REMEDY}"))
+                left_out.append(str(error))
                 continue
             yield document
+        self._leave_out(left_out)
+
+    def _leave_out(self, problems: Iterable[str]) -> None:
+        """Say once, in a line, which documents cannot be read."""
+        left_out = [problem.removesuffix(f"; {REMEDY}") for problem in problems]
         new = [problem for problem in dict.fromkeys(left_out) if problem not in self._left_out]
         if new:
             self._left_out.update(new)
@@ -230,24 +231,13 @@ class Reader:
             raise InputError(msg) from None
 
 
-ROW_OF: dict[str, Callable[[Mapping[str, Any]], RecordRow | PairRow | PredictionRow]] = {
-    "record": record_row_of,
-    "pair": pair_row_of,
-    "prediction": prediction_row_of,
-}
-
-
-def _projection(of: pages.Of, needed: int) -> Projection:
+def _projection(of: Of) -> Projection:
     """Return what a SQLite file keeps of a kind of documents: rows as in the pages of a MongoDB."""
-    name = f"{of} {pages.FORMAT} {SCHEMA_VERSION}"
-    return Projection(name, kind=of, version=SCHEMA_VERSION, first=pages.FORMAT, paths=pages.PATHS[of], needed=needed)
+    name, (_, paths, needed) = f"{of} {pages.FORMAT} {SCHEMA_VERSION}", FORMS[of]
+    return Projection(name, kind=of, version=SCHEMA_VERSION, first=pages.FORMAT, paths=paths, needed=needed)
 
 
-PROJECTIONS: dict[pages.Of, Projection] = {
-    "record": _projection("record", RECORD_NEEDED),
-    "pair": _projection("pair", PAIR_NEEDED),
-    "prediction": _projection("prediction", len(PREDICTION_PATHS)),
-}
+PROJECTIONS: dict[Of, Projection] = {of: _projection(of) for of in FORMS}
 
 
 class _HostLedger(Frozen):

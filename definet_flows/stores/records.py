@@ -21,11 +21,12 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import Document, content_hash, dump
 from definet_flows.settings import load_settings
 from definet_flows.stores.analysis import pages
+from definet_flows.stores.analysis.rows import FORMS, row_of
 from definet_flows.stores.backends.maggma_kinds import has_collection
 from definet_flows.stores.backends.projection import keep
 from definet_flows.stores.backends.sqlite import SqliteStore
 from definet_flows.stores.faults import DUPLICATE, codes
-from definet_flows.stores.reading import ALWAYS, PROJECTIONS, ROW_OF, Reader
+from definet_flows.stores.reading import ALWAYS, PROJECTIONS, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,8 +202,8 @@ class Records(Reader):
         with self._errors():
             self._ensure_indexes()
             self.store.remove_docs({"kind": {"$in": ["page", "pages"]}})
-            for kind, paths in pages.PATHS.items():
-                raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*ALWAYS, *paths])]
+            for kind, form in FORMS.items():
+                raws = [{**raw, "kind": kind} for raw in self._query({"kind": kind}, [*ALWAYS, *form.paths])]
                 raws = list(self._each(map(_checked_row, raws)))
                 if raws:
                     self.store._collection.bulk_write(pages.updates(raws))  # noqa: SLF001 - maggma has no $set
@@ -230,7 +231,7 @@ class Records(Reader):
 
 def _checked_row(raw: dict[str, Any]) -> dict[str, Any]:
     """Return a record, pair or prediction whose row can be read; raises BadDocumentError."""
-    ROW_OF[raw["kind"]](raw)
+    row_of(raw["kind"], raw)
     return raw
 
 

@@ -22,17 +22,19 @@ CLIENTS = {"maggma.stores", "botocore", "boto3", "paramiko", "montydb", "mongomo
 GRAPHS = {"networkx", "pymatgen.core.graphs", "scipy.stats", "scipy.signal"}
 LEARNING = {"torch", "torch_geometric", "torch._dynamo", "lightning", "safetensors"}
 PLOTS = {"matplotlib", "plotly", "pandas"}
+STORES = {"maggma", "pymongo"}
+RADII = {"pymatgen.core.molecule_structure_comparator"}
 STRUCTURES = {"scipy.spatial", "scipy.optimize", "ase", "spglib", "gemmi"}
 
 ALL = ENGINES | CLIENTS | GRAPHS | PLOTS
 QUERY = ALL | LEARNING | STRUCTURES
 FORBIDDEN = {
-    "--help": QUERY | {"pymongo", "maggma", "numpy", "pymatgen"},
-    "enumerate": ALL | LEARNING | {"maggma", "pymongo", "ase.io", "scipy.optimize"},
+    "--help": QUERY | STORES | {"numpy", "pymatgen"},
+    "enumerate": ALL | LEARNING | STORES | RADII | {"ase.io", "scipy.optimize"},
     "records": QUERY | {"scipy"},
     "savings": QUERY,
     "status": QUERY | {"scipy"},
-    "predict": ALL | LEARNING - {"torch", "safetensors"},
+    "predict": ALL | STORES | RADII | LEARNING - {"torch", "safetensors"},
 }
 """Of each command, what it must not load."""
 

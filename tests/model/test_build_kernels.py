@@ -56,6 +56,35 @@ def test_the_library_is_made_where_the_compiler_knows_no_flag_of_another_machine
     assert ("-lmvec" in compiler[-1]) == (machine == "x86_64")
 
 
+WITHOUT_OPENMP = """#!/bin/sh
+echo "In file included from native/pulls.cpp:3:" >&2
+echo "native/graph.hpp:4:10: fatal error: omp.h: No such file or directory" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (WITHOUT_OPENMP, r"native/graph.hpp:4:10: fatal error: omp.h: No such file or directory"),
+        ("#!/bin/sh\nexit 3\n", "it ended with 3"),
+        (None, r"no g\+\+ on PATH"),
+    ],
+)
+def test_without_a_compiler_that_can_the_plain_form_runs_and_a_line_says_why(script, reason, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    monkeypatch.setenv("DEFINET_FLOWS_CACHE_DIR", str(tmp_path / "cache"))
+    if script is not None:
+        (tmp_path / "c++").write_text(script)
+        (tmp_path / "c++").chmod(0o755)
+    with pytest.warns(UserWarning, match=reason) as caught:
+        assert kernels.library.__wrapped__() is None
+    (line,) = [str(warning.message) for warning in caught]
+    assert "\n" not in line
+    assert len(line) < 300
+    assert not list((tmp_path / "cache").glob("kernels-*.so"))
+
+
 def test_processors_of_arm_are_told_apart(monkeypatch):
     text = "processor\t: 0\nFeatures\t: fp asimd {}\nCPU part\t: 0xd0c\n"
     found = []

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from definet_flows.cli import app
 from definet_flows.schemas import Attempt, DefectRecord, dump
-from definet_flows.stores.analysis.rows import record_row_of
+from definet_flows.stores.analysis.rows import row_of
 from definet_flows.stores.versions import record_schema
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "defect-record.schema.json"
@@ -70,4 +70,4 @@ def test_a_record_of_192_sites_is_at_most_30_kb_and_its_ledger_below_2_kb():
 
 
 def test_what_a_query_reads_of_it_is_a_fraction_of_that():
-    assert len(bson.encode({"row": list(record_row_of(dump(largest())))})) < 700
+    assert len(bson.encode({"row": list(row_of("record", dump(largest())))})) < 700

@@ -8,11 +8,11 @@ import pytest
 from maggma.stores import MemoryStore
 from store_fixtures import SETTINGS, prediction, record
 
-from definet_flows.errors import InputError
+from definet_flows.errors import InputError, LeftOutWarning
 from definet_flows.schemas import dump
-from definet_flows.stores import Filter, Records, savings, update_pairs
+from definet_flows.stores import Filter, Records, open_store, savings, update_pairs
 from definet_flows.stores.analysis import pages
-from definet_flows.stores.analysis.rows import record_row_of
+from definet_flows.stores.analysis.rows import row_of
 
 pytest_plugins = ["mongo_server"]
 
@@ -27,7 +27,7 @@ def put_campaign(records):
 
 
 def test_a_row_has_every_field_at_its_place():
-    row = record_row_of(dump(record("predicted", steps=7, costs=(70, 3.5))))
+    row = row_of("record", dump(record("predicted", steps=7, costs=(70, 3.5))))
     told = (row.host, row.n_sites, row.name, row.gate, row.ionic_steps, row.electronic_steps, row.core_hours)
     assert told == ("MoS2", 27, "v_S", "accepted", 7, 70, 3.5)
     assert (row.start, row.status, row.converged, row.energy, row.max_force) == ("predicted", "done", True, -100, 0.009)
@@ -37,15 +37,42 @@ def test_a_record_that_lacks_what_every_row_needs_is_named():
     broken = dump(record())
     del broken["engine"]
     with pytest.raises(InputError, match=r"document \w+: engine: missing"):
-        record_row_of(broken)
+        row_of("record", broken)
 
 
 def test_a_row_of_another_format_is_refused():
-    row = record_row_of(dump(record()))
-    assert next(pages.record_rows([{"rows": {"x": pages.encode(row)}}])) == row
+    row = row_of("record", dump(record()))
+    assert pages.decode("record", [pages.encode(row)]) == ([row], [])
     newer = json.dumps([99, *json.loads(pages.encode(row))[1:]])
-    with pytest.raises(InputError, match=r"ledger of x has format 99.*update definet_flows"):
-        list(pages.record_rows([{"rows": {"x": newer}}]))
+    with pytest.raises(InputError, match=r"ledger of \w+ has format 99.*update definet_flows"):
+        pages.decode("record", [pages.encode(row), newer])
+
+
+def test_a_row_with_an_impossible_value_is_named_and_the_rest_is_read():
+    good = row_of("record", dump(record(configuration_id="[1,", steps=7)))
+    bad = good._replace(id="bad", ionic_steps=-7)
+    rows, faults = pages.decode("record", [pages.encode(row) for row in (good, bad, good)])
+    assert rows == [good, good]
+    assert ["document bad: ledger.ionic_steps: " in str(fault) for fault in faults] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "7", "[]", "[1]", "{}", '["x", "y"]', "{0},{0}"])
+def test_what_is_no_row_is_refused(text):
+    whole = pages.encode(row_of("record", dump(record())))
+    with pytest.raises(InputError, match="row of the record store is broken"):
+        pages.decode("record", [whole, text.replace("{0}", whole)])
+
+
+def test_faults_in_several_batches_are_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("definet_flows.stores.backends.projection._CHUNK", 1)
+    with open_store(tmp_path / "records.sqlite") as records:
+        put_campaign(records)
+        for k in range(3):
+            raw = dump(record(configuration_id=f"c{k}"))
+            records.store.update({**raw, "ledger": {**raw["ledger"], "ionic_steps": -7}})
+        with pytest.warns(LeftOutWarning, match="3 left out: ") as caught:
+            assert len(records.record_rows()) == 12 - 3
+        assert len(caught) == 1
 
 
 def test_any_other_store_has_no_pages():

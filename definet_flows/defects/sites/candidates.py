@@ -16,6 +16,7 @@ from definet_flows.defects.sites.interstitials import candidate_sites
 from definet_flows.defects.sites.orbits import BoolArray, IntArray, SiteGroup
 from definet_flows.defects.sites.symmetry import permute_points, site_operations, stored_point
 from definet_flows.errors import InputError
+from definet_flows.hosts.radii import covalent_radius
 from definet_flows.schemas import INSERTED, Edit, FloatArray, Host
 
 if TYPE_CHECKING:
@@ -119,9 +120,7 @@ def _compatible(host: Host, choices: Choices, frac: FloatArray, inserted: IntArr
     lattice = Lattice(host.lattice)
     lower = -1.0 if choices.min_distance is None else choices.min_distance - _SLACK
     upper = np.inf if choices.max_distance is None else choices.max_distance + _SLACK
-    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # noqa: PLC0415 - loads scipy.spatial
-
-    radii = np.array([CovalentRadius.radius[Element.from_Z(z).symbol] if z else 0.0 for z in inserted.tolist()])
+    radii = np.array([covalent_radius(z) if z else 0.0 for z in inserted.tolist()])
     compatible = np.empty((len(frac), len(frac)), dtype=bool)
     for rows in np.array_split(np.arange(len(frac)), 1 + len(frac) ** 2 // _BLOCK):
         distance = lattice.get_all_distances(frac[rows], frac)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 from definet_flows.defects.sites.symmetry import point_keys, primitive_cell, site_operations
 from definet_flows.errors import InputError
 from definet_flows.hosts.layer import layer_gap
+from definet_flows.hosts.radii import covalent_radius
 from definet_flows.schemas import FloatArray, Host
 
 if TYPE_CHECKING:
@@ -183,12 +184,10 @@ def _over(atoms: FloatArray, cell: FloatArray) -> FloatArray:
 
 def _lifted(point: FloatArray, face: Structure, element: str) -> FloatArray:
     """Return the point above which `element` touches the nearest atom below: sum of covalent radii."""
-    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # noqa: PLC0415 - loads scipy.spatial
-
     top = float(face.cart_coords[:, 2].max())
     heights = [top + _ABOVE]
     for atom in face.get_sites_in_sphere(np.array([point[0], point[1], top]), _REACH):
-        contact = CovalentRadius.radius[element] + CovalentRadius.radius[atom.specie.symbol]
+        contact = covalent_radius(Element(element).Z) + covalent_radius(atom.specie.Z)
         lateral = float(np.linalg.norm(atom.coords[:2] - point[:2]))
         if lateral < contact:
             heights.append(float(atom.coords[2] + np.sqrt(contact**2 - lateral**2)))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Structure
 
 from definet_flows.defects import nodes
@@ -45,6 +44,8 @@ def knows_host(units: tuple[UnitCell, ...], host: Host) -> bool:
 @lru_cache(maxsize=64)
 def _seen(hosts: tuple[UnitCell, ...], host_json: str) -> bool:
     """Compare by structure: primitive cells, lattice constants within 3 %, whatever the vacuum."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher  # noqa: PLC0415 - loads scipy.optimize
+
     host = Host.model_validate_json(host_json)
     matcher = StructureMatcher(ltol=0.03, stol=0.1, angle_tol=2, primitive_cell=False, scale=False)
     primitive = _comparable(to_structure(host), host.dimensionality)

@@ -37,6 +37,7 @@ _VECTOR_MATH = ("-lmvec",)
 _CPU = ("flags", "Features", "CPU implementer", "CPU part")  # of /proc/cpuinfo, on x86 and on ARM
 _VECTOR = 64  # bytes that arrays of features are a multiple of
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT = -1, -3, 2**30  # of glibc's malloc.h; bytes
+_LONGEST = 200  # characters of a compiler's error in the warning
 _SUFFIX = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -69,9 +70,19 @@ def library() -> ctypes.CDLL | None:
             _build(target)
         loaded = ctypes.CDLL(str(target))
     except (OSError, subprocess.CalledProcessError) as error:
-        warnings.warn(f"g++ could not build the fused kernels ({error}): the slower plain form runs", stacklevel=2)
+        text = f"g++ could not build the fused kernels ({_reason(error)}): the slower plain form runs"
+        warnings.warn(text, stacklevel=2)
         return None
     return loaded
+
+
+def _reason(error: OSError | subprocess.CalledProcessError) -> str:
+    """Return in a line why there are no kernels; of a compiler its first error, such as that of a missing `omp.h`."""
+    if isinstance(error, OSError):
+        return " ".join(str(error).split())
+    lines = (error.stderr or b"").decode(errors="replace").splitlines()
+    said = next((line for line in lines if "error" in line), f"it ended with {error.returncode}")
+    return " ".join(said.split())[:_LONGEST]
 
 
 def keep_freed_memory() -> bool:

@@ -15,6 +15,7 @@ from definet_flows.schemas import DEFINET, Frozen, Gate, KnownPreRelaxer, Relaxe
 from definet_flows.stores.analysis.figures import UNASKED
 from definet_flows.stores.analysis.rows import RecordRow
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.garbage import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,11 @@ class Gates:
         said = self._said.get(pairing)
         return min(said.items(), key=lambda item: (_MILDEST[item[1].verdict], item[0])) if said else None
 
+    def joined(self, row: RecordRow) -> RecordRow:
+        """Return a relaxation from the unrelaxed start with the mildest verdict; as it is if no weights were asked."""
+        said = self.mildest(row.pairing)
+        return row if said is None else _with_gate(row, *said)
+
     def only(self, weights: Collection[str]) -> Gates:
         """Return the verdicts of these weights."""
         kept = {
@@ -64,7 +70,8 @@ class Gates:
     def refused(self, rows: Iterable[RecordRow]) -> list[RecordRow]:
         """Return the relaxations of gated-out configurations, each as often as there are weights that reject it."""
         lone = (row for row in rows if row.start == "unrelaxed")
-        return [row for row in lone for gate in self._said.get(row.pairing, {}).values() if gate.verdict == "rejected"]
+        said = ((row, self._said.get(row.pairing)) for row in lone)
+        return [row for row, gates in said if gates for gate in gates.values() if gate.verdict == "rejected"]
 
     def by_weights(self, rows: Iterable[RecordRow]) -> dict[str | int, list[RecordRow]]:
         """Return the rows by weights; a relaxation from the unrelaxed start may serve several weights, or none."""
@@ -94,6 +101,7 @@ def named(key: str, names: Mapping[str, str]) -> str:
     return key if key == UNASKED else names.get(key, DEFINET)
 
 
+@uncollected()
 def find_gates(
     records: Records,
     rows: Sequence[RecordRow] | Sequence[LedgerRow],
@@ -200,6 +208,7 @@ def _with_gate(row: RecordRow, weights: str, gate: Gate) -> RecordRow:
     return row._replace(weights=weights, gate=gate.verdict, gate_reason=gate.reason)
 
 
+@uncollected()
 def joined_rows(records: Records, where: Filter = _EVERYTHING) -> tuple[list[RecordRow], Gates]:
     """Return the relaxations that match, each with the gate's verdict, and all verdicts.
 
@@ -211,8 +220,7 @@ def joined_rows(records: Records, where: Filter = _EVERYTHING) -> tuple[list[Rec
     gates = find_gates(records, rows, where.weights, where.configuration_ids)
     if where.weights is not None:
         return gates.by_weights(rows).get(where.weights, []), gates
-    mildest = {row.id: gates.mildest(row.pairing) for row in rows if row.start == "unrelaxed"}
-    return [row if not (said := mildest.get(row.id)) else _with_gate(row, *said) for row in rows], gates
+    return [gates.joined(row) if row.start == "unrelaxed" else row for row in rows], gates
 
 
 class Starts(NamedTuple):

@@ -10,35 +10,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from pymongo import UpdateOne
 
-from definet_flows.errors import InputError
+from definet_flows.errors import BadDocumentError, InputError
 from definet_flows.schemas import content_hash
-from definet_flows.stores.analysis.rows import (
-    PAIR_PATHS,
-    PREDICTION_PATHS,
-    RECORD_PATHS,
-    PairRow,
-    PredictionRow,
-    RecordRow,
-    checked_pair_row,
-    checked_prediction_row,
-    checked_record_row,
-    unchecked_pair_row,
-    unchecked_prediction_row,
-    unchecked_record_row,
-)
+from definet_flows.stores.analysis.rows import FORMS, Of, Row, checked_row, checked_rows, unchecked_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Sequence
 
     from definet_flows.stores.filters import Filter
 
-Of = Literal["record", "pair", "prediction"]
 Raw = dict[str, Any]
+_T = TypeVar("_T")
 
 PAGES = 1024
 """Pages of each kind: some forty kilobytes each at 100,000 records."""
@@ -46,16 +33,8 @@ PAGES = 1024
 FORMAT = 1
 """First entry of every row; raised whenever the fields of RecordRow, PairRow or PredictionRow change."""
 
-PATHS: dict[Of, tuple[str, ...]] = {"record": RECORD_PATHS, "pair": PAIR_PATHS, "prediction": PREDICTION_PATHS}
-"""The kinds of documents that have rows, and the fields that these are made of."""
-
-_ROW_OF: Mapping[str, Callable[[Raw], RecordRow | PairRow | PredictionRow]] = {
-    "record": unchecked_record_row,
-    "pair": unchecked_pair_row,
-    "prediction": unchecked_prediction_row,
-}
-
-_OWN = 2  # first entries of a row that no other row has: its id and, but for its pair, its configuration
+_HEAD = f"[{FORMAT},"
+_SHOWN = 40  # characters of a broken row in a message
 
 
 def mark(of: Of) -> Raw:
@@ -66,10 +45,10 @@ def mark(of: Of) -> Raw:
 
 def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
     """Return the updates that set the rows of stored records, pairs and predictions; other documents have none."""
-    rows: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
+    rows: dict[tuple[Of, int], dict[str, str]] = defaultdict(dict)
     for raw in documents:
-        if raw["kind"] in _ROW_OF:
-            row = _ROW_OF[raw["kind"]](raw)
+        if raw["kind"] in FORMS:
+            row = unchecked_row(raw["kind"], raw)
             rows[raw["kind"], _number(raw["configuration_id"])][f"rows.{raw['id']}"] = encode(row)
     return [
         UpdateOne(
@@ -81,7 +60,7 @@ def updates(documents: Iterable[Raw]) -> list[UpdateOne]:
     ]
 
 
-def encode(row: RecordRow | PairRow | PredictionRow) -> str:
+def encode(row: Row) -> str:
     """Return a row as JSON, which is a single value to a server."""
     return orjson.dumps([FORMAT, *row]).decode()
 
@@ -93,42 +72,61 @@ def criteria(of: Of, where: Filter) -> Raw:
     return {"id": {"$in": sorted({page_id(of, _number(identity)) for identity in where.configuration_ids})}}
 
 
-def record_rows(pages: Iterable[Raw]) -> Iterator[RecordRow]:
-    """Return the rows of records, each checked when it is asked for; raises InputError if a page is of another format.
+def decode(of: Of, encoded: Sequence[str]) -> tuple[list[Row], list[BadDocumentError]]:
+    """Return the rows that `encode` has written, checked, and the faults of those that cannot be.
 
-    An impossible value in a row raises BadDocumentError; the rows after it can still be read.
+    Parameters
+    ----------
+    of
+        Kind of the documents.
+    encoded
+        Rows as JSON.
+
+    Raises
+    ------
+    InputError
+        If a row is of another format, or no row at all.
     """
-    return map(checked_record_row, _rows(pages, RecordRow._fields.index("error")))
+    listed = f"[[{',['.join(text.removeprefix(_HEAD) for text in encoded)}]" if encoded else "[]"
+    rows = checked_rows(of, listed)  # all at once: a call for each takes three times as long
+    if rows is not None and len(rows) == len(encoded):
+        return rows, []
+    return tried(lambda text: checked_row(of, _parsed(text)), encoded)
 
 
-def pair_rows(pages: Iterable[Raw]) -> Iterator[PairRow]:
-    """Return the rows of pairs. Raises as `record_rows`."""
-    return map(checked_pair_row, _rows(pages, PairRow._fields.index("steps_unrelaxed")))
-
-
-def prediction_rows(pages: Iterable[Raw]) -> Iterator[PredictionRow]:
-    """Yield the rows of predictions. Raises as `record_rows`."""
-    return map(checked_prediction_row, _rows(pages, len(PredictionRow._fields)))
-
-
-def _rows(pages: Iterable[Raw], shared: int) -> Iterator[list[Any]]:
-    """Yield the values of each row, not checked. Raises InputError if a row is of another format, or a page broken."""
-    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # names and hashes come again and again: held in memory once
-    for page in pages:
+def tried(read: Callable[[_T], Row], items: Iterable[_T]) -> tuple[list[Row], list[BadDocumentError]]:
+    """Return the rows that can be read, and the faults of the others."""
+    found, faults = list[Row](), list[BadDocumentError]()
+    for item in items:
         try:
-            rows = page["rows"]
-            parsed = orjson.loads(f"[{','.join(rows.values())}]")  # all at once: a call for each takes twice as long
-            identified = [(identity, *row) for identity, row in zip(rows, parsed, strict=True)]
-        except (KeyError, TypeError, AttributeError, ValueError):
-            msg = f"page {page.get('id')} of the record store is broken: make the pages anew by `definet records build`"
-            raise InputError(msg) from None
-        for identity, version, *values in identified:
-            if version != FORMAT:
-                remedy = "update definet_flows" if version > FORMAT else "update the machine that wrote it"
-                msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
-                raise InputError(msg)
-            common = tuple(values[_OWN:shared])
-            yield [*values[:_OWN], *known.setdefault(common, common), *values[shared:]]
+            found.append(read(item))
+        except BadDocumentError as error:
+            faults.append(error)
+    return found, faults
+
+
+def texts(page: Raw) -> list[str]:
+    """Return the rows in a page, as JSON. Raises InputError if the page is broken."""
+    rows = page.get("rows")
+    if not isinstance(rows, dict) or not all(isinstance(text, str) for text in rows.values()):
+        msg = f"page {page.get('id')} of the record store is broken: make the pages anew by `definet records build`"
+        raise InputError(msg)
+    return list(rows.values())
+
+
+def _parsed(text: str) -> list[Any]:
+    """Return the values of a row. Raises InputError if it is of another format, or broken."""
+    try:
+        version, identity, *rest = orjson.loads(text)
+        newer = version > FORMAT
+    except (TypeError, ValueError):
+        msg = f"a row of the record store is broken ({text[:_SHOWN]!r}): make the rows anew by `definet records build`"
+        raise InputError(msg) from None
+    if version != FORMAT:
+        remedy = "update definet_flows" if newer else "update the machine that wrote it"
+        msg = f"the ledger of {identity} has format {version}, this definet_flows reads {FORMAT}: {remedy}"
+        raise InputError(msg)
+    return [identity, *rest]
 
 
 def page_id(of: Of | str, number: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from definet_flows.schemas import Start, Status, Verdict
 from definet_flows.stores.sound import Cost, Count, Measure
@@ -14,12 +15,15 @@ from definet_flows.stores.versions import bad_document, upgraded
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+Shared = Annotated[str, AfterValidator(sys.intern)]
+"""A hash that stands in many rows; it is in memory once."""
+
 
 class RecordRow(NamedTuple):
     """A relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
 
     id: str
-    configuration_id: str
+    configuration_id: Shared
     settings_hash: str
     engine: str
     start: Start
@@ -29,7 +33,7 @@ class RecordRow(NamedTuple):
     n_sites: Count
     name: str
     n_defects: Count
-    weights: str | None
+    weights: Shared | None
     gate: Literal["accepted", "flagged", "rejected"] | None
     gate_reason: str | None
     error: str | None
@@ -57,10 +61,10 @@ class PairRow(NamedTuple):
     """A pair: the costs from both starts, and how the ends compare."""
 
     id: str
-    configuration_id: str
+    configuration_id: Shared
     settings_hash: str
     engine: str
-    weights: str
+    weights: Shared
     host: str
     n_sites: Count
     name: str
@@ -79,9 +83,9 @@ class PredictionRow(NamedTuple):
     """The gate's verdict on a prediction, without its displacements."""
 
     id: str
-    configuration_id: str
-    weights: str
-    base: str
+    configuration_id: Shared
+    weights: Shared
+    base: Shared
     gate: Literal["accepted", "flagged", "rejected"]
     gate_reason: str
     in_domain: bool
@@ -105,14 +109,33 @@ PAIR_PATHS = tuple("host_formula" if field == "host" else field for field in Pai
 PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
 """Where a stored prediction has each field of a PredictionRow."""
 
-_RECORD, _PAIR, _PREDICTION = TypeAdapter(RecordRow), TypeAdapter(PairRow), TypeAdapter(PredictionRow)
 RECORD_NEEDED = RecordRow._fields.index("weights")
 PAIR_NEEDED = PairRow._fields.index("electronic_unrelaxed")
 """How many of the fields, from the first on, every document has."""
 
+Of = Literal["record", "pair", "prediction"]
+"""The kinds of documents that have rows."""
 
-def record_row_of(raw: Mapping[str, Any]) -> RecordRow:
-    """Return the row of a stored record, upgraded if it is old.
+Row = RecordRow | PairRow | PredictionRow
+
+
+class Form(NamedTuple):
+    """The row of a kind of documents."""
+
+    row: type[Row]
+    paths: tuple[str, ...]
+    needed: int
+
+
+FORMS: dict[Of, Form] = {
+    "record": Form(RecordRow, RECORD_PATHS, RECORD_NEEDED),
+    "pair": Form(PairRow, PAIR_PATHS, PAIR_NEEDED),
+    "prediction": Form(PredictionRow, PREDICTION_PATHS, len(PREDICTION_PATHS)),
+}
+
+
+def row_of(of: Of, raw: Mapping[str, Any]) -> Row:
+    """Return the row of a stored document, upgraded if it is old; types and numbers are checked.
 
     Raises
     ------
@@ -121,67 +144,46 @@ def record_row_of(raw: Mapping[str, Any]) -> RecordRow:
     InputError
         If it comes from a newer version.
     """
-    return checked_record_row(_values(raw, RECORD_PATHS, RECORD_NEEDED))
+    return checked_row(of, _values(raw, FORMS[of]))
 
 
-def pair_row_of(raw: Mapping[str, Any]) -> PairRow:
-    """Return the row of a stored pair. Raises as `record_row_of`."""
-    return checked_pair_row(_values(raw, PAIR_PATHS, PAIR_NEEDED))
+def unchecked_row(of: Of, raw: Mapping[str, Any]) -> Row:
+    """Return the row of a document that is about to be written, as it is."""
+    return FORMS[of].row(*_values(raw, FORMS[of]))
 
 
-def prediction_row_of(raw: Mapping[str, Any]) -> PredictionRow:
-    """Return the row of a stored prediction. Raises as `record_row_of`."""
-    return checked_prediction_row(_values(raw, PREDICTION_PATHS, len(PREDICTION_PATHS)))
-
-
-def unchecked_record_row(raw: Mapping[str, Any]) -> RecordRow:
-    """Return the row of a record that is about to be written, as it is."""
-    return RecordRow(*_values(raw, RECORD_PATHS, RECORD_NEEDED))
-
-
-def unchecked_pair_row(raw: Mapping[str, Any]) -> PairRow:
-    """Return the row of a pair that is about to be written, as it is."""
-    return PairRow(*_values(raw, PAIR_PATHS, PAIR_NEEDED))
-
-
-def unchecked_prediction_row(raw: Mapping[str, Any]) -> PredictionRow:
-    """Return the row of a prediction that is about to be written, as it is."""
-    return PredictionRow(*_values(raw, PREDICTION_PATHS, len(PREDICTION_PATHS)))
-
-
-def checked_record_row(values: Sequence[Any]) -> RecordRow:
+def checked_row(of: Of, values: Sequence[Any]) -> Row:
     """Return the row of these values, types and numbers checked; raises BadDocumentError."""
-    row: RecordRow = _checked(_RECORD, values, RECORD_PATHS)
-    return row
-
-
-def checked_pair_row(values: Sequence[Any]) -> PairRow:
-    """Return the row of these values, types and numbers checked; raises BadDocumentError."""
-    row: PairRow = _checked(_PAIR, values, PAIR_PATHS)
-    return row
-
-
-def checked_prediction_row(values: Sequence[Any]) -> PredictionRow:
-    """Return the row of these values, types checked; raises BadDocumentError."""
-    row: PredictionRow = _checked(_PREDICTION, values, PREDICTION_PATHS)
-    return row
-
-
-def _checked(adapter: TypeAdapter[Any], values: Sequence[Any], paths: tuple[str, ...]) -> Any:  # noqa: ANN401 - a row
     try:
-        return adapter.validate_python(tuple(values))
+        row: Row = _adapter(of).validate_python([tuple(values)])[0]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = first["loc"][0] if first["loc"] else 0
+        place, paths = first["loc"][1] if first["loc"][1:] else 0, FORMS[of].paths
         field = paths[place] if isinstance(place, int) and place < len(paths) else place
         raise bad_document({"id": values[0]}, f"{field}: {first['msg']}") from None
+    return row
 
 
-def _values(raw: Mapping[str, Any], paths: tuple[str, ...], needed: int) -> list[Any]:
+def checked_rows(of: Of, text: str) -> list[Row] | None:
+    """Return the rows of a JSON list of lists, types and numbers checked; None if any of them is wrong."""
+    try:
+        rows: list[Row] = _adapter(of).validate_json(text)
+    except ValidationError:
+        return None
+    return rows
+
+
+@cache
+def _adapter(of: Of) -> TypeAdapter[list[Any]]:
+    row: Any = FORMS[of].row
+    return TypeAdapter(list[row])
+
+
+def _values(raw: Mapping[str, Any], form: Form) -> list[Any]:
     current = upgraded(dict(raw))
-    values = [_at(current, parts) for parts in _split(paths)]
-    if None in values[:needed]:
-        raise bad_document(current, f"{paths[values.index(None)]}: missing")
+    values = [_at(current, parts) for parts in _split(form.paths)]
+    if None in values[: form.needed]:
+        raise bad_document(current, f"{form.paths[values.index(None)]}: missing")
     return values
 
 

@@ -18,7 +18,7 @@ from definet_flows.stores.garbage import uncollected
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from definet_flows.schemas import Ledger, Start
+    from definet_flows.schemas import Ledger
     from definet_flows.stores.analysis.rows import PairRow, RecordRow
     from definet_flows.stores.records import Records
 
@@ -135,6 +135,7 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
     return gather(records, where).by(by)
 
 
+@uncollected()
 def gather(records: Records, where: Filter) -> Evidence:
     """Read what a saving is computed from; no structure is read.
 
@@ -182,20 +183,19 @@ class _Parts:
 
 
 def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
-    starts: dict[Start, list[tuple[tuple[str, str], RecordRow]]] = {"predicted": [], "unrelaxed": []}
-    for row in rows:
-        starts[row.start].append((row.pairing, row))
-    asked = {pairing for pairing, _ in starts["predicted"]}
-    predicted = {pairing: row for pairing, row in starts["predicted"] if row.status == "done"}
-    unrelaxed = {pairing: row for pairing, row in starts["unrelaxed"] if row.status == "done"}
+    begun = [row for row in rows if row.start == "predicted"]
+    lone = [row for row in rows if row.start == "unrelaxed"]
+    predicted = {row.pairing: row for row in begun if row.status == "done"}
+    unrelaxed = {row.pairing: row for row in lone if row.status == "done"}
+    asked = {row.pairing for row in begun}
     return _Parts(
-        predicted=[row for _, row in starts["predicted"] if row.status == "done"],
+        predicted=[row for row in begun if row.status == "done"],
         controls=[row for pairing, row in unrelaxed.items() if pairing in predicted],
         alone=[row for pairing, row in unrelaxed.items() if pairing not in predicted],
         unmeasured=[row for pairing, row in predicted.items() if pairing not in unrelaxed],
         unfinished=[row for row in rows if row.status != "done"],
-        without_control=predicted.keys() - {pairing for pairing, _ in starts["unrelaxed"]},
-        gated=[row for pairing, row in starts["unrelaxed"] if row.gate == "rejected" and pairing not in asked],
+        without_control=predicted.keys() - {row.pairing for row in lone},
+        gated=[row for row in lone if row.gate == "rejected" and row.pairing not in asked],
         refused=gates.refused(rows),
     )
 

@@ -1,4 +1,7 @@
-"""Weights by name on the machine that needs them: from the package, a file, or a record store's registry."""
+"""Weights by name on the machine that needs them: from the package, a file, or a record store's registry.
+
+The record store is imported where it is asked: weights of the package and of a file do without it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from definet_flows import stores
 from definet_flows.atomic import replacing
 from definet_flows.errors import InputError
 from definet_flows.foreign import file_name
 from definet_flows.schemas.models import Champion
 from definet_flows.settings import load_settings
-from definet_flows.stores import open_store
-from definet_flows.stores.learning.registry import SHORTEST, champion, find_model, models
-from definet_flows.stores.learning.weight_files import get_weights
 from definet_flows.stores.prefix import beginning_with, listed
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
         return load_checkpoint(cached)
     if ref == CHAMPION:
         return _sole_champion(store)
+    from definet_flows.stores.learning.registry import SHORTEST  # noqa: PLC0415 - loads maggma
+
     known, where = _registered(store)
     if any(model.id == ref for model in known):
         return _from_store(store, ref)
@@ -73,8 +76,10 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
 
 def _registered(store: str | None) -> tuple[list[Model], str]:
     """Return the models of a record store, and in words which they are, or why there are none."""
+    from definet_flows.stores.learning.registry import models  # noqa: PLC0415 - loads maggma
+
     try:
-        with open_store(store, read_only=True) as records:
+        with stores.open_store(store, read_only=True) as records:
             known = models(records)
             there = ", ".join(model.id for model in known) or "none yet"
             return known, f"record store {records.name!r} has {there}"
@@ -83,7 +88,9 @@ def _registered(store: str | None) -> tuple[list[Model], str]:
 
 
 def _from_store(store: str | None, ref: str) -> Checkpoint:
-    with open_store(store, read_only=True) as records:
+    from definet_flows.stores.learning.registry import find_model  # noqa: PLC0415 - loads maggma
+
+    with stores.open_store(store, read_only=True) as records:
         return stored_checkpoint(records, find_model(records, ref))
 
 
@@ -96,8 +103,9 @@ def _sole_champion(store: str | None) -> Checkpoint:
         If there is none, or there are several.
     """
     from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, load_checkpoint  # noqa: PLC0415 - torch
+    from definet_flows.stores.learning.registry import champion  # noqa: PLC0415 - loads maggma
 
-    with open_store(store, read_only=True) as records:
+    with stores.open_store(store, read_only=True) as records:
         every = {document.settings_hash for document in records.find(Champion)}
         found = [model for settings_hash in sorted(every) if (model := champion(records, settings_hash)) is not None]
         if len(every) > 1:
@@ -113,6 +121,7 @@ def _sole_champion(store: str | None) -> Checkpoint:
 def stored_checkpoint(records: Records, model: Model) -> Checkpoint:
     """Return the checkpoint of a registered model, from the cache folder or through it."""
     from definet_flows.model.inference.checkpoint import load_checkpoint  # noqa: PLC0415 - torch
+    from definet_flows.stores.learning.weight_files import get_weights  # noqa: PLC0415 - loads maggma
 
     path = _place(model.sha256)
     if not _whole(path, model.sha256):
@@ -130,7 +139,9 @@ def champion_of(store: str | None, settings_hash: str) -> Model:
     InputError
         If there is none.
     """
-    with open_store(store, read_only=True) as records:
+    from definet_flows.stores.learning.registry import champion  # noqa: PLC0415 - loads maggma
+
+    with stores.open_store(store, read_only=True) as records:
         found = champion(records, settings_hash)
         where = records.name
     if found is None:

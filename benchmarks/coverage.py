@@ -2,9 +2,7 @@
 
     python benchmarks/coverage.py --stores 1200
 
-Each simulated store has n configurations. Unrelaxed arms take 30 steps on average, log-normal with 40 % scatter; arms
-from predictions take half of that, with 35 % scatter of their own; steps are whole numbers. `outliers`: 5 % of the arms
-from predictions take eight times as long. `shared`: three sets of weights share each unrelaxed arm. The last method is
+`standins/simulated_savings.py` says how the stores are drawn. The last method is
 `definet_flows.stores.analysis.interval`, called as `definet savings` calls it.
 """
 
@@ -12,52 +10,20 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import stats
 
 from definet_flows.stores.analysis.interval import saving_interval
+from standins.simulated_savings import KINDS, coverage, saving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from definet_flows.schemas import FloatArray
+    from standins.simulated_savings import Ends, Method
 
-Kind = Literal["clean", "outliers", "shared"]
-KINDS: tuple[Kind, ...] = ("clean", "outliers", "shared")
 SIZES = (2, 3, 5, 10, 20, 50, 100)
-WEIGHTS = 3
-LONG, LONGER = 0.05, 8.0
-"""Share of arms from predictions that take longer, and how many times as long"""
 _RESAMPLES = 999
-_TRUTH = 1_000_000
-
-Ends = tuple[float, float] | None
-
-
-def draw(kind: Kind, count: int, random: np.random.Generator) -> tuple[FloatArray, list[str]]:
-    """Return unrelaxed and predicted steps of each pair [n, 2], and the configuration of each pair."""
-    rounds = WEIGHTS if kind == "shared" else 1
-    unrelaxed = np.maximum(3, np.rint(30 * _lognormal(0.4, (1, count), random))).repeat(rounds, axis=0)
-    ratio = 0.5 * _lognormal(0.35, (rounds, count), random)
-    if kind == "outliers":
-        ratio = ratio * np.where(random.random((rounds, count)) < LONG, LONGER, 1.0)
-    predicted = np.maximum(1, np.rint(unrelaxed * ratio))
-    names = [str(number) for number in range(count)] * rounds
-    return np.stack([unrelaxed.ravel(), predicted.ravel()], axis=1), names
-
-
-def _lognormal(scatter: float, shape: tuple[int, int], random: np.random.Generator) -> FloatArray:
-    """Return numbers of mean 1."""
-    return random.lognormal(-(scatter**2) / 2, scatter, shape)
-
-
-def saving(costs: FloatArray) -> float:
-    """Return 1 - sum(predicted) / sum(unrelaxed)."""
-    unrelaxed, predicted = costs.sum(axis=0)
-    return float(1 - predicted / unrelaxed)
 
 
 def percentile(costs: FloatArray, names: list[str]) -> Ends:
@@ -98,30 +64,12 @@ def used(costs: FloatArray, names: list[str]) -> Ends:
     return saving_interval(costs, names).ends
 
 
-METHODS: dict[str, Callable[[FloatArray, list[str]], Ends]] = {
+METHODS: dict[str, Method] = {
     "percentile": percentile,
     "BCa": bca,
     "Student's t": student,
     "used": used,
 }
-
-
-@cache
-def true_saving(kind: Kind, seed: int) -> float:
-    """Return the saving of very many configurations."""
-    return saving(draw(kind, _TRUTH, np.random.default_rng(seed))[0])
-
-
-def coverage(kind: Kind, count: int, stores: int, method: str, seed: int = 1) -> tuple[float, float] | None:
-    """Return the share of intervals that hold the true saving and their median width; None without any."""
-    random = np.random.default_rng([seed, count])
-    truth = true_saving(kind, seed)
-    drawn = [METHODS[method](*draw(kind, count, random)) for _ in range(stores)]
-    ends = np.array([one for one in drawn if one is not None])
-    if not len(ends):
-        return None
-    held = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-    return float(held.mean()), float(np.median(ends[:, 1] - ends[:, 0]))
 
 
 def main() -> None:
@@ -135,7 +83,7 @@ def main() -> None:
         print(f"\n| {kind} | {' | '.join(f'{name} | width' for name in given.methods)} |")
         print(f"|---|{'---|---|' * len(given.methods)}")
         for count in SIZES:
-            cells = [_cell(coverage(kind, count, given.stores, name)) for name in given.methods]
+            cells = [_cell(coverage(kind, count, given.stores, METHODS[name])) for name in given.methods]
             print(f"| {count} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,15 +1,15 @@
 """Time and memory of the enumeration, and the check of the whole published data set.
 
     python benchmarks/enumeration.py                  counts, seconds and peak memory on one core
-    python benchmarks/enumeration.py FOLDER           also: every unrelaxed structure of 2DMD unpacked in FOLDER
+    python benchmarks/enumeration.py FOLDER           every unrelaxed structure of 2DMD unpacked in FOLDER
 
 The numbers recorded on one core of a shared 2-core x86-64 machine are in docs/enumeration.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -121,9 +121,11 @@ def check_high_density(root: Path) -> None:
 
 def main() -> None:
     """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="check the structures of 2DMD unpacked here")
+    folder = parser.parse_args().folder
     warnings.filterwarnings("ignore", message=".*Å of vacuum|.*fractional coordinates rounded")
-    if len(sys.argv) > 1:
-        folder = Path(sys.argv[1])
+    if folder is not None:
         check_low_density(folder / "low_density_defects")
         check_high_density(folder / "high_density_defects")
         return

@@ -26,10 +26,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fault_round import CONTEXT, NANS, PATIENCE, RELAXATION, Round, Verdict
-from queue_place import Place, Server
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.support.fault_round import CONTEXT, NANS, PATIENCE, RELAXATION, Round, Verdict
+from standins.queue_place import Place
+from standins.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +119,7 @@ def fill_disk(this: Round, most: int) -> int:
 
 def launch_twice(this: Round, most: int) -> int:
     """Launch the campaign from two processes within a second, before and while two workers run."""
-    from fault_worker import launch as launch_later  # noqa: PLC0415
+    from benchmarks.support.fault_worker import launch as launch_later  # noqa: PLC0415
 
     workers: list[ForkServerProcess] = []
     for _ in range(most):
@@ -161,7 +163,7 @@ def run_faults(fault: str, tries: int, folder: Path) -> list[Verdict]:
     server.start()
     try:
         place = Place(place_folder, server.port)
-        CONTEXT.set_forkserver_preload(["fault_worker"])
+        CONTEXT.set_forkserver_preload(["benchmarks.support.fault_worker"])
         while (missing := tries - sum(verdict.tries for verdict in verdicts)) > 0:
             make, most = FAULTS[fault]
             began, this = time.time(), Round(fault, len(verdicts), place, server)

@@ -8,15 +8,17 @@ and `find_one_and_update`.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from pymongo import MongoClient
-from queue_place import Server
 from rich.console import Console
 from rich.table import Table
+
+from standins.server import Server, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,18 +51,14 @@ def _milliseconds(way: Callable[[dict[str, int]], object], first: int, server: p
 
 def main() -> None:
     """Measure and print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     table = Table("documents", "find_one, ms", "update_one, ms", "find_one_and_update, ms", header_style="bold")
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
-        server.start()
-        try:
-            assert server.process is not None
-            process = psutil.Process(server.process.pid)
-            with MongoClient[dict[str, Any]]("127.0.0.1", server.port) as client:
-                for size in SIZES:
-                    table.add_row(f"{size:,}", *(f"{one:.1f}" for one in measure(client.x[str(size)], size, process)))
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as folder, running(Server(Path(folder))) as server:
+        assert server.process is not None
+        process = psutil.Process(server.process.pid)
+        with MongoClient[dict[str, Any]]("127.0.0.1", server.port) as client:
+            for size in SIZES:
+                table.add_row(f"{size:,}", *(f"{one:.1f}" for one in measure(client.x[str(size)], size, process)))
     Console().print(table)
 
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jobflow import Flow, Job, JobOrder
-from learning_report import draw, show
 from rich.console import Console
 
+from benchmarks.support.learning_report import draw, show
 from definet_flows.defects import Choices, enumerate_configurations, preset
 from definet_flows.hosts import load_structure, make_host
 from definet_flows.model.inference.checkpoint import Checkpoint, load_checkpoint

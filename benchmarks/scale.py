@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 from bson.raw_bson import RawBSONDocument
-from engine_log import read_log
 from pymongo import MongoClient
-from queue_place import DATABASE, Place, Server
 from rich.console import Console
 from rich.table import Table
+
+from standins.engine_log import read_log
+from standins.queue_place import DATABASE, Place
+from standins.server import Server
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -68,11 +70,10 @@ class Cost:
 
 def make_campaign(size: int) -> tuple[Plan, float]:
     """Return the plan of `size` configurations spread over all classes, and the seconds to make it."""
-    from spring_engine import SpringRelaxMaker  # noqa: PLC0415 - jobflow reads its settings when it is imported
-
-    from definet_flows import DefectFlowMaker  # noqa: PLC0415
+    from definet_flows import DefectFlowMaker  # noqa: PLC0415 - jobflow reads its settings when it is imported
     from definet_flows.defects import preset  # noqa: PLC0415
     from definet_flows.workflows.queue.plan import make_plan  # noqa: PLC0415
+    from standins.spring_engine import SpringRelaxMaker  # noqa: PLC0415
 
     began = time.perf_counter()
     maker = DefectFlowMaker(

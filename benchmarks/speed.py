@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.io import write
-from eager import plain_batch
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.support.eager import plain_batch
 from definet_flows.hosts import load_structure, make_host, to_structure
 from definet_flows.hosts.cell import replicate
 from definet_flows.model.data.batches import lattice_of

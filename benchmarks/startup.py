@@ -18,8 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stores import documents
-
+from benchmarks.support.store_documents import documents
 from definet_flows.defects import build_structure, place
 from definet_flows.hosts import make_host
 from definet_flows.schemas import DefectRecord, Pair

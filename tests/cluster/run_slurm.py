@@ -9,7 +9,7 @@ nodes. Prints what was submitted and what ran where, from Slurm's own records an
 
 from __future__ import annotations
 
-import os
+import argparse
 import re
 import subprocess
 import sys
@@ -19,10 +19,8 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "support")]
-
-from queue_place import EXAMPLES, Place, Server  # noqa: E402 - its folder is not a package
+from standins.queue_place import EXAMPLES, Place
+from standins.server import Server, running
 
 BIN = Path(sys.executable).parent
 OPEN = {"READY", "RESERVED", "RUNNING", "WAITING"}
@@ -50,12 +48,11 @@ def write_adapters(place: Place) -> None:
 
 
 def start_campaign(place: Place):
-    from flow_helpers import CU, write_weights  # noqa: PLC0415 - jobflow reads its settings when it is imported
-    from spring_engine import SpringRelaxMaker  # noqa: PLC0415
-
-    from definet_flows import DefectFlowMaker  # noqa: PLC0415
+    from definet_flows import DefectFlowMaker  # noqa: PLC0415 - jobflow reads its settings when it is imported
     from definet_flows.workflows.queue.fireworks import launch_fireworks, make_plan  # noqa: PLC0415
     from definet_flows.workflows.queue.routing import read_placement  # noqa: PLC0415
+    from standins.copper import CU, write_weights  # noqa: PLC0415
+    from standins.spring_engine import SpringRelaxMaker  # noqa: PLC0415
 
     maker = DefectFlowMaker(
         supercell=(2, 2, 2),
@@ -107,39 +104,36 @@ def tell(folder: Path, place: Place, launchpad) -> None:
         print(f"{count} x {text}")
 
 
+def run_campaign(place: Place):
+    """Run the campaign to its end: light jobs by a worker here, the others through Slurm."""
+    plan, launchpad = start_campaign(place)
+    light = [BIN / "rlaunch", "-l", place.folder / "my_launchpad.yaml", "-s"]
+    light += ["-w", place.folder / "my_fworker_light.yaml", "rapidfire", "--nlaunches", "infinite", "--sleep", "2"]
+    (place.folder / "light").mkdir()
+    with (place.folder / "light.log").open("w") as log:
+        worker = subprocess.Popen(light, cwd=place.folder / "light", stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + SECONDS
+        while set(launchpad.fireworks.distinct("state")) & OPEN and time.monotonic() < end:
+            for category in ("gpu", "cpu"):
+                if launchpad.fireworks.count_documents({"state": "READY", "spec._category": category}):
+                    submit(place, category)
+            time.sleep(5)
+    finally:
+        worker.kill()
+    return plan, launchpad
+
+
 def main() -> None:
-    folder = Path(sys.argv[1]).absolute()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the folder given to start_slurm.sh")
+    folder = parser.parse_args().folder.absolute()
     own = folder / f"campaign_{int(time.time())}"
     own.mkdir()
-    server = Server(own)
-    server.start()
-    try:
+    with running(Server(own)) as server:
         place = Place(own, server.port)
-        os.environ["PYTHONPATH"] = f"{ROOT / 'benchmarks'}:{ROOT / 'tests'}"
         write_adapters(place)
-        plan, launchpad = start_campaign(place)
-        light = [str(BIN / "rlaunch"), "-l", str(place.folder / "my_launchpad.yaml"), "-s"]
-        light += [
-            "-w",
-            str(place.folder / "my_fworker_light.yaml"),
-            "rapidfire",
-            "--nlaunches",
-            "infinite",
-            "--sleep",
-            "2",
-        ]
-        (place.folder / "light").mkdir()
-        with (place.folder / "light.log").open("w") as log:
-            worker = subprocess.Popen(light, cwd=place.folder / "light", stdout=log, stderr=log)
-        try:
-            end = time.monotonic() + SECONDS
-            while set(launchpad.fireworks.distinct("state")) & OPEN and time.monotonic() < end:
-                for category in ("gpu", "cpu"):
-                    if launchpad.fireworks.count_documents({"state": "READY", "spec._category": category}):
-                        submit(place, category)
-                time.sleep(5)
-        finally:
-            worker.kill()
+        plan, launchpad = run_campaign(place)
         tell(folder, place, launchpad)
         from definet_flows import open_store  # noqa: PLC0415
 
@@ -147,8 +141,6 @@ def main() -> None:
             found = sorted((row.name, row.start, row.status) for row in records.ledgers())
         print(*("record: {} from {}: {}".format(*one) for one in found), sep="\n")
         sys.exit(0 if len(found) == 2 * len(plan.campaign.ids) and {one[2] for one in found} == {"done"} else 1)
-    finally:
-        server.stop()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from definet_flows.stores import Records
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mongo_server import MongoServer
+    from standins.server import MongoServer
 
 pytest_plugins = ["mongo_server"]
 pytestmark = pytest.mark.mongo

@@ -16,8 +16,9 @@ from flow_helpers import engine, write_weights
 
 from definet_flows import DefectFlowMaker
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "cluster"
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "cluster"
+PATHS = f"{Path(__file__).parent}{os.pathsep}{ROOT}"
 
 
 def example(name):
@@ -62,7 +63,7 @@ class Queue:
             "JOBFLOW_CONFIG_FILE": str(folder / "jobflow.yaml"),
             "DEFINET_FLOWS_CONFIG": str(folder / "definet_flows.yaml"),
             "DEFINET_FLOWS_DATA_DIR": str(folder / "data"),
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": PATHS,
             "OMP_NUM_THREADS": "1",
         }
         for name, value in self.environment.items():

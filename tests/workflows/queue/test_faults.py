@@ -14,7 +14,6 @@ from fireworks import FWAction, FWorker
 from flow_helpers import CU
 from jobflow import JobStore
 from maggma.stores import MemoryStore, MongoStore
-from mongo_server import find_executable
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
@@ -22,6 +21,8 @@ from definet_flows.errors import InputError
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker
 from definet_flows.workflows.queue.fireworks import launch_fireworks, make_plan
 from definet_flows.workflows.queue.fireworks_repair import LOST_AT_MOST, Mended, mend
+from standins.engine_log import count_repeats
+from standins.server import find_executable
 
 pytest_plugins = ["mongo_server", "queue_helpers"]
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "faults.py"
@@ -31,7 +32,7 @@ FAULTS = ("kill-relax", "kill-predict", "kill-record", "database", "raise", "nan
 @pytest.mark.slow
 @pytest.mark.mongo
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see tests/mongo_server.py)")
+@pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see standins/server.py)")
 @pytest.mark.skipif("DEFINET_CLUSTER" not in os.environ, reason="takes minutes: `nox -s cluster` runs it")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_is_lost_and_nothing_doubled(fault, tmp_path):
@@ -46,10 +47,7 @@ def told(*events):
     return [{"event": event, "record": "one"} for event in events]
 
 
-def test_the_judge_tells_what_was_done_twice(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    from fault_round import count_repeats  # noqa: PLC0415
-
+def test_the_judge_tells_what_was_done_twice():
     assert count_repeats(told("begin", "end", "stored")) == (0, 0)
     assert count_repeats(told("begin", "begin", "end", "stored")) == (0, 0)
     assert count_repeats(told("begin", "end", "begin", "end", "stored")) == (0, 1)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mongo_server import find_executable
+
+from standins.server import find_executable
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "scale.py"
 pytestmark = [
@@ -17,7 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3 * 3600),
     pytest.mark.skipif("DEFINET_CLUSTER" not in os.environ, reason="takes minutes: `nox -s cluster` runs it"),
-    pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see tests/mongo_server.py)"),
+    pytest.mark.skipif(find_executable() is None, reason="no SecantusDB: set SECANTUS_BIN (see standins/server.py)"),
 ]
 
 

@@ -1,12 +1,9 @@
-"""A queue in a folder: a SecantusDB on a socket, and the files that name it, made from those in `examples/cluster`."""
+"""A queue in a folder: files that name a server, made from those in `examples/cluster`, and workers."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +11,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import yaml
 from fireworks import FWorker, LaunchPad
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "support"))
-
-EXAMPLES = HERE.parent / "examples" / "cluster"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples" / "cluster"
 DATABASE = "definet"
 EVERYTHING = ["gpu", "cpu", "light"]
 """Categories of a worker that takes all jobs."""
@@ -45,42 +38,6 @@ class Worker(FWorker):  # type: ignore[misc]  # fireworks has no types
     def query(self) -> dict[str, Any]:
         """What a job must be."""
         return {"spec._category": {"$in": EVERYTHING}}
-
-
-class Server:
-    """SecantusDB on a port of its own; can be stopped and started again on the same files."""
-
-    def __init__(self, folder: Path, port: int | None = None, *options: str) -> None:
-        from mongo_server import _free_port, find_executable  # noqa: PLC0415 - pytest, only for this
-
-        self.executable = find_executable() or sys.exit("SecantusDB is not here: see tests/mongo_server.py")
-        self.folder, self.port, self.options = folder, port or _free_port(), options
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        command = [self.executable, "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--storage-path", str(self.folder / "data"), "--log-level", "WARNING", *self.options]
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
-        end = time.monotonic() + 120
-        with MongoClient[dict[str, Any]]("127.0.0.1", self.port, serverSelectionTimeoutMS=500) as client:
-            while True:
-                try:
-                    client.admin.command("ping")
-                except PyMongoError:
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.1)
-                else:
-                    return
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(timeout=60)
-            self.process = None
 
 
 def addressed(node: Any, port: int) -> Any:  # noqa: ANN401 - any YAML
@@ -120,7 +77,7 @@ class Place:
             "DEFINET_FLOWS_CONFIG": str(self.folder / "definet_flows.yaml"),
             "DEFINET_FLOWS_DATA_DIR": str(self.folder / "data_dir"),
             "SPRING_LOG": str(self.folder / "engine.jsonl"),
-            "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
+            "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
         }
         os.environ.update(self.environment)
@@ -145,7 +102,7 @@ class Place:
         """Start a worker that runs until it is killed, in a folder of its own."""
         place = self.folder / f"worker_{number}"
         place.mkdir(exist_ok=True)
-        command = [sys.executable, __file__, str(self.folder / "my_launchpad.yaml")]
+        command = [sys.executable, "-m", "standins.queue_place", str(self.folder / "my_launchpad.yaml")]
         with (place / "log").open("ab") as log:
             return psutil.Popen(command, cwd=place, stdout=log, stderr=log, start_new_session=True)
 

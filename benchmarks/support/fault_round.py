@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine_log import Tail
+from standins.engine_log import Tail, count_repeats
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
     from fireworks import LaunchPad
-    from queue_place import Place, Server
 
     from definet_flows.workflows.queue.plan import Plan
+    from standins.queue_place import Place
+    from standins.server import Server
 
 RELAXATION = 0.3
 """Seconds of one relaxation."""
@@ -70,7 +71,7 @@ class Round:
 
     def worker(self, folder: Path | None = None, raising: int | None = None) -> ForkServerProcess:
         """Start a worker in a folder of its own."""
-        from fault_worker import work  # noqa: PLC0415 - jobflow reads its settings when it is imported
+        from benchmarks.support.fault_worker import work  # noqa: PLC0415 - jobflow reads its settings when it is imported
 
         where = folder or self.place.folder / f"{self.fault}_{self.seed}" / str(next(self.numbers))
         process = CONTEXT.Process(target=work, args=(str(where), self.file, raising), daemon=True)
@@ -163,28 +164,12 @@ class Round:
         )
 
 
-def count_repeats(lines: list[dict[str, Any]]) -> tuple[int, int]:
-    """Return how many relaxations began again after their output was stored, and how many after they had ended."""
-    events: dict[str, list[str]] = defaultdict(list)
-    for line in lines:
-        if line.get("record"):
-            events[line["record"]].append(line["event"])
-    doubled = redone = 0
-    for history in events.values():
-        for position, event in enumerate(history):
-            if event == "begin":
-                doubled += "stored" in history[:position]
-                redone += "end" in history[:position] and "stored" not in history[:position]
-    return doubled, redone
-
-
 def make_campaign(folder: Path, fault: str, seed: int) -> Plan:
     """Return the plan of a round: weights and engine of its own, so that it shares nothing with another."""
-    from flow_helpers import CU, write_weights  # noqa: PLC0415
-    from spring_engine import SpringRelaxMaker  # noqa: PLC0415
-
     from definet_flows import DefectFlowMaker  # noqa: PLC0415
     from definet_flows.workflows.queue.plan import make_plan  # noqa: PLC0415
+    from standins.copper import CU, write_weights  # noqa: PLC0415
+    from standins.spring_engine import SpringRelaxMaker  # noqa: PLC0415
 
     number = 1000 * FAULTS.index(fault) + seed
     weights = write_weights(folder / f"{fault}_{seed}.safetensors", seed=number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ def log(event: str, **said: Any) -> None:  # noqa: ANN401 - any JSON
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a log."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def count_repeats(lines: list[dict[str, Any]]) -> tuple[int, int]:
+    """Return how many relaxations began again after their output was stored, and how many after they had ended."""
+    events: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        if line.get("record"):
+            events[line["record"]].append(line["event"])
+    doubled = redone = 0
+    for history in events.values():
+        for position, event in enumerate(history):
+            if event == "begin":
+                doubled += "stored" in history[:position]
+                redone += "end" in history[:position] and "stored" not in history[:position]
+    return doubled, redone
 
 
 class Tail:

@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine_log import log
 from fireworks import LaunchPad
 from fireworks.core.rocket_launcher import rapidfire
 from jobflow.managers.fireworks import JobFiretask
-from queue_place import Worker
-from spring_engine import SpringRelaxMaker
 
 import definet_flows.model.inference.predict  # noqa: F401 - torch, before anything is forked
 import definet_flows.workflows.campaign.jobs as jobs_module
 from definet_flows.workflows.campaign.prediction import complete
+from standins.engine_log import log
+from standins.queue_place import Worker
+from standins.spring_engine import SpringRelaxMaker
 
 __all__ = ["SpringRelaxMaker", "launch", "work"]
 

@@ -18,11 +18,11 @@ import numpy as np
 from ase.calculators.harmonic import SpringCalculator
 from atomate2.ase.jobs import AseRelaxMaker
 from emmet.core.types.enums import StoreTrajectoryOption
-from engine_log import log
 from jobflow import CURRENT_JOB
 
 from definet_flows.workflows.engines.potential import require_finite
 from definet_flows.workflows.recording.begun import RECORD_METADATA
+from standins.engine_log import log
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -256,6 +256,47 @@ def test_a_complex_is_carried_as_a_whole():
     agree(proposal, np.where(atoms[:, None], moved - moved[atoms].mean(0), 0))
 
 
+def beside(host: Host, number: int) -> Configuration:
+    """A vacancy with aluminium on the gallium straight above it."""
+    vacancy = at(host, 7, 0, number=number)
+    sites, away = near(host, np.array(host.frac_coords[vacancy.edits[0].site]))
+    above = int(sites[np.argmax(away[:, 2] * (np.linalg.norm(away[:, :2], axis=1) < 0.1))])
+    return joined(vacancy, Configuration(edits=(Edit(marker=1, site=above, old=31, new=13),)))
+
+
+def test_a_complex_is_carried_to_a_larger_cell_across_its_boundary():
+    small, large = beside(SMALL, 1), beside(LARGE, 6)
+    centre, onto = small.edits[0].site, large.edits[0].site
+    sites, _ = near(SMALL, np.array(SMALL.frac_coords[centre]))
+    moved, atoms = np.zeros((SMALL.n_sites, 3)), sites[sites != centre]
+    moved[atoms] = np.random.default_rng(4).normal(0, 0.1, (len(atoms), 3))
+    moved[atoms] -= moved[atoms].mean(0)
+    proposal = propose(LARGE, large, record(SMALL, small, moved))
+    agree(proposal, copied(SMALL, centre, moved, LARGE, onto))
+
+
+def test_records_that_do_not_count_are_not_named():
+    singles = three()
+    evidence = [record(SMALL, single, made_up(SMALL, single, k), f"r{k}") for k, single in enumerate(singles)]
+    two = joined(*singles[:2])
+    assert propose(SMALL, two, *evidence[:2]).learned_from == propose(SMALL, two, *evidence).learned_from
+    assert propose(SMALL, singles[0], *evidence).learned_from != propose(SMALL, two, *evidence).learned_from
+
+
+def test_left_out_complexes_tell_the_error_of_a_new_complex():
+    kinds = ((7, 0), (31, 13), (7, 8), (31, 49))
+    singles = [at(SMALL, *kind, number=7 * k) for k, kind in enumerate(kinds)]
+    fields = [made_up(SMALL, single, k) for k, single in enumerate(singles)]
+    evidence = [record(SMALL, one, field, f"r{k}") for k, (one, field) in enumerate(zip(singles, fields, strict=True))]
+    draw = np.random.default_rng(0)
+    for first, second in ((0, 1), (0, 2), (1, 2), (1, 3)):
+        extra = draw.normal(0, 0.02, (SMALL.n_sites, 3))
+        together = fields[first] + fields[second] + extra - extra.mean(0)
+        evidence.append(record(SMALL, joined(singles[first], singles[second]), together, f"p{first}{second}"))
+    proposal = propose(SMALL, joined(singles[2], singles[3]), *evidence)
+    assert proposal.uncertainty == pytest.approx(0.02 * np.sqrt(2 / np.pi) * np.sqrt(1.25), rel=0.15)
+
+
 # ------------------------------------------------------------------ charges, ends, what is missing
 
 
@@ -312,7 +353,7 @@ def test_missing_defects_are_named():
     assert proposal.error == "no record of Al_Ga, O_N"
     gate = FieldsPreRelaxer(()).judge(SMALL, both, SMALL.cartesian, proposal)
     assert gate.verdict == "rejected"
-    assert gate.reason == "no proposal: no record of Al_Ga, O_N"
+    assert gate.reason == "no prediction: no record of Al_Ga, O_N"
 
 
 def test_a_damaged_record_is_refused():

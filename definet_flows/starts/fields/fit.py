@@ -171,8 +171,8 @@ class _Design:
     ) -> tuple[float | None, float | None]:
         """Return the mean errors of complexes left out of the fit; see `Fit`.
 
-        A pair in a single record is unknown without that record: its field belongs to the error. A defect or pair in
-        k records changes by one in k, and the residual grows by k / (k - 1).
+        A pair in a single record is unknown without that record: its field, which leaves nothing of the record to the
+        others, belongs to the error. Else a pair in k records changes by one in k: the residual grows by k / (k - 1).
         """
         lonely = np.zeros_like(scaled)
         for term in self.terms.values():
@@ -187,8 +187,11 @@ class _Design:
             alone = [len(term.cluster) for term, count in zip(members, counts, strict=True) if count == 1]
             if len(members) == 1 or 1 in alone:
                 continue  # a single, or a complex with a defect that no other record shows
-            grown = np.abs(part).mean() * max((k / (k - 1) for k in counts if k > 1), default=1.0)
-            (unknown if alone else known).append(float(grown) / max(1, len(alone)) ** 0.5)
+            size = float(np.abs(part).mean())
+            if alone:
+                unknown.append(size / len(alone) ** 0.5)
+            else:
+                known.append(size * max((k / (k - 1) for k in counts), default=1.0))
         return _mean(known), _mean(unknown)
 
 

@@ -12,7 +12,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import FloatArray, Host
 from definet_flows.starts.fields.carry import Field, Laid, lay_configuration
 from definet_flows.starts.fields.charges import split
-from definet_flows.starts.fields.clusters import Cluster, Key, gathered, pairs_at
+from definet_flows.starts.fields.clusters import Cluster, Key, gathered, operations_of, pairs_at
 from definet_flows.starts.fields.crystal import Cell, Crystal, inserted_points, lay
 from definet_flows.starts.fields.errors import bend, spread
 from definet_flows.starts.fields.fit import Fit, Recorded, TermKey, fit
@@ -118,7 +118,9 @@ class Library:
             if near is None:
                 near = {}
                 lattices.append((record.cell, near))
-            place = self._key(record), record.charge
+            operations = operations_of(record.cell)  # of two images under another operation, one cell has both
+            found = pieces(record.cell, record.laid.cluster)
+            place = min(piece.canonical_under(operations)[0] for piece in found), record.charge
             if place not in near or _lower(record, near[place]):
                 near[place] = record
         for _, kept in lattices:
@@ -169,7 +171,7 @@ class Library:
     def doubt(self, record: Recorded, *, carried: bool) -> float:
         """Return the expected error of a record's field elsewhere, as a share of its motion; see `errors`."""
         if record.record_id not in self._doubts:
-            key = self._key(record)
+            key = min(piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster))
             others = {
                 other.charge: self.around(other, piece)
                 for piece in pieces(record.cell, record.laid.cluster)
@@ -181,10 +183,6 @@ class Library:
             self._doubts[record.record_id] = spread(record), bend(record, others)
         own, line = self._doubts[record.record_id]
         return max(own, line) if carried else own
-
-    @staticmethod
-    def _key(record: Recorded) -> Key:
-        return min(piece.canonical[0] for piece in pieces(record.cell, record.laid.cluster))
 
 
 def _trust(source: Cell, target: Cell) -> tuple[bool, int]:

@@ -44,7 +44,7 @@ class FieldsPreRelaxer:
     @property
     def state(self) -> str:
         """Hash of the evidence."""
-        return content_hash("fields", sorted(evidence.record_id for evidence in self._evidence))
+        return content_hash(self.key, sorted(evidence.record_id for evidence in self._evidence))
 
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration, in order; see `PreRelaxer`."""

@@ -120,7 +120,7 @@ class TestMongo:
         )
         assert savings(records).same_minimum == 5
         kinds = {criteria.get("kind", "pages") for criteria, _ in asked}
-        assert kinds == {"page", "pages", "host", "record"}
+        assert kinds == {"page", "pages", "host", "prerelaxer", "record"}
         (limit,) = [limit for criteria, limit in asked if criteria.get("kind") == "record"]
         assert limit <= 20  # the base is read off a few, once for each host and settings
 

@@ -266,7 +266,8 @@ class DefectFlowMaker(Maker):
             engine=self.engine,
             after=[batch.output for batch in after],
         )
-        survive_parents(predicted)
+        if after:
+            survive_parents(predicted)
         predicted.name = f"predict {len(part.ids)} of {part.host.formula}"
         relaxations = []
         for configuration, configuration_id in zip(part.configurations, part.ids, strict=True):

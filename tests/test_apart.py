@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+from sources import imports, imports_of
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted([*(ROOT / "benchmarks").glob("*.py"), ROOT / "tests" / "cluster" / "run_slurm.py"])
 TESTS = {"tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
 BENCHMARKS = {"benchmarks", *(path.stem for path in (ROOT / "benchmarks").rglob("*.py"))}
-
-
-def imports(source: str) -> set[str]:
-    """Return the first part of each module that a source imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
-
-
-def offenders(folder: str, forbidden: set[str]) -> dict[str, list[str]]:
-    """Return what each module of a folder imports of what it must not."""
-    found = {
-        path.relative_to(ROOT).as_posix(): sorted(imports(path.read_text(encoding="utf-8")) & forbidden)
-        for path in (ROOT / folder).rglob("*.py")
-    }
-    return {path: names for path, names in found.items() if names}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +25,11 @@ def offenders(folder: str, forbidden: set[str]) -> dict[str, list[str]]:
     ],
 )
 def test_no_folder_imports_what_it_must_stand_apart_from(folder, forbidden):
-    assert offenders(folder, forbidden) == {}
+    assert {
+        path.relative_to(ROOT).as_posix(): names & forbidden
+        for path, names in imports_of(ROOT / folder).items()
+        if names & forbidden
+    } == {}
 
 
 def test_an_import_inside_a_function_counts():

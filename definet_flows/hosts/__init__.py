@@ -95,12 +95,7 @@ def make_host(
     if dimensionality is None and dimension == _LAYER and is_stacked(unit):
         dimension = _BULK
     gap = check_vacuum(unit) if dimension == _LAYER else None
-    higher = higher_symmetry(unit, symprec)
-    unit, symmetry = symmetrize(unit, symprec)
-    if higher:
-        msg = f"host {unit.reduced_formula} is {symmetry}, but {higher}: if that is meant, give a larger symprec"
-        warnings.warn(msg, UserWarning, stacklevel=2)
-    notes = {"symmetry": symmetry, **({"higher_symmetry": higher} if higher else {})}
+    unit, notes = _symmetrized(unit, symprec)
     matrix = parse_supercell(supercell, unit, dimension)
     lattice, numbers, coords = replicate(unit, matrix)
     a, b, c = (round(x, 4) for x in unit.lattice.abc)
@@ -117,6 +112,17 @@ def make_host(
         vacuum=None if gap is None else round(gap, 6),
         provenance={**provenance, "unit_cell": f"a={a} b={b} c={c} Å", **notes},
     )
+
+
+def _symmetrized(unit: Structure, symprec: float) -> tuple[Structure, dict[str, str]]:
+    """Return the unit cell put exactly on its symmetry, and what provenance says of it; warn of a higher symmetry."""
+    higher = higher_symmetry(unit, symprec)
+    unit, symmetry = symmetrize(unit, symprec)
+    if not higher:
+        return unit, {"symmetry": symmetry}
+    msg = f"host {unit.reduced_formula} is {symmetry}, but {higher}: if that is meant, give a larger symprec"
+    warnings.warn(msg, UserWarning, stacklevel=3)
+    return unit, {"symmetry": symmetry, "higher_symmetry": higher}
 
 
 def _dimension(unit: Structure, asked: int | None) -> int:

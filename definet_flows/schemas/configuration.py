@@ -16,7 +16,7 @@ MOST_CHARGED = 1000
 
 
 class Host(Frozen):
-    """A validated pristine supercell with a fixed site order; rows are sites everywhere else."""
+    """A validated bulk supercell with a fixed site order; rows are sites everywhere else."""
 
     formula: str = Field(description="reduced formula, such as MoS2")
     lattice: Matrix = Field(description="lattice vectors as rows, Å")
@@ -48,7 +48,7 @@ class Host(Frozen):
 
 
 class Edit(Frozen):
-    """One edited site of the pristine supercell, or one inserted atom."""
+    """An edited site of the bulk supercell, or one inserted atom."""
 
     marker: Literal[1, 2, 3] = Field(description="1 substitution, 2 vacancy, 3 inserted atom")
     site: int | None = Field(default=None, description="pristine site index; None for an inserted atom")
@@ -93,7 +93,7 @@ def joined_name(names: Iterable[str]) -> str:
 
 
 class Configuration(Frozen):
-    """A small edit list on a pristine supercell, in its symmetry-canonical placement."""
+    """A small list of edits of a bulk supercell, in its symmetry-canonical placement."""
 
     edits: tuple[Edit, ...]
     charge: int = Field(default=0, ge=-MOST_CHARGED, le=MOST_CHARGED, description="net charge, elementary charges")

@@ -104,7 +104,9 @@ class SiteMap(Frozen):
     markers: str = Field(description="one digit per row: 0 pristine, 1 substitution, 2 vacancy, 3 inserted")
     unrelaxed: Table = Field(description="Cartesian, Å")
     predicted: Table | None = Field(default=None, description="Cartesian, Å")
-    rattle: Table | None = Field(default=None, description="added to the start, the same in both arms, Å; None: none")
+    rattle: Table | None = Field(
+        default=None, description="added to the start, the same from both starts, Å; None: none"
+    )
     relaxed: Table | None = Field(default=None, description="Cartesian, Å; a placeholder keeps its unrelaxed row")
     last: Table | None = Field(default=None, description="Cartesian, Å; where an unfinished relaxation stopped")
     permutation: tuple[int, ...] = Field(description="engine row k holds table row permutation[k]")
@@ -171,7 +173,7 @@ class DefectRecord(Document):
 
     kind: Literal["record"] = "record"
     configuration_id: str
-    settings_hash: str = Field(description="hash of everything the two arms of a pair must share")
+    settings_hash: str = Field(description="hash of everything that the relaxations of a pair must share")
     engine: str = Field(description="engine name, such as vasp or sevennet")
     start: Start
     status: Status

@@ -12,12 +12,11 @@ import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ase import Atoms
 from pymatgen.core import Element, Lattice, Structure
 
@@ -29,10 +28,9 @@ from definet_flows.hosts.sane import check_cell
 from definet_flows.hosts.xyz import read_frames
 from definet_flows.schemas import FloatArray
 from definet_flows.schemas.configuration import MOST_CHARGED
+from definet_flows.structures.crystal import Crystal, Held, held_by
 from definet_flows.structures.labels import charge_of, drop_labels, drop_results
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 Moved = Sequence[FloatArray | None]
 """New fractional coordinates of each crystal, [n, 3]; None leaves a crystal as it is."""
 Notes = Sequence[Mapping[str, Any]]
@@ -40,74 +38,6 @@ Notes = Sequence[Mapping[str, Any]]
 
 _FORMATS = "CIF (.cif), POSCAR or CONTCAR (also .vasp), extended XYZ (.xyz, .extxyz), pymatgen JSON (.json)"
 _WHOLE = 1e-3  # elementary charges
-
-
-@dataclass(frozen=True, eq=False)
-class Held:
-    """Which coordinates of which atoms stay where they are.
-
-    Attributes
-    ----------
-    mask
-        [n, 3]
-    cartesian
-        Whether the columns are x, y, z (ASE) and not a, b, c (selective dynamics).
-    """
-
-    mask: BoolArray
-    cartesian: bool = False
-
-    def left_of(self, step: FloatArray, lattice: FloatArray) -> FloatArray:
-        """Return a step, fractional, [n, 3], without what would move a held coordinate."""
-        if not self.cartesian:
-            return np.where(self.mask, 0.0, step)
-        return np.asarray(np.where(self.mask, 0.0, step @ lattice) @ np.linalg.inv(lattice))
-
-    @property
-    def atoms(self) -> int:
-        """Number of atoms of which at least one coordinate is held."""
-        return int(self.mask.any(axis=1).sum())
-
-
-def _held(mask: BoolArray, *, cartesian: bool = False) -> Held | None:
-    return Held(mask, cartesian) if mask.any() else None
-
-
-@dataclass(frozen=True, eq=False)
-class Crystal:
-    """One crystal as it is written in its file.
-
-    Attributes
-    ----------
-    lattice
-        Rows, Å, [3, 3].
-    numbers
-        Atomic numbers, [n].
-    frac
-        Fractional coordinates in the image they are written in, [n, 3].
-    charge
-        Net charge, elementary charges.
-    held
-        What is to stay where it is; None: nothing.
-    note
-        What a reader must know.
-    """
-
-    lattice: FloatArray
-    numbers: IntArray
-    frac: FloatArray
-    charge: float = 0.0
-    held: Held | None = None
-    note: str = ""
-
-    def structure(self) -> Structure:
-        """Return it as pymatgen's Structure, in the same image."""
-        charge = self.charge or None
-        return Structure(self.lattice, self.numbers.tolist(), self.frac, charge=charge)
-
-    def moved(self, step: FloatArray) -> FloatArray:
-        """Return the fractional coordinates after a step, fractional, [n, 3]; what is held has not moved."""
-        return self.frac + (step if self.held is None else self.held.left_of(step, self.lattice))
 
 
 class CrystalFile(ABC):
@@ -241,7 +171,7 @@ class PoscarFile(CrystalFile):
 
     def __init__(self, text: str) -> None:
         poscar = self._poscar = read_poscar(text)
-        held = None if poscar.fixed is None else _held(poscar.fixed)
+        held = None if poscar.fixed is None else held_by(poscar.fixed)
         self.crystals = (Crystal(poscar.lattice, poscar.numbers, poscar.frac, held=held),)
 
     def text(self, moved: Moved, notes: Notes) -> str:
@@ -300,7 +230,7 @@ def _constraints(atoms: Atoms) -> tuple[Held | None, str]:
         else:
             others.append(type(constraint).__name__)
     note = f"constraints not followed: {', '.join(others)}" if others else ""
-    return _held(mask, cartesian=True), note
+    return held_by(mask, cartesian=True), note
 
 
 def extxyz_text(frames: Sequence[Atoms]) -> str:
@@ -370,7 +300,7 @@ def _from_structure(structure: Structure, stated: object, properties: Mapping[st
     charge = charge_of({"charge of the structure": told, **properties} if own else properties)
     note = "" if own or not assumed else f"the sum of its oxidation states, {assumed:+g}, is not taken for its charge"
     flags = structure.site_properties.get("selective_dynamics")
-    held = None if flags is None else _held(np.array([~np.array(flag or (True,) * 3, dtype=bool) for flag in flags]))
+    held = None if flags is None else held_by(np.array([~np.array(flag or (True,) * 3, dtype=bool) for flag in flags]))
     return Crystal(structure.lattice.matrix, numbers, structure.frac_coords, charge, held, note)
 
 

@@ -16,7 +16,8 @@ from definet_flows.atomic import write_whole
 from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen, content_hash
 from definet_flows.starts.proposals import PreRelaxer
-from definet_flows.structures.crystals import Crystal, CrystalFile, extxyz_text, is_known, read_crystals
+from definet_flows.structures.crystal import Crystal
+from definet_flows.structures.crystals import CrystalFile, extxyz_text, is_known, read_crystals
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.match import HostFinder
 

@@ -11,7 +11,7 @@ from definet_flows.defects import Recovered
 from definet_flows.errors import InputError
 from definet_flows.schemas import FloatArray, Gate
 from definet_flows.starts.proposals import PreRelaxer, Proposal
-from definet_flows.structures.crystals import Crystal
+from definet_flows.structures.crystal import Crystal
 from definet_flows.structures.match import Found, HostFinder
 
 _DISPLACED = 0.3  # Å; atoms that start farther from their sites are worth a note

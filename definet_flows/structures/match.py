@@ -20,7 +20,7 @@ from definet_flows.hosts.frame import right_handed
 from definet_flows.hosts.layer import cell_height, is_layer, layer_axis, layer_frame, with_height
 from definet_flows.model.inference.checkpoint import Card
 from definet_flows.schemas import FloatArray, Host, content_hash
-from definet_flows.structures.crystals import Crystal
+from definet_flows.structures.crystal import Crystal
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -19,7 +19,8 @@ from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
 from definet_flows.schemas import FloatArray
 from definet_flows.starts.network import NetworkPreRelaxer
-from definet_flows.structures.crystals import Crystal, crystal_of
+from definet_flows.structures.crystal import Crystal
+from definet_flows.structures.crystals import crystal_of
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.labels import charge_of, drop_labels, drop_results
 from definet_flows.structures.match import finder_for
@@ -47,7 +48,7 @@ class Prerelaxed:
     host
         What the host was found to be, such as "MoS2 8 x 8 x 1"; None where none fits.
     defects
-        What the structure was read as, such as "v_S+W_Mo"; empty for the pristine supercell.
+        What the structure was read as, such as "v_S+W_Mo"; empty for the bulk supercell.
     note
         What a reader must know: atoms that are fixed, atoms that start far from the host's sites.
     """

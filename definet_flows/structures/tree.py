@@ -15,7 +15,8 @@ from definet_flows.errors import InputError
 from definet_flows.ledger.vasp.charge import charge_from_path
 from definet_flows.schemas import Frozen
 from definet_flows.starts.proposals import PreRelaxer
-from definet_flows.structures.crystals import Crystal, CrystalFile, read_crystals
+from definet_flows.structures.crystal import Crystal
+from definet_flows.structures.crystals import CrystalFile, read_crystals
 from definet_flows.structures.files import Tell
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.match import HostFinder

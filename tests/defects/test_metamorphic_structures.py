@@ -15,7 +15,8 @@ from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.network import DefiNet
 from definet_flows.schemas import VACANCY
 from definet_flows.starts.network import NetworkPreRelaxer
-from definet_flows.structures.crystals import Crystal, read_crystals
+from definet_flows.structures.crystal import Crystal
+from definet_flows.structures.crystals import read_crystals
 from definet_flows.structures.in_host import predict_crystals
 from definet_flows.structures.match import HostFinder, finder_for
 from definet_flows.structures.tree import prerelax_tree

@@ -49,7 +49,7 @@ class CampaignOptions:
     model: options.CampaignModel = None
     prerelaxer: options.PreRelaxers = field(default_factory=list)
     relax_host: Annotated[
-        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the pristine supercell first.")
+        bool, typer.Option("--relax-host/--no-relax-host", help="Relax the bulk supercell first.")
     ] = True
     allow_unseen_host: Annotated[
         bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")

@@ -11,7 +11,8 @@ from definet_flows.errors import InputError
 from definet_flows.hosts.atoms import decode
 from definet_flows.hosts.xyz import read_frames
 from definet_flows.schemas import FloatArray, Ledger
-from definet_flows.structures.crystals import Crystal, crystal_of
+from definet_flows.structures.crystal import Crystal
+from definet_flows.structures.crystals import crystal_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -84,7 +84,7 @@ class RecordBuilder(Builder):
     def get_items(self) -> Iterator[Begun]:
         """Yield the jobs whose documents are not recorded yet."""
         yield from self._hosts()
-        known = {arm.id: arm.status for arm in self.records.record_rows()}
+        known = {row.id: row.status for row in self.records.record_rows()}
         criteria = {_RECORD_ID: {"$exists": True}, "output": {"$ne": None}}
         found = self.jobs.query(criteria, ["uuid", "completed_at", _RECORD_ID])
         waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -140,9 +140,9 @@ class RecordBuilder(Builder):
     def _complete_pairs(self) -> None:
         known = {pair.id for pair in self.records.pair_rows()}
         done: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for arm in self.records.record_rows():
-            if arm.status == "done":
-                done[arm.pairing][arm.start].append(arm.id)
+        for row in self.records.record_rows():
+            if row.status == "done":
+                done[row.pairing][row.start].append(row.id)
         for (configuration_id, settings_hash), ids in done.items():
             pairs = {Pair.identity(unrelaxed, other) for unrelaxed in ids["unrelaxed"] for other in ids["predicted"]}
             if pairs - known:
@@ -151,7 +151,7 @@ class RecordBuilder(Builder):
 
 def free_dead(records: Records) -> list[DefectRecord]:
     """Record as failed what is still marked running though its process is known to be dead; return it."""
-    _, dead = standing(records, [arm.id for arm in records.record_rows() if arm.status == "running"])
+    _, dead = standing(records, [row.id for row in records.record_rows() if row.status == "running"])
     freed = []
     for record in dead:
         if record.provenance.owner is None:  # of a version without owners

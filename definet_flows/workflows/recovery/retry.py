@@ -120,7 +120,7 @@ def _killed(record: DefectRecord) -> DefectRecord:
 
 def _begun_in(records: Records, folder: Path) -> Iterator[DefectRecord]:
     """Yield the running records that a job of one of the runs below a folder has begun."""
-    running = [record for arm in records.record_rows() if arm.status == "running" if (record := records.record(arm.id))]
+    running = [record for row in records.record_rows() if row.status == "running" if (record := records.record(row.id))]
     owners = [record.provenance.owner for record in running if record.provenance.owner is not None]
     begun: set[str] = set()
     for path in {path.parent for name in (JOBS, JOURNALS[0]) for path in folder.rglob(name)}:

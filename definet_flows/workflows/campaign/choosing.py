@@ -9,6 +9,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
 from definet_flows.starts.auto import Ranked, ranked
 from definet_flows.stores import Filter
+from definet_flows.stores.analysis.gates import prerelaxer_names
 from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
 from definet_flows.workflows.campaign.prerelaxers import POTENTIAL, name_prerelaxers, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
@@ -170,7 +171,8 @@ def planned(
     named = (choice.key if choice else None) or key
     prediction = prediction_of(records, pristine, configuration, named)
     if prediction is None:
-        prediction = failed_prediction(pristine, configuration, named)
+        name = AUTO if named == AUTO else prerelaxer_names(records).get(named, DEFINET)
+        prediction = failed_prediction(pristine, configuration, named, name)
         records.put(prediction)
     if choice is not None:
         note = "; ".join(filter(None, (choice.reason, prediction.note)))

@@ -139,3 +139,15 @@ def test_auto_falls_to_fields_then_unrelaxed_for_a_host_that_the_network_does_no
 def test_names_that_are_none(names, saying):
     with pytest.raises(InputError, match=saying):
         name_prerelaxers(names, "definet-2dmd", "0" * 64)
+
+
+def test_a_prediction_job_that_failed_is_told_under_the_name_of_its_pre_relaxer(maker, jobs, monkeypatch):
+    def fail(*_, **__):
+        msg = "no fields today"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("definet_flows.workflows.campaign.prerelaxers.recorded", fail)
+    run(replace(maker, defects=("v_Cu",), prerelaxer="fields").make(CU), jobs)
+    (record,) = stored()[0]
+    assert (record.start, record.prediction.prerelaxer) == ("unrelaxed", "fields")
+    assert "the prediction job failed" in record.prediction.gate.reason

@@ -159,6 +159,7 @@ def _kilobytes(size: float) -> str:
 def _gpaw(maker: GpawRelaxMaker, engine: Engine) -> Iterator[CheckLine]:
     basis = f"plane waves of {maker.cutoff:g} eV" if maker.mode == "pw" else "atomic orbitals, dzp"
     yield CheckLine("functional", f"{maker.xc}, {basis}, Γ alone, Fermi-Dirac {maker.smearing:g} eV")
+    yield CheckLine("grid", f"at most {maker.grid_spacing:g} Å between points")
     yield CheckLine("moments", "1 μB on the defect and its first shell if the electrons are odd, else no spin")
     yield CheckLine("program", "; ".join(f"{name} {value[:12]}" for name, value in maker.identity().items()))
     yield CheckLine("settings", engine.settings_hash)

@@ -150,8 +150,8 @@ def with_moments(structure: Structure) -> Structure:
     An odd number of electrons starts with 1 μB shared by the defect atoms and their first shells, an even number with
     none: the rule of the VASP engine. Closed shells of the cores leave the parity to the atomic numbers and the charge.
     """
-    electrons = sum(structure.atomic_numbers) - net_charge(structure)
-    moments = starting_moments(structure, electrons, "parity")
+    odd = round(sum(structure.atomic_numbers) - net_charge(structure)) % 2 == 1
+    moments = starting_moments(structure, "parity", odd=odd)
     return structure.copy(site_properties={**structure.site_properties, "magmom": moments})
 
 

@@ -32,6 +32,7 @@ from definet_flows.workflows.campaign.outputs import job_store_fault
 from definet_flows.workflows.campaign.secrets import exposed
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
+from definet_flows.workflows.engines.vasp.dry_run import DRY_RUN, is_dry_run
 from definet_flows.workflows.engines.vasp.inputs import odd_electrons
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
@@ -223,6 +224,9 @@ def _kpoints(host: Host) -> CheckLine:
 
 
 def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
+    if is_dry_run(engine.maker):
+        yield CheckLine("POTCAR", f"none is needed; {DRY_RUN}", "warn")
+        return
     generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
     functional = str(generator.config_dict.get("POTCAR_FUNCTIONAL"))
     placed = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import re
 import tempfile
 import time
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ _KINDS: dict[str, type[Document]] = {
     "record": DefectRecord,
     "supercell": Supercell,
 }
+_PLACE = re.compile(r"\S+:/[^\s:]+")  # machine:/folder
 OF_MACHINE = dict.fromkeys(("hostname", "directory", "job_uuid", "owner", "pid", "session"))
 """What a document says of the machine and the process that made it; nothing of it is committed."""
 
@@ -179,8 +181,10 @@ def _portable(document: Document) -> dict[str, Any]:
     raw = dump(document)
     if "provenance" in raw:
         raw["provenance"] |= OF_MACHINE
-    for attempt in (raw.get("ledger") or {}).get("attempts", ()):
-        attempt["directory"] = None
+    if ledger := raw.get("ledger"):
+        ledger["notes"] = [_PLACE.sub("a folder", note) for note in ledger["notes"]]
+        for attempt in ledger["attempts"]:
+            attempt["directory"] = None
     return raw
 
 

@@ -40,6 +40,7 @@ from definet_flows.schemas import (
     joined_name,
 )
 from definet_flows.stores import Records, open_store
+from definet_flows.stores.versions import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +201,7 @@ def restore(store: str, data: Path) -> int:
     """Put the documents of a file into a store, unless it has them; return how many were new."""
     with open_store(store) as records:
         known = {one.id for kind in _KINDS.values() for one in records.find(kind)}
-        new = [_KINDS[one["kind"]](**one) for one in read(data) if one["id"] not in known]
+        new = [parse(one, _KINDS[one["kind"]]) for one in read(data) if one["id"] not in known]
         records.put(*new)
     return len(new)
 

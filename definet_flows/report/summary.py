@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from definet_flows.stores import Quantity, Savings
 
-POTENTIALS = {"sevennet", "chgnet"}
-"""Engines that are machine-learned potentials; their savings are no DFT time."""
+POTENTIALS = {"sevennet", "chgnet", "vasp-dry-run"}
+"""Engines that are machine-learned potentials, or relax with one; their savings are no DFT time."""
 
 SAME_MEANING = f"ends within {SAME_DISTANCE:g} Å, {1000 * SAME_ENERGY:g} meV per cell and {SAME_MOMENT:g} μB"
 

@@ -39,7 +39,7 @@ class CampaignOptions:
     per_concentration: options.PerConcentration = None
     seed: options.Seed = 0
     preset: options.Preset = None
-    engine: Annotated[str, typer.Option(help="vasp, sevennet or chgnet.")] = "vasp"
+    engine: Annotated[str, typer.Option(help="vasp, gpaw, sevennet, chgnet or vasp-dry-run.")] = "vasp"
     control_fraction: Annotated[
         float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
     ] = 0.1

@@ -15,7 +15,9 @@ from definet_flows.foreign import one_line
 @app.command("probe-saddle")
 def probe_saddle(
     store: options.Store = None,
-    engine: Annotated[str, typer.Option(help="Engine that relaxed them: vasp, sevennet or chgnet.")] = "vasp",
+    engine: Annotated[
+        str, typer.Option(help="Engine that relaxed them: vasp, gpaw, sevennet, chgnet or vasp-dry-run.")
+    ] = "vasp",
     sample: Annotated[int, typer.Option(min=1, help="Symmetric ends to look at; a larger sample keeps them.")] = 10,
     rattle: Annotated[float, typer.Option(min=0.01, max=0.05, help="Displacement of every atom, Å.")] = 0.03,
     seed: Annotated[int, typer.Option(help="Seed of its directions.")] = 0,

@@ -20,7 +20,9 @@ _FAILED = 1
 @app.command()
 def retry(
     store: options.Store = None,
-    engine: Annotated[str, typer.Option(help="Engine that relaxed them: vasp, sevennet or chgnet.")] = "vasp",
+    engine: Annotated[
+        str, typer.Option(help="Engine that relaxed them: vasp, gpaw, sevennet, chgnet or vasp-dry-run.")
+    ] = "vasp",
     host: Annotated[str | None, typer.Option(help="Only this host, by reduced formula such as MoS2.")] = None,
     name: Annotated[str | None, typer.Option(help="Only these defects, such as v_S+W_Mo.")] = None,
     unconverged: Annotated[

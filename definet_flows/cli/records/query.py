@@ -154,6 +154,7 @@ def savings(
     Steps are force evaluations, restarts included; energies are in eV, times in core-hours.
     """
     from definet_flows.errors import InputError
+    from definet_flows.report.summary import judges
     from definet_flows.stores import explain_nothing, gather, open_store
     from definet_flows.stores.analysis.figures import check_group
 
@@ -172,6 +173,7 @@ def savings(
         console.print(_saved(by, groups), _outcomes(by, groups))
     console.print(_costs(total), _apart(total))
     console.print(total.message, highlight=False)
+    console.print(judges(sorted({row.engine for row in evidence.rows})), highlight=False)
 
 
 def _print_json(result: dict[str, Any], by: str | None, groups: Mapping[str | int, Counts | Savings]) -> None:

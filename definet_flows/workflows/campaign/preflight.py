@@ -20,10 +20,11 @@ from monty.json import jsanitize
 from pymatgen.core import Element
 from pymatgen.io.vasp import PotcarSingle
 
+from definet_flows.defects import nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
-from definet_flows.schemas import dump
+from definet_flows.schemas import VACANCY, dump
 from definet_flows.starts.proposals import Proposal
 from definet_flows.stores import open_store
 from definet_flows.stores.durability import require_lasting, volatile
@@ -32,6 +33,8 @@ from definet_flows.workflows.campaign.outputs import job_store_fault
 from definet_flows.workflows.campaign.secrets import exposed
 from definet_flows.workflows.engines.base import Engine, resolve_engine
 from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
+from definet_flows.workflows.engines.vasp.dry_run import DRY_RUN, is_dry_run
+from definet_flows.workflows.engines.vasp.inputs import odd_electrons
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
 from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ase import Atoms
+    from atomate2.vasp.sets.base import VaspInputGenerator
     from maggma.core import Store
     from pymatgen.core import Structure
 
@@ -59,6 +63,7 @@ _RESULT = (
     1_800,
 )  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
 _FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
+_SHOWN = 4  # kinds that a line names
 _HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, shown in lines of their own
 
 Level = Literal["ok", "warn", "fail"]
@@ -100,7 +105,7 @@ def preflight(
     campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
     lines = [*_host(campaign.host), *_configurations(campaign, engine)]
     if isinstance(engine.maker, BaseVaspMaker):
-        lines += [*_settings(campaign.host, engine), *_potcars(campaign, engine), *_programs()]
+        lines += [*_settings(campaign, engine), *_potcars(campaign, engine), *_programs()]
     if isinstance(engine.maker, GpawRelaxMaker):
         lines += list(_gpaw(engine.maker, engine))
     lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
@@ -161,6 +166,7 @@ def _kilobytes(size: float) -> str:
 def _gpaw(maker: GpawRelaxMaker, engine: Engine) -> Iterator[CheckLine]:
     basis = f"plane waves of {maker.cutoff:g} eV" if maker.mode == "pw" else "atomic orbitals, dzp"
     yield CheckLine("functional", f"{maker.xc}, {basis}, Γ alone, Fermi-Dirac {maker.smearing:g} eV")
+    yield CheckLine("grid", f"at most {maker.grid_spacing:g} Å between points")
     yield CheckLine("moments", "1 μB on the defect and its first shell if the electrons are odd, else no spin")
     yield CheckLine("program", "; ".join(f"{name} {value[:12]}" for name, value in maker.identity().items()))
     yield CheckLine("settings", engine.settings_hash)
@@ -169,22 +175,39 @@ def _gpaw(maker: GpawRelaxMaker, engine: Engine) -> Iterator[CheckLine]:
 # ------------------------------------------------------------------ VASP
 
 
-def _settings(host: Host, engine: Engine) -> Iterator[CheckLine]:
+def _settings(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
     tags: dict[str, Any] = {**generator.config_dict.get("INCAR", {}), **generator.user_incar_settings}
     functional = {"PE": "PBE", "PS": "PBEsol"}.get(str(tags.get("GGA", "PE")).upper(), str(tags.get("GGA")))
     yield CheckLine("functional", f"{functional}, POTCARs {generator.config_dict.get('POTCAR_FUNCTIONAL')}")
     yield CheckLine("INCAR", " ".join(f"{name}={tags[name]}" for name in sorted(tags) if name not in _HIDDEN))
     if isinstance(generator, VaspDefectSetGenerator):
-        rule = {
-            "parity": "1 μB on the defect and its first shell if the electrons are odd, else 0",
-            "paper": "magnetic ions high-spin, ferromagnetic",
-        }[generator.spin]
-        yield CheckLine("MAGMOM", rule)
+        parity = generator.spin == "parity"
+        yield CheckLine("MAGMOM", _moments(campaign, generator) if parity else "magnetic ions high-spin, ferromagnetic")
         rattle = f"{generator.rattle:g} Å, seed {generator.rattle_seed}" if generator.rattle else "none"
         yield CheckLine("rattle", rattle)
-        yield _kpoints(host)
+        yield _kpoints(campaign.host)
     yield CheckLine("settings", engine.settings_hash)
+
+
+def _moments(campaign: Campaign, generator: VaspDefectSetGenerator) -> str:
+    """Say which kinds start with a moment; their electrons are counted without POTCAR files."""
+    odd = {}
+    for configuration in campaign.configurations:
+        kind = f"{configuration.name} {configuration.charge:+d}" if configuration.charge else configuration.name
+        if kind not in odd:
+            numbers, markers = nodes(campaign.host, configuration)
+            symbols = [Element.from_Z(int(number)).symbol for number in numbers[markers != VACANCY]]
+            odd[kind] = odd_electrons(symbols, configuration.charge, _potcar_names(generator))
+    found = [kind for kind, is_odd in odd.items() if is_odd]
+    shown = f" ({', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''})" if found else ""
+    rule = "1 μB on the defect and its first shell if the electrons are odd, else 0"
+    return f"{rule}; odd: {len(found)} of {len(odd)} kinds{shown}"
+
+
+def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:
+    """Return the POTCAR of each element that the input set names."""
+    return {**generator.config_dict["POTCAR"], **generator.user_potcar_settings}
 
 
 def _kpoints(host: Host) -> CheckLine:
@@ -203,6 +226,9 @@ def _kpoints(host: Host) -> CheckLine:
 
 
 def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
+    if is_dry_run(engine.maker):
+        yield CheckLine("POTCAR", f"none is needed; {DRY_RUN}", "warn")
+        return
     generator = engine.maker.input_set_generator  # type: ignore[attr-defined]  # a VASP Maker
     functional = str(generator.config_dict.get("POTCAR_FUNCTIONAL"))
     placed = {
@@ -210,7 +236,7 @@ def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     }
     for number in sorted({*campaign.host.numbers, *placed}):
         element = Element.from_Z(number).symbol
-        symbol = str(generator.config_dict["POTCAR"].get(element, element))
+        symbol = str(_potcar_names(generator).get(element, element))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the check has its own line for a POTCAR that pymatgen does not know

@@ -21,6 +21,7 @@ from definet_flows.workflows.engines.gpaw import GpawRelaxMaker, require_gpaw
 from definet_flows.workflows.engines.identity import settings_hash
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, require_potential, weights_file
 from definet_flows.workflows.engines.relaunched import relaunched
+from definet_flows.workflows.engines.vasp.dry_run import dry_run_maker, is_dry_run
 from definet_flows.workflows.engines.vasp.inputs import mark_defects, rattle_vectors, site_order
 from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
 from definet_flows.workflows.engines.vasp.run import RECORD_KEY
@@ -118,6 +119,7 @@ ENGINES: dict[str, Callable[[], Maker]] = {
     "sevennet": _sevennet,
     "chgnet": _chgnet,
     "gpaw": _gpaw,
+    "vasp-dry-run": dry_run_maker,
 }
 """The engines that have a name."""
 
@@ -193,7 +195,7 @@ def require_executables(engine: Engine) -> None:
             f"VASP cannot run here: {missing[0]} (of ATOMATE2_VASP_CMD={command!r}) is not on PATH; set it up or choose"
         )
         raise InputError(f"{msg} --engine sevennet")
-    if not pymatgen.core.SETTINGS.get("PMG_VASP_PSP_DIR"):
+    if not is_dry_run(engine.maker) and not pymatgen.core.SETTINGS.get("PMG_VASP_PSP_DIR"):
         msg = "VASP cannot run here: no POTCARs, set PMG_VASP_PSP_DIR in ~/.pmgrc.yaml (see `pmg config -p`)"
         raise InputError(msg)
 

@@ -88,6 +88,20 @@ def test_a_relaxation_counts_every_force_evaluation_and_computes_no_stress(dimer
 
 @pytest.mark.slow
 @needs_gpaw
+def test_forces_do_not_depend_on_where_a_layer_lies_between_grid_points(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layer = Structure(Lattice.hexagonal(2.5124, 6.0), ["B", "N"], [[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]])
+    across = []
+    for shift in (0.02, 0.045, 0.07):  # planar: only the grid can push it along its normal; at 0.185 Å by 0.01 eV/Å
+        structure = with_moments(layer.copy().translate_sites([0, 1], [0, 0, shift], frac_coords=False))
+        atoms = structure.to_ase_atoms()
+        atoms.calc = GpawRelaxMaker()._calculator_of(structure)
+        across.append(abs(atoms.get_forces()[:, 2]).max())
+    assert max(across) < 0.001
+
+
+@pytest.mark.slow
+@needs_gpaw
 def test_the_charge_of_the_cell_reaches_gpaw(dimer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dimer.set_charge(1)

@@ -34,8 +34,12 @@ def test_a_machine_without_vasp_fails_the_check(maker, monkeypatch):
     maker.engine = "vasp"
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("pymatgen.io.vasp.inputs.SETTINGS", {})
-    found = levels(preflight(maker, CU))
-    assert {subject for subject, level in found.items() if level == "fail"} == {"POTCAR", "program"}
+    lines = preflight(maker, CU)
+    assert {line.subject for line in lines if line.level == "fail"} == {"POTCAR", "program"}
+    told = {line.subject: line.text for line in lines}
+    assert "ENCUT=500" in told["INCAR"]
+    assert told["k-points"].startswith("Γ alone")
+    assert told["MAGMOM"].endswith("odd: 2 of 2 kinds (v_Cu, Ni_Cu)")
 
 
 def test_a_machine_with_everything_passes(maker, standin):

@@ -17,6 +17,7 @@ from definet_flows.workflows.engines.vasp.inputs import (
     group_species,
     is_asymmetric_slab,
     mark_defects,
+    odd_electrons,
     rattled,
     site_order,
     valence_electrons,
@@ -101,6 +102,39 @@ def test_charge_sets_the_electrons(charge):
     assert incar.get("NELECT") == (None if charge == 0 else 16 * 14 + 31 * 6 - charge)
     assert incar.get("LDIPOL") is (True if charge == 0 else None)
     assert sum(incar["MAGMOM"]) == pytest.approx(charge % 2)
+
+
+def test_a_neutral_cell_needs_no_potcars_and_a_charged_cell_names_the_remedy(monkeypatch, tmp_path):
+    written = inputs(defect())
+    monkeypatch.setattr(vasp, "valence_electrons", valence_electrons)
+    monkeypatch.setattr("pymatgen.io.vasp.inputs.SETTINGS", {"PMG_VASP_PSP_DIR": str(tmp_path)})
+    valence_electrons.cache_clear()
+    without = inputs(defect())
+    assert dict(without.incar) == dict(written.incar)
+    assert str(without.kpoints) == str(written.kpoints)
+    odd = inputs(defect(vacancy=None, substitution={5: "Nb"}))
+    assert sum(odd.incar["MAGMOM"]) == pytest.approx(1)
+    charged = defect()
+    charged.set_charge(1)
+    with pytest.raises(InputError, match="set PMG_VASP_PSP_DIR"):
+        inputs(charged)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "charge", "potcars", "odd"),
+    [
+        (["Mo", "S", "S"], 0, {"Mo": "Mo_sv"}, False),
+        (["Nb", "S", "S"], 0, {"Nb": "Nb_sv"}, True),
+        (["Nb", "S", "S"], 1, {"Nb": "Nb_sv"}, False),
+        (["N", "N"], -1, {}, True),
+        (["Er", "N"], 0, {"Er": "Er_3"}, False),  # valences of 9 and 5; by atomic numbers it would be odd
+        (["Eu", "O"], 0, {"Eu": "Eu_2"}, False),
+        (["Eu", "O"], 0, {"Eu": "Eu"}, True),
+        (["Si", "H", "H"], 0, {"H": "H1.5"}, True),  # a number of electrons that half atoms make odd
+    ],
+)
+def test_names_of_potcars_and_atomic_numbers_tell_whether_electrons_are_odd(symbols, charge, potcars, odd):
+    assert odd_electrons(symbols, charge, potcars) is odd
 
 
 def test_charge_with_a_dipole_correction_is_refused():

@@ -7,12 +7,14 @@ with both starts.
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from pymatgen.io.vasp import PotcarSingle
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -20,6 +22,8 @@ from definet_flows.errors import InputError
 from definet_flows.hosts.layer import VACUUM_ERROR, layer_gap
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from definet_flows.schemas import FloatArray
 
 SpinPreset = Literal["parity", "paper"]
@@ -115,27 +119,53 @@ def is_asymmetric_slab(structure: Structure) -> bool:
     return not any(round(float(operation.rotation_matrix[axis, axis])) == -1 for operation in operations)
 
 
-def starting_moments(
-    structure: Structure, n_electrons: float, preset: SpinPreset, total: float | None = None
-) -> list[float]:
+def odd_electrons(symbols: Iterable[str], charge: float, potcars: Mapping[str, str]) -> bool:
+    """Say whether the number of valence electrons of a cell is odd; no POTCAR file is read.
+
+    Cores are closed shells, so atomic numbers and the charge tell it. The names of two kinds of POTCARs tell of an atom
+    that is otherwise: f electrons in the core (`Er_3`: a valence of 3 beyond closed shells), a fraction of a hydrogen
+    (`H.75`).
+
+    Parameters
+    ----------
+    symbols
+        Element of each atom.
+    charge
+        Net charge, elementary charges.
+    potcars
+        Name of the POTCAR of each element, such as {"Mo": "Mo_sv"}; of one that is not named, its symbol.
+    """
+    valence = sum(count * _unpaired(potcars.get(one, one), one) for one, count in Counter(symbols).items())
+    return round(valence - charge) % 2 == 1
+
+
+def _unpaired(potcar: str, symbol: str) -> float:
+    """Return the valence electrons of an atom, but for a whole number of pairs."""
+    element, (name, _, valence) = Element(symbol), potcar.partition("_")
+    if fraction := re.fullmatch(r"H(\d?\.\d+)", name):
+        return float(fraction[1])
+    return int(valence) if element.is_lanthanoid and valence.isdecimal() else element.Z
+
+
+def starting_moments(structure: Structure, preset: SpinPreset, total: float | None = None, *, odd: bool) -> list[float]:
     """Return the starting moment of each site, μB.
 
     Parameters
     ----------
     structure
         Marked by `mark_defects`; without marks every atom counts as next to the defect.
-    n_electrons
-        Electrons in the cell, net charge included.
     preset
         `parity`: an odd number starts with 1 μB shared by the defect atoms and their first shells, an even
         number with none. `paper`: magnetic ions high-spin and ferromagnetic.
     total
         Sum of the moments instead of 1 or 0 (`parity` only), μB.
+    odd
+        Whether the number of electrons in the cell is odd, net charge included.
     """
     if preset == "paper":
         return [HIGH_SPIN.get(site.specie.symbol, OTHER_ION) for site in structure]
     near = np.array(structure.site_properties.get(_NEAR) or [True] * len(structure), dtype=bool)
-    shared = round(n_electrons) % 2 if total is None else total
+    shared = float(odd) if total is None else total
     return [float(x) for x in near * shared / max(near.sum(), 1)]
 
 

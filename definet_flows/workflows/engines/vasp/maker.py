@@ -27,6 +27,7 @@ from definet_flows.workflows.engines.vasp.inputs import (
     group_species,
     is_asymmetric_slab,
     net_charge,
+    odd_electrons,
     rattled,
     site_order,
     starting_moments,
@@ -151,11 +152,10 @@ class VaspDefectSetGenerator(VaspInputGenerator):
 
     @property
     def n_electrons(self) -> float:
-        """Valence electrons of the POTCARs in use, less the charge."""
+        """Valence electrons of the POTCARs in use, less the charge; the only part of the inputs that reads POTCARs."""
         structure = self._cell()
         zval = {
-            symbol: valence_electrons(potcar, self.user_potcar_functional)
-            for symbol, potcar in zip(self.poscar.site_symbols, self.potcar_symbols, strict=True)
+            symbol: valence_electrons(potcar, self.user_potcar_functional) for symbol, potcar in self._potcars().items()
         }
         return sum(zval[site.specie.symbol] for site in structure) - net_charge(structure)
 
@@ -169,7 +169,8 @@ class VaspDefectSetGenerator(VaspInputGenerator):
         if charge and self.user_incar_settings.get("LDIPOL"):
             msg = f"LDIPOL in a cell of charge {charge:+g}: drop it, the correction holds for neutral slabs only"
             raise InputError(msg)
-        tags: dict[str, Any] = {"MAGMOM": starting_moments(structure, self.n_electrons, self.spin, self.total_moment)}
+        odd = odd_electrons([site.specie.symbol for site in structure], charge, self._potcars())
+        tags: dict[str, Any] = {"MAGMOM": starting_moments(structure, self.spin, self.total_moment, odd=odd)}
         if charge:
             tags["NELECT"] = self.n_electrons
         elif is_asymmetric_slab(structure):
@@ -180,6 +181,10 @@ class VaspDefectSetGenerator(VaspInputGenerator):
     def kpoints_updates(self) -> Kpoints:  # type: ignore[override]  # pymatgen takes either, annotates a dict
         """Γ alone, which lets custodian take `vasp_gam`."""
         return Kpoints.gamma_automatic((1, 1, 1))
+
+    def _potcars(self) -> dict[str, str]:
+        """Return the name of the POTCAR of each element."""
+        return dict(zip(self.poscar.site_symbols, self.potcar_symbols, strict=True))
 
     def _cell(self) -> Structure:
         if self.structure is None:

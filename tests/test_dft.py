@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,9 @@ import pytest
 from definet_flows.schemas import DefectRecord, Pair
 from definet_flows.stores import open_store
 from definet_flows.stores.analysis.pairs import images_of, judge
+from standins import dft_campaign as dft
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import dft  # noqa: E402
-
 PAGE = ROOT / "docs" / "notes" / "dft.md"
 needs_records = pytest.mark.skipif(not dft.DATA.is_file(), reason="no relaxation of the campaign has ended yet")
 

@@ -1,11 +1,13 @@
-"""Tables of `dft.py`: steps from both starts for each configuration, totals, and the saving by number of defects."""
+"""Tables of `benchmarks/dft.py`: steps from both starts for each configuration, totals, and the saving by number of defects."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from definet_flows.model.inference.checkpoint import load_checkpoint
+from definet_flows.schemas import DEFINET
 from definet_flows.stores import Filter, savings, savings_by, starts_rows
+from definet_flows.stores.analysis.gates import prerelaxer_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,25 +28,24 @@ def markdown(records: Records, cases: Mapping[str, tuple[str, float | None]]) ->
     cases
         Name and distance of the defects, Å, by configuration_id; the rows keep this order.
     """
-    where = Filter(configuration_ids=tuple(cases), weights=load_checkpoint(SHIPPED).sha256)
+    keys = {load_checkpoint(SHIPPED).sha256: DEFINET, **prerelaxer_names(records)}
+    return "\n".join(_of_way(records, cases, key, name) for key, name in keys.items())
+
+
+def _of_way(records: Records, cases: Mapping[str, tuple[str, float | None]], key: str, name: str) -> str:
+    """Return the tables of the starts from a pre-relaxer."""
+    where = Filter(configuration_ids=tuple(cases), weights=key)
     rows = {row.configuration_id: row for row in starts_rows(records, where)}
     pairs = {pair.configuration_id: pair for pair in records.pairs(where)}
-    lines = [_row(name, apart, rows.get(one), pairs.get(one)) for one, (name, apart) in cases.items()]
-    heads = (
-        "configuration",
-        "apart, Å",
-        "force unrelaxed",
-        "`definet`",
-        "steps unrelaxed",
-        "`definet`",
-        "saved",
-        "ends",
-    )
+    lines = [_row(words, apart, rows.get(one), pairs.get(one)) for one, (words, apart) in cases.items()]
+    start = f"`{name}`"
+    heads = ("configuration", "apart, Å", "force unrelaxed", start, "steps unrelaxed", start, "saved", "ends")
     ended = f"Both relaxations have ended for {len(pairs)} of {len(cases)} configurations."
     groups = {f"{count} defects" if count != 1 else "1 defect": found for count, found in _groups(records, where)}
-    totals = [_totals(name, found) for name, found in ({"all": savings(records, where)} | groups).items()]
-    total_heads = ("configurations", "pairs", "in the same minimum", "steps unrelaxed", "`definet`", "saved", "95 %")
-    return "\n".join([*_table(heads, lines), "", ended, "", *_table(total_heads, totals), ""])
+    totals = [_totals(words, found) for words, found in ({"all": savings(records, where)} | groups).items()]
+    total_heads = ("configurations", "pairs", "in the same minimum", "steps unrelaxed", start, "saved", "95 %")
+    title = f"### Starts from {start}"
+    return "\n".join([title, "", *_table(heads, lines), "", ended, "", *_table(total_heads, totals), ""])
 
 
 def _groups(records: Records, where: Filter) -> list[tuple[int, Savings]]:

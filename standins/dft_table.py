@@ -1,4 +1,4 @@
-"""Tables of `benchmarks/dft.py`: steps from both starts for each configuration, totals, and the saving by number of defects."""
+"""Tables of `benchmarks/dft.py`: steps from each start, totals, and the saving by number of defects."""
 
 from __future__ import annotations
 

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from definet_flows.stores import Records
 
 
-def recorded(records: Records, host: Host, settings_hash: str, *, without: Collection[str] = ()) -> list[Evidence]:
+def recorded(records: Records, formula: str, settings_hash: str, *, without: Collection[str] = ()) -> list[Evidence]:
     """Return the converged relaxations of a host's formula with an engine's settings, in any supercell.
 
     Parameters
     ----------
     records
         An open record store.
-    host
-        Its formula chooses; whether a record is of the same crystal is for the pre-relaxer to find.
+    formula
+        Reduced formula of the host; whether a record is of the same crystal is for the pre-relaxer to find.
     settings_hash
         Relaxations with other settings are never mixed in.
     without
@@ -35,7 +35,7 @@ def recorded(records: Records, host: Host, settings_hash: str, *, without: Colle
     """
     hosts: dict[str, Host] = {}
     found = []
-    for record in records.records(Filter(host=host.formula, settings_hash=settings_hash)):
+    for record in records.records(Filter(host=formula, settings_hash=settings_hash)):
         moved = None if record.configuration_id in without else _displacements(record)
         if moved is None or record.ledger is None:
             continue

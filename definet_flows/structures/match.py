@@ -185,22 +185,29 @@ class HostFinder:
 
 
 def finder_for(
-    card: Card,
+    card: Card | None,
     host: Structure | Atoms | str | Path | None,
     supercell: tuple[int, int, int] | None,
     dimensionality: int | None = None,
 ) -> HostFinder:
     """Return the finder for a host that the user named (as in `load_structure`), else for those trained on.
 
+    Parameters
+    ----------
+    card
+        Of the model; None: no network predicts.
+
     Raises
     ------
     InputError
-        If the host cannot be read, or is left out and the model's card does not name the hosts it was trained on.
+        If the host cannot be read, or is left out and there is no card that names hosts.
     """
     if host is not None:
         return HostFinder([load_structure(host)], supercell, given=True, dimensionality=dimensionality)
     if dimensionality is not None:
         raise InputError(f"--dimensionality {dimensionality} is of a host: name it with --host")
+    if card is None:
+        raise InputError("without the network, no host is known: name it with --host")
     if not card.hosts:
         raise InputError(f"model {card.name} does not name the hosts it was trained on: name the host (--host)")
     return HostFinder(

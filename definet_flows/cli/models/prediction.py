@@ -15,11 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from definet_flows.atomic import write_whole
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
+from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from definet_flows.model.inference.checkpoint import Card
+    from definet_flows.starts.proposals import PreRelaxer
     from definet_flows.structures.files import Tell
 
 _FAILED = 1
@@ -41,6 +44,18 @@ _Supercell = Annotated[
         help="Repetitions of the unit cell along a, b, c.  \\[default: from the cell's size]",
     ),
 ]
+_PreRelaxer = Annotated[
+    str,
+    typer.Option(
+        "--prerelaxer",
+        help="What predicts: definet, fields (of the record store's relaxations of --host), potential:sevennet, "
+        "potential:sevennet-l3i5, potential:chgnet, or a chain such as fields+potential:sevennet.",
+    ),
+]
+_Settings = Annotated[
+    str | None,
+    typer.Option(help="fields: beginning of the settings hash whose relaxations count.  \\[default: the only one]"),
+]
 _Unseen = Annotated[bool, typer.Option("--allow-unseen-host", help="Let the gate accept a host the weights never saw.")]
 
 
@@ -58,7 +73,9 @@ def predict(
     supercell: _Supercell = None,
     dimensionality: options.Dimensionality = None,
     model: options.Model = "definet-2dmd",
+    prerelaxer: _PreRelaxer = "definet",
     store: options.Store = None,
+    settings: _Settings = None,
     allow_unseen_host: _Unseen = False,
 ) -> None:
     """Pre-relax defect structures: the same atoms in the same order and frame, where DefiNet expects them (Å).
@@ -68,17 +85,14 @@ def predict(
     """
     cell = options.parse_supercell(supercell) if supercell else None
     from definet_flows.model.network.kernels import keep_freed_memory
-    from definet_flows.starts.network import NetworkPreRelaxer
     from definet_flows.structures.files import predict_files
     from definet_flows.structures.match import finder_for
-    from definet_flows.workflows.campaign.models import checkpoint_of
 
     keep_freed_memory()
-    checkpoint = checkpoint_of(model, store)
-    prerelaxer = NetworkPreRelaxer(checkpoint, allow_unseen_host)
-    finder = finder_for(checkpoint.card, host, cell, dimensionality)
+    chosen, card = _chosen(prerelaxer, host, model, store, settings, allow_unseen_host=allow_unseen_host)
+    finder = finder_for(card, host, cell, dimensionality)
     with _bar("files") as tell:
-        entries = predict_files(prerelaxer, inputs, out, finder, tell=tell)
+        entries = predict_files(chosen, inputs, out, finder, tell=tell)
     _hosts((entry.host, entry.inferred) for entry in entries)
     failed = [entry for entry in entries if entry.status == "failed"]
     verdicts = Counter(entry.verdict for entry in entries if entry.status == "predicted")
@@ -101,7 +115,9 @@ def prerelax(
     supercell: _Supercell = None,
     dimensionality: options.Dimensionality = None,
     model: options.Model = "definet-2dmd",
+    prerelaxer: _PreRelaxer = "definet",
     store: options.Store = None,
+    settings: _Settings = None,
     allow_unseen_host: _Unseen = False,
     write_rejected: Annotated[
         bool,
@@ -117,17 +133,14 @@ def prerelax(
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)
     from definet_flows.model.network.kernels import keep_freed_memory
-    from definet_flows.starts.network import NetworkPreRelaxer
     from definet_flows.structures.match import finder_for
     from definet_flows.structures.tree import prerelax_tree
-    from definet_flows.workflows.campaign.models import checkpoint_of
 
     keep_freed_memory()
-    checkpoint = checkpoint_of(model, store)
-    prerelaxer = NetworkPreRelaxer(checkpoint, allow_unseen_host)
-    finder = finder_for(checkpoint.card, host, cell, dimensionality)
+    chosen, card = _chosen(prerelaxer, host, model, store, settings, allow_unseen_host=allow_unseen_host)
+    finder = finder_for(card, host, cell, dimensionality)
     with _bar("POSCARs") as tell:
-        report = prerelax_tree(prerelaxer, folder, finder, write_rejected=write_rejected, tell=tell)
+        report = prerelax_tree(chosen, folder, finder, write_rejected=write_rejected, tell=tell)
     _hosts((file.host, file.inferred) for file in report)
     counts = Counter(file.action for file in report)
     console.print(
@@ -136,6 +149,31 @@ def prerelax(
     _list(f"{file.action}: {file.path}: {file.reason}" for file in report if file.action != "moved")
     if json_file is not None:
         write_whole(json_file, json.dumps([file.model_dump(mode="json") for file in report], indent=1) + "\n")
+
+
+def _chosen(
+    name: str, host: str | None, model: str, store: str | None, settings: str | None, *, allow_unseen_host: bool
+) -> tuple[PreRelaxer, Card | None]:
+    """Return the pre-relaxer of a name, and the card of its network; None if no network takes part."""
+    from definet_flows.hosts import load_structure
+    from definet_flows.starts.network import NetworkPreRelaxer
+    from definet_flows.workflows.campaign.models import checkpoint_of
+    from definet_flows.workflows.campaign.prerelaxers import build, name_prerelaxers, stored_fields
+
+    if name == "definet":
+        checkpoint = checkpoint_of(model, store)
+        return NetworkPreRelaxer(checkpoint, allow_unseen_host), checkpoint.card
+    if name == "auto":
+        raise InputError("--prerelaxer auto is of campaigns: name definet, fields, potential:sevennet or a chain")
+    name_prerelaxers((name,), model, "")
+    if host is None:
+        raise InputError(f"--prerelaxer {name}: name the host with --host")
+    formula = load_structure(host).reduced_formula
+
+    def network() -> PreRelaxer:
+        return NetworkPreRelaxer(checkpoint_of(model, store), allow_unseen_host)
+
+    return build(name, network, lambda: stored_fields(store, formula, settings)), None
 
 
 def _hosts(found: Iterable[tuple[str | None, str]]) -> None:

@@ -10,18 +10,20 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, FIELDS, KnownPreRelaxer, PreRelaxerName, content_hash
 from definet_flows.starts.evidence import recorded
 from definet_flows.starts.network import NetworkPreRelaxer
+from definet_flows.stores import Filter, open_store
+from definet_flows.stores.prefix import listed, only
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.campaign.prediction import prediction_of, settled
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.recording.cases import settings_hash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jobflow import Maker
 
     from definet_flows.schemas import Configuration, Prediction
-    from definet_flows.starts.proposals import PreRelaxer
+    from definet_flows.starts.proposals import Evidence, PreRelaxer
     from definet_flows.stores import Records
     from definet_flows.workflows.recording.cases import Pristine
 
@@ -133,25 +135,76 @@ def prerelaxer_of(named: PreRelaxerName, place: Workplace) -> PreRelaxer:
 
 
 def _made(name: str, named: PreRelaxerName, place: Workplace) -> PreRelaxer:
+    def network() -> PreRelaxer:
+        known = named.key if name == DEFINET else None
+        return NetworkPreRelaxer(checkpoint_of(named.model or "", place.store, known), place.allow_unseen_host)
+
+    def fields() -> list[Evidence]:
+        host = place.pristine.host
+        own = {configuration.id_in(host.hash) for configuration in place.configurations}
+        return recorded(place.records, host.formula, place.settings_hash, without=own)
+
+    return build(name, network, fields)
+
+
+def build(name: str, network: Callable[[], PreRelaxer], fields: Callable[[], Sequence[Evidence]]) -> PreRelaxer:
+    """Return the pre-relaxer of a name, of what only some names need.
+
+    Parameters
+    ----------
+    name
+        Any but "auto".
+    network
+        Returns the network's.
+    fields
+        Returns the relaxations that fields learn from.
+    """
     if _CHAIN in name:
         from definet_flows.starts.chains import ChainPreRelaxer  # noqa: PLC0415 - torch
         from definet_flows.starts.potential import potential_named  # noqa: PLC0415
 
         first, _, second = name.partition(_CHAIN)
-        return ChainPreRelaxer(_made(first, named, place), potential_named(second))
+        return ChainPreRelaxer(build(first, network, fields), potential_named(second))
     if name == DEFINET:
-        known = named.key if named.name == DEFINET else None
-        checkpoint = checkpoint_of(named.model or "", place.store, known)
-        return NetworkPreRelaxer(checkpoint, place.allow_unseen_host)
+        return network()
     if name == FIELDS:
         from definet_flows.starts.fields import FieldsPreRelaxer  # noqa: PLC0415 - torch, by way of the gate
 
-        host = place.pristine.host
-        own = {configuration.id_in(host.hash) for configuration in place.configurations}
-        return FieldsPreRelaxer(recorded(place.records, host, place.settings_hash, without=own))
+        return FieldsPreRelaxer(fields())
     from definet_flows.starts.potential import potential_named  # noqa: PLC0415 - torch
 
     return potential_named(name)
+
+
+def stored_fields(store: str | None, formula: str, settings: str | None) -> list[Evidence]:
+    """Return the relaxations of a host in a record store that fields learn from, of a single engine's settings.
+
+    Parameters
+    ----------
+    store
+        Name of the record store; None: that of the settings.
+    formula
+        Reduced formula of the host.
+    settings
+        Beginning of the settings hash; None: the only one.
+
+    Raises
+    ------
+    InputError
+        If there are none, or several settings fit.
+    """
+    with open_store(store, read_only=True) as records:
+        rows = records.record_rows(Filter(host=formula))
+        known = sorted({(row.settings_hash, row.engine) for row in rows if row.status == "done"})
+        where = f"record store {records.name!r}"
+        if settings is None and len(known) > 1:
+            msg = f"{where} has relaxations of {formula} with several settings: give --settings of {listed(known)}"
+            raise InputError(msg)
+        if not known:
+            msg = f"{where} has no finished relaxation of {formula} to learn fields from: name another with --store"
+            raise InputError(msg)
+        chosen = known[0] if settings is None else only(settings, known, "settings", where)
+        return recorded(records, formula, chosen[0])
 
 
 def known_names(named: PreRelaxerName) -> list[KnownPreRelaxer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,8 @@ from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from definet_flows.stores import StartsRow
     from definet_flows.workflows import DefectFlowMaker
 
@@ -99,6 +102,8 @@ class _Outcome:
         Reasons if it did not, a line for each job that failed.
     unfinished
         Relaxations that others have in hand or that have no end, a line for each holder.
+    names
+        Names of the pre-relaxers by key, where there are several; else None.
     """
 
     model: str
@@ -108,6 +113,7 @@ class _Outcome:
     folder: Path
     reasons: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    names: dict[str, str] | None = None
 
     @property
     def finished(self) -> bool:
@@ -117,13 +123,24 @@ class _Outcome:
     @property
     def steps(self) -> tuple[int, int]:
         """Ionic steps of pairs in the same minimum, from unrelaxed and from predicted starts."""
-        same = [row for row in self.rows if row.same_minimum]
-        return sum(row.steps_unrelaxed or 0 for row in same), sum(row.steps_predicted or 0 for row in same)
+        return _steps(self.rows)
+
+    def start(self, row: StartsRow) -> str:
+        """Return the name of the pre-relaxer of a row; empty if none was asked."""
+        from definet_flows.stores.analysis.gates import named
+
+        return "" if row.weights is None else named(row.weights, self.names or {})
+
+
+def _steps(rows: Sequence[StartsRow]) -> tuple[int, int]:
+    same = [row for row in rows if row.same_minimum]
+    return sum(row.steps_unrelaxed or 0 for row in same), sum(row.steps_predicted or 0 for row in same)
 
 
 def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     """Run the flow under a progress bar, and print its table."""
     from definet_flows.stores import Filter, open_store, starts_rows
+    from definet_flows.stores.analysis.gates import prerelaxer_names
     from definet_flows.stores.locking import explain_running
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
@@ -145,9 +162,10 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     )
     with open_store(maker.store, read_only=True) as records:
         rows = starts_rows(records, where)
-        arms = records.record_rows(where.model_copy(update={"weights": None}))
-        unfinished = explain_running(records, [arm.id for arm in arms if arm.status == "running"])
-    outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished)
+        every = records.record_rows(where.model_copy(update={"weights": None}))
+        unfinished = explain_running(records, [row.id for row in every if row.status == "running"])
+        names = prerelaxer_names(records) if campaign.sole_key is None else None
+    outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished, names)
     _print(outcome)
     return outcome
 
@@ -185,22 +203,43 @@ class _Bar(Progress):
             self.update(self.relaxations, description="done", total=done or 1, completed=done or 1)
 
 
+def _shown(outcome: _Outcome) -> list[StartsRow]:
+    """Return the rows of the table: a refusal is left out where another pre-relaxer served, or `auto` tells it."""
+    if outcome.names is None:
+        return outcome.rows
+    served = {row.configuration_id for row in outcome.rows if row.steps_predicted is not None}
+    summed = {row.configuration_id for row in outcome.rows if row.weights == "auto"}
+    return [
+        row
+        for row in outcome.rows
+        if row.steps_predicted is not None
+        or (row.configuration_id not in served and (row.weights == "auto" or row.configuration_id not in summed))
+    ]
+
+
 def _print(outcome: _Outcome) -> None:
     table = Table("defects", header_style="bold")
     for heading in ("|F| eV/Å\nunrelaxed", "at start\npredicted", "steps\nunrelaxed", "from\npredicted"):
         table.add_column(heading, justify="right")
+    if outcome.names is not None:
+        table.add_column("start from")
     table.add_column("verdict")
-    for row in outcome.rows:
-        verdict = row.verdict or ("failed" if row.failed else f"{row.gate}: {row.reason}" if row.reason else row.gate)
+    shown = _shown(outcome)
+    for row in shown:
+        verdict = row.verdict or ("failed" if row.failed else row.gate)
         table.add_row(
             row.name,
             _number(row.start_force_unrelaxed, "{:.3f}"),
             _number(row.start_force_predicted, "{:.3f}"),
             _number(row.steps_unrelaxed, "{}"),
             _number(row.steps_predicted, "{}"),
+            *([outcome.start(row)] if outcome.names is not None else []),
             verdict + (" (flagged)" if row.gate == "flagged" and row.verdict else ""),
         )
     console.print(table)
+    reasons = Counter((row.gate, row.reason) for row in shown if row.reason and not row.verdict and not row.failed)
+    for (gate, reason), count in reasons.items():
+        console.print(f"{gate}, {count} of them: {one_line(reason)}", soft_wrap=True, highlight=False)
     totals = outcome.totals
     for line in outcome.unfinished:
         errors.print(Text.assemble(("not finished:", "bold red"), f" {one_line(line)}"), soft_wrap=True)
@@ -209,8 +248,12 @@ def _print(outcome: _Outcome) -> None:
         text = ("the flow did not finish", "bold red"), f": {one_line(why)}; the same command goes on from here"
         errors.print(Text.assemble(*text), soft_wrap=True)
         return
-    unrelaxed, predicted = outcome.steps
-    console.print(f"ionic steps, pairs in the same minimum: {unrelaxed} from unrelaxed, {predicted} from predicted")
+    for name in dict.fromkeys(map(outcome.start, outcome.rows)) if outcome.names is not None else ["predicted"]:
+        rows = [row for row in outcome.rows if outcome.names is None or outcome.start(row) == name]
+        unrelaxed, predicted = _steps(rows)
+        if unrelaxed or outcome.names is None:
+            counts = f"{unrelaxed} from unrelaxed, {predicted} from {name}"
+            console.print(f"ionic steps, pairs in the same minimum: {counts}", highlight=False)
     console.print(totals["message"], highlight=False, soft_wrap=True, markup=False)
     if totals["relaxations_run"] == 0 and totals["relaxations_reused"] and not outcome.unfinished:
         console.print("everything was in the store already: nothing was computed again")
@@ -225,6 +268,7 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
         {
             "name": row.name,
             "configuration_id": row.configuration_id,
+            "prerelaxer": outcome.start(row) or None,
             "steps_unrelaxed": row.steps_unrelaxed,
             "steps_predicted": row.steps_predicted,
             "converged": row.converged,

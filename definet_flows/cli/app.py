@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
+from definet_flows import __version__
 from definet_flows.cli.plain import PlainConsole
 from definet_flows.errors import InputError, LeftOutWarning
 from definet_flows.foreign import one_line
@@ -61,8 +62,18 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"definet {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _definet() -> None:
+def _definet(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """Keep `definet COMMAND` a group; refuse settings that jobflow, when it is imported, would end in a traceback."""
     path = Path(os.environ.get("JOBFLOW_CONFIG_FILE", "~/.jobflow.yaml")).expanduser()
     if path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -14,6 +15,7 @@ from definet_flows.schemas import Frozen, Host
 _NAME = re.compile(r"(?P<new>[A-Z][a-z]?|v|Vac)_(?P<old>[A-Z][a-z]?|i)(?:@(?P<site>\d+))?")
 _VACANCY_NAMES = ("v", "Vac")  # V is vanadium
 INTERSTITIAL = "i"
+_VANADIUM = 23
 _MOST_CHARGED = 1000  # elementary charges; a number beyond 64 bits has no place in a database
 
 
@@ -74,7 +76,7 @@ def _atomic_number(symbol: str, text: str) -> int:
 
 
 def check_kinds(host: Host, kinds: tuple[DefectKind, ...]) -> None:
-    """Refuse a kind whose element or site the host does not have.
+    """Refuse a kind whose element or site the host does not have; warn of a V_Ga that may mean the vacancy v_Ga.
 
     Raises
     ------
@@ -96,6 +98,9 @@ def check_kinds(host: Host, kinds: tuple[DefectKind, ...]) -> None:
                 f"defect {kind.name}@{kind.site}: site {kind.site} of host {host.formula} ({host.n_sites} sites) {here}"
             )
             raise InputError(msg)
+        if kind.new == _VANADIUM and kind.old is not None and _VANADIUM not in symbols:
+            told = f"defect {kind.name} is vanadium on {kind.on}: the vacancy is named v_{kind.on}"
+            warnings.warn(told, UserWarning, stacklevel=2)
 
 
 class Wish(Frozen):

@@ -9,6 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
+from definet_flows import __version__
 from definet_flows.cli import app, main
 from definet_flows.stores import open_store
 
@@ -60,6 +61,11 @@ RUN = ("run", "MoS2", "--supercell", "3", "3", "1", "--engine", "sevennet")
 )
 def test_bad_input_is_one_line(arguments: tuple[str, ...], saying: str) -> None:
     refused(*arguments, saying=saying)
+
+
+def test_version_needs_no_command() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"definet {__version__}\n")
 
 
 def test_unreadable_file(tmp_path: Path) -> None:

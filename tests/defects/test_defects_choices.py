@@ -1,5 +1,6 @@
 """Names of defects, choices that cannot be met, and charges."""
 
+import warnings
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ from definet_flows.defects import (
     guess_charges,
     place,
 )
+from definet_flows.defects.kinds import check_kinds
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 
@@ -105,3 +107,12 @@ def test_charges():
         guess_charges(host.model_copy(update={"formula": "Mg2Na"}), DefectKind.parse("v_S"))
     ids = {c.id_in("host") for c in enumerate_configurations(host, given_)}
     assert len(ids) == 2
+
+
+def test_vanadium_that_may_mean_a_vacancy_warns():
+    host = make_host("MoS2", (3, 3, 1))
+    with pytest.warns(UserWarning, match="V_S is vanadium on S: the vacancy is named v_S"):
+        check_kinds(host, (DefectKind.parse("V_S"),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_kinds(host, tuple(map(DefectKind.parse, ("v_S", "W_Mo", "V_i"))))

@@ -20,7 +20,7 @@ from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from definet_flows.stores import StartsRow
     from definet_flows.workflows import DefectFlowMaker
@@ -55,10 +55,11 @@ def quickstart(
     ] = None,
     json_file: options.Json = None,
 ) -> None:
-    """Run the whole chain on 4 x 4 MoS2 in minutes: 11 configurations, three starts, forces to 0.01 eV/Å.
+    """Run the whole chain on 4 x 4 MoS2 in minutes: 11 configurations, four starts, forces to 0.01 eV/Å.
 
     The engine is the potential SevenNet-0, whose weights come with the installation; nothing is downloaded. Relaxations
-    start unrelaxed, from the weights that learned DFT, and from weights retrained on this engine's own relaxations.
+    start unrelaxed, from the weights that learned DFT, from weights retrained on this engine's own relaxations, and, for
+    pairs, from the displacement fields of the single defects.
     """
     from definet_flows.defects import Choices
     from definet_flows.workflows import DefectFlowMaker
@@ -76,14 +77,16 @@ def quickstart(
     first = _relax(maker, "MoS2", folder)
     _note(f"\n{_MATCHED} learned from SevenNet-0's relaxations of other configurations: the gain of retraining.")
     matched = _relax(replace(maker, model=_MATCHED), "MoS2", first.folder)
-    table = Table("weights", "steps unrelaxed", "from predicted", "saved", title="same minimum", title_justify="left")
-    for row in (first, matched):
+    _note(
+        "\nfields: each pair starts from the sum of what its two single defects did to their surroundings; no training."
+    )
+    fields = _relax(replace(maker, prerelaxer="fields"), "MoS2", first.folder)
+    table = Table("start", "steps unrelaxed", "from predicted", "saved", title="same minimum", title_justify="left")
+    for name, row in ((first.model, first), (matched.model, matched), ("fields (pairs)", fields)):
         unrelaxed, predicted = row.steps
-        table.add_row(
-            row.model, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-"
-        )
+        table.add_row(name, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-")
     console.print(table)
-    _end(first, json_file, matched)
+    _end(first, json_file, {"matched": matched, "fields": fields})
 
 
 def _note(text: str) -> None:
@@ -170,14 +173,13 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     return outcome
 
 
-def _end(outcome: _Outcome, json_file: Path | None, matched: _Outcome | None = None) -> None:
-    """Write the JSON file; exit with 1 if something failed."""
-    document = _document(outcome)
-    if matched is not None:
-        document["matched"] = _document(matched)
+def _end(outcome: _Outcome, json_file: Path | None, others: Mapping[str, _Outcome] | None = None) -> None:
+    """Write the JSON file, with further outcomes by name; exit with 1 if something failed."""
+    further = dict(others or {})
+    document = _document(outcome) | {name: _document(one) for name, one in further.items()}
     if json_file is not None:
         write_whole(json_file, json.dumps(document, indent=2) + "\n")
-    if not (outcome.finished and (matched is None or matched.finished)):
+    if not all(one.finished for one in (outcome, *further.values())):
         raise typer.Exit(_FAILED)
 
 

@@ -38,3 +38,16 @@ def cluster(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Damage files of every kind 300 times each and read them (half an hour); prints a table."""
     session.run("python", "tests/support/fuzz_readers.py", *(session.posargs or ["300"]))
+
+
+@nox.session(venv_backend="venv", python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run fast tests with the lower bounds of pyproject.toml, in a venv of its own (ten minutes)."""
+    bounds = session.cache_dir / "lowest.txt"
+    session.install("uv")
+    compiled = ("uv", "pip", "compile", "--quiet", "--resolution=lowest-direct", "--extra=dev", "pyproject.toml")
+    session.run(*compiled, "--output-file", bounds)
+    session.install("--constraint", bounds, "--editable", ".[dev]")  # pip takes a build of torch without CUDA too
+    rooms = [f"tests/{room}" for room in ("hosts", "defects", "ledger", "stores", "structures", "starts")]
+    marked = "not slow and not mongo and not browser"
+    session.run("pytest", "-W", "ignore", "-m", marked, *(session.posargs or rooms))  # old releases warn

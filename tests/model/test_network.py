@@ -54,7 +54,7 @@ def network(request) -> DefiNet:
 def test_rotations_and_reflections_turn_the_prediction_with_the_crystal(seed, mirrored, form):
     if form == "fused" and kernels.library() is None:
         return
-    turn = Rotation.random(rng=np.random.default_rng(seed)).as_matrix() * (-1 if mirrored else 1)
+    turn = Rotation.random(random_state=seed).as_matrix() * (-1 if mirrored else 1)
     of, network = Crystal(), make_network().requires_grad_(requires_grad=False)
     turned = of.copy(lattice=of.lattice @ turn.T, positions=of.positions @ turn.T)
     agree(relaxed(network, turned, form), relaxed(network, of, form) @ torch.as_tensor(turn.T))

@@ -125,7 +125,7 @@ def test_beyond_the_source_cell_nothing_moves():
 def redescribed(host: Host, seed: int) -> tuple[Host, np.ndarray, np.ndarray]:
     """The same supercell turned, with other lattice vectors, origin and order: host, order and rotation."""
     draw = np.random.default_rng(seed)
-    turn = Rotation.random(rng=seed).as_matrix()
+    turn = Rotation.random(random_state=seed).as_matrix()
     change = np.array([[1, 1, 0], [0, 1, 0], [0, -1, 1]])
     order = draw.permutation(host.n_sites)
     frac = (np.array(host.frac_coords)[order] + [0.1, 0.2, 0.3]) @ np.linalg.inv(change)

@@ -89,7 +89,8 @@ def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     refuse_nothing(len(frame))
     counts = dict.fromkeys(("ionic_steps", "electronic_steps"), "Int64")  # whole numbers, some of them missing
     with replacing(path) as part:
-        table = frame.astype(counts).map(cell).rename(columns=lambda name: name + UNITS.get(name, ""))
+        # The cast comes last: before pandas 3.1, `map` turns Int64 with missing values into floats.
+        table = frame.map(cell).astype(counts).rename(columns=lambda name: name + UNITS.get(name, ""))
         table.to_csv(part, index=False)
     return len(frame)
 

@@ -170,7 +170,7 @@ def test_killed_while_changing_the_champion_one_of_both_is_there(tmp_path):
         promote(records, first, trial())
     context = multiprocessing.get_context("fork")
     for k in range(8):
-        process = context.Process(target=_back_and_forth, args=(path, second.id, first.ref))
+        process = context.Process(target=_back_and_forth, args=(path, second.id, first.ref), daemon=True)
         before = _revision(path)
         process.start()
         until = time.monotonic() + 60
@@ -217,7 +217,7 @@ def test_a_lease_is_given_back_and_a_living_holder_is_told(tmp_path):
 
 def test_a_holder_that_was_killed_here_does_not_lock(tmp_path):
     path = str(tmp_path / "records.sqlite")
-    process = multiprocessing.get_context("fork").Process(target=_hold, args=(path,))
+    process = multiprocessing.get_context("fork").Process(target=_hold, args=(path,), daemon=True)
     process.start()
     until = time.monotonic() + 20
     while _holder(path) is None:

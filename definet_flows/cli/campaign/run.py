@@ -58,8 +58,8 @@ def quickstart(
     """Run the whole chain on 4 x 4 MoS2 in minutes: 11 configurations, four starts, forces to 0.01 eV/Å.
 
     The engine is the potential SevenNet-0, whose weights come with the installation; nothing is downloaded. Relaxations
-    start unrelaxed, from the weights that learned DFT, from weights retrained on this engine's own relaxations, and, for
-    pairs, from the displacement fields of the single defects.
+    start unrelaxed, from the weights that learned DFT, from weights retrained on this engine's own relaxations, and,
+    for pairs, from the displacement fields of the single defects.
     """
     from definet_flows.defects import Choices
     from definet_flows.workflows import DefectFlowMaker

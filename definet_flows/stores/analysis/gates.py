@@ -11,7 +11,7 @@ from collections import defaultdict
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from definet_flows.schemas import DEFINET, Frozen, Gate, KnownPreRelaxer, RelaxedHost, Table, base_hash
+from definet_flows.schemas import AUTO, DEFINET, Frozen, Gate, KnownPreRelaxer, RelaxedHost, Table, base_hash
 from definet_flows.stores.analysis.figures import UNASKED
 from definet_flows.stores.analysis.rows import RecordRow
 from definet_flows.stores.filters import Filter
@@ -97,8 +97,11 @@ def prerelaxer_names(records: Records) -> dict[str, str]:
 
 
 def named(key: str, names: Mapping[str, str]) -> str:
-    """Return the name of a pre-relaxer's key; a key without a name is a network's."""
-    return key if key == UNASKED else names.get(key, DEFINET)
+    """Return the name of a pre-relaxer's key; a key without a name is a network's.
+
+    The key of `auto` holds the refusals of configurations that it chose no pre-relaxer for.
+    """
+    return key if key in (UNASKED, AUTO) else names.get(key, DEFINET)
 
 
 @uncollected()

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ase.build import bulk, mx2
@@ -41,7 +43,6 @@ ENGINE = "sevennet"
 POTENTIAL = "potential:sevennet-l3i5"  # potential:sevennet is the engine itself: no start
 Stage = Literal["singles", "near pairs", "far pairs"]
 WAYS = (DEFINET, FIELDS, POTENTIAL)
-_SAME = ("same minimum", "better minimum")
 
 
 # ------------------------------------------------------------------ what is relaxed
@@ -154,43 +155,42 @@ def store_of(folder: Path, name: str) -> Path:
 # ------------------------------------------------------------------ what it saves
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
-    """The starts of a way for the configurations of a stage that have a finished control.
+    """The starts of a way in a stage, as far as they are relaxed.
 
     Attributes
     ----------
-    ids, unrelaxed
-        configuration_id and ionic steps of each control.
-    starts
-        Configurations that were relaxed from a start of this way.
+    costs
+        Ionic steps from the unrelaxed start and with this way, by configuration_id. A configuration whose proposal is
+        refused, or whose pair is not in the same minimum, costs what it does unrelaxed.
     same
-        Ionic steps from the unrelaxed and from this start, by configuration_id, of those in the same minimum.
+        Configurations whose pair is in the same minimum.
+    relaxed
+        Number of configurations that were relaxed from both starts.
+    forces
+        Largest force at the unrelaxed and at this start, eV/Å, of each pair.
     seconds
-        What the proposals of these configurations took, their displacements or not.
+        Of all proposals.
     """
 
-    ids: tuple[str, ...]
-    unrelaxed: dict[str, int]
-    starts: int
-    same: dict[str, tuple[int, int]]
-    seconds: float
-
-    @property
-    def overall(self) -> float:
-        """Saving over all controls; a configuration without a pair in the same minimum saves nothing."""
-        saved = sum(unrelaxed - predicted for unrelaxed, predicted in self.same.values())
-        return saved / sum(self.unrelaxed.values())
+    costs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    same: list[str] = field(default_factory=list)
+    relaxed: int = 0
+    forces: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def cells(self) -> Iterator[str]:
         """The figures of a row of the table."""
-        sums = [sum(column) for column in zip(*self.same.values(), strict=True)] or [0, 0]
-        ends = saving_interval(list(self.same.values()), list(self.same)).ends if self.same else None
-        yield from map(str, (len(self.ids), self.starts, len(self.same), *sums))
-        yield f"{1 - sums[1] / sums[0]:.0%}" if sums[0] else "-"
+        pairs = [self.costs[one] for one in self.same]
+        unrelaxed, predicted = (sum(steps) for steps in zip(*pairs, strict=True)) if pairs else (0, 0)
+        ends = saving_interval(pairs, self.same).ends if pairs else None
+        yield from map(str, (len(self.costs), self.relaxed, len(self.same), unrelaxed, predicted))
+        yield f"{1 - predicted / unrelaxed:.0%}" if pairs else "-"
         yield f"{ends[0]:.0%} to {ends[1]:.0%}" if ends else "-"
-        yield f"{self.overall:.0%}"
+        yield f"{1 - sum(cost for _, cost in self.costs.values()) / sum(cost for cost, _ in self.costs.values()):.0%}"
+        yield " to ".join(f"{median(column):.2f}" for column in zip(*self.forces, strict=True)) or "-"
         yield f"{self.seconds:.1f}"
 
 
@@ -198,41 +198,39 @@ def results(folder: Path, name: str, stage: Stage) -> dict[str, Result]:
     """Return what each way, and `auto`, saved in a stage of a host."""
     ids = ids_of(name, stage)
     with open_store(str(store_of(folder, name)), read_only=True) as records:
-        rows, pairs, predictions = records.record_rows(), records.pair_rows(), list(records.find(Prediction))
+        rows = {
+            (row.configuration_id, row.start == "predicted" and row.weights): row
+            for row in records.record_rows()
+            if row.status == "done" and row.configuration_id in ids
+        }
+        pairs = {(pair.configuration_id, pair.weights): pair for pair in records.pair_rows()}
+        proposals = [one for one in records.find(Prediction) if (one.configuration_id, False) in rows]
         chosen = {choice.configuration_id: choice.key for choice in records.find(Choice)}
-    controls = {
-        row.configuration_id: row.ionic_steps
-        for row in rows
-        if row.configuration_id in ids and row.start == "unrelaxed" and row.status == "done"
-    }
-    names = {prediction.weights: prediction.prerelaxer for prediction in predictions}
-    found = {}
-    for way in (*WAYS, AUTO):
-        pairs_of = [
-            pair
-            for pair in pairs
-            if pair.configuration_id in controls
-            and (chosen.get(pair.configuration_id) == pair.weights if way == AUTO else names[pair.weights] == way)
-        ]
-        seconds = sum(
-            prediction.seconds
-            for prediction in predictions
-            if prediction.configuration_id in controls
-            and (
-                prediction.prerelaxer == way
-                or (way == AUTO and prediction.weights == chosen.get(prediction.configuration_id))
-            )
-        )
-        same = {p.configuration_id: (p.steps_unrelaxed, p.steps_predicted) for p in pairs_of if p.verdict in _SAME}
-        found[way] = Result(tuple(controls), controls, len(pairs_of), same, seconds)
-    return found
+    found: dict[str, Result] = defaultdict(Result)
+    for proposal in proposals:
+        one, key = proposal.configuration_id, proposal.weights
+        by_auto = one in chosen and key == (chosen[one] or AUTO)
+        for way in {proposal.prerelaxer, AUTO} if by_auto else {proposal.prerelaxer}:
+            pair, result, steps = pairs.get((one, key)), found[way], rows[one, False].steps
+            if pair is None and proposal.gate.verdict != "rejected":
+                continue  # not relaxed yet
+            result.seconds += proposal.seconds
+            result.costs[one] = (steps, steps)
+            if pair is None:
+                continue
+            result.relaxed += 1
+            result.forces.append((rows[one, False].start_max_force or 0.0, rows[one, key].start_max_force or 0.0))
+            if pair.verdict == "same minimum":
+                result.same.append(one)
+                result.costs[one] = (pair.steps_unrelaxed, pair.steps_predicted)
+    return {way: found[way] for way in (*WAYS, AUTO) if way in found}
 
 
 def show(folder: Path, names: Sequence[str]) -> None:
     """Print the table, as text that Markdown takes."""
     table = Table(
-        *("host", "stage", "way", "controls", "relaxed from it", "same minimum", "steps unrelaxed", "from the start"),
-        *("saving", "95 %", "over all controls", "seconds to propose"),
+        *("host", "stage", "way", "asked", "relaxed", "same minimum", "steps unrelaxed", "from the start", "saving"),
+        *("95 %", "of all asked", "force at the start", "seconds"),
         box=MARKDOWN,
     )
     for name in names:
@@ -240,8 +238,7 @@ def show(folder: Path, names: Sequence[str]) -> None:
             continue
         for stage in get_args(Stage):
             for way, result in results(folder, name, stage).items():
-                if result.ids:
-                    table.add_row(name, stage, way, *result.cells)
+                table.add_row(name, stage, way, *result.cells)
     Console(width=200).print(table)
 
 

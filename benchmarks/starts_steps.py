@@ -1,6 +1,6 @@
 """Ionic steps that starts save on three hosts that the shipped network never saw, pair by pair and way by way.
 
-    python benchmarks/starts_steps.py run FOLDER [--host MgO --host GaN --host WS2]
+    python benchmarks/starts_steps.py run FOLDER [--host MgO --host GaN --host WS2] [--stage singles]
     python benchmarks/starts_steps.py table FOLDER
 
 The engine is SevenNet-0 at fixed cell, every configuration has a control. FOLDER holds a record store for each host,
@@ -248,13 +248,14 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--host", choices=tuple(CASES), action="append")
+    parser.add_argument("--stage", choices=get_args(Stage), action="append")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     names = given.host or list(CASES)
     if given.command == "table":
         show(given.folder, names)
         return
-    for stage in get_args(Stage):
+    for stage in given.stage or get_args(Stage):
         for name in names:
             run(given.folder, name, stage)
 

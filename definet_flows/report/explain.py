@@ -14,12 +14,12 @@ from definet_flows.report.cases import CaseRecords
 from definet_flows.report.figures.deviations import nearest_image
 from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.summary import SAME_MEANING
-from definet_flows.schemas import INSERTED, VACANCY, Configuration, DefectRecord, Edit, Frozen, Pair
+from definet_flows.schemas import DEFINET, INSERTED, VACANCY, Configuration, DefectRecord, Edit, Frozen, Pair
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from definet_flows.schemas import FloatArray, SiteMap
+    from definet_flows.schemas import FloatArray, PredictionNote, SiteMap
 
 MOVED = 0.02
 """Å; an atom that is displaced by more has moved"""
@@ -72,7 +72,7 @@ def explain(case: CaseRecords) -> Explanation:
     starts = tuple(_start(relaxation) for relaxation in case.records)
     paragraphs = [
         ("edited", _edits(record)),
-        ("network", _network(case)),
+        _proposal(case),
         ("gate", _gate(case)),
         ("against the end", _against_end(case)),
         ("verdict", _verdict(case)),
@@ -127,16 +127,25 @@ def _edit(edit: Edit, record: DefectRecord, row: int) -> str:
     return f"{words} at ({x:.2f}, {y:.2f}, {z:.2f}) Å"
 
 
-def _network(case: CaseRecords) -> str:
-    note, sites = case.note, case.shown.sites
+def _proposal(case: CaseRecords) -> tuple[str, str]:
+    """Return what proposed the start, the network or another pre-relaxer, and what is known of its proposal."""
+    note = case.note
     if note is None:
-        return "was not asked"
-    words = f"weights {note.weights[:8]}, {1000 * note.seconds:.0f} ms on {note.device}"
+        return "network", "was not asked"
+    network = note.prerelaxer == DEFINET
+    words = _proposed(case, note, "weights" if network else note.prerelaxer)
+    remark = f"; {note.note}" if note.note and note.note != note.gate.reason else ""
+    return "network" if network else "pre-relaxer", words + remark
+
+
+def _proposed(case: CaseRecords, note: PredictionNote, name: str) -> str:
+    sites = case.shown.sites
+    words = f"{name} {note.weights[:8]}, {1000 * note.seconds:.0f} ms on {note.device}"
     if sites is None or sites.predicted is None:
         words += "; the record holds no predicted positions"
     else:
         words += f"; {_movement(sites, sites.predicted, case.shown)}"
-    sure = "these weights state no uncertainty"
+    sure = "these weights state no uncertainty" if note.prerelaxer == DEFINET else "it states no expected error"
     if note.uncertainty is not None:
         sure = f"expected mean error {note.uncertainty:.3f} Å"
     return f"{words}; {sure}"

@@ -1,8 +1,9 @@
 """Which pre-relaxer is asked first for a configuration: by what each has saved, measured with controls.
 
 A bandit by Thompson's rule (doi:10.1093/biomet/25.3-4.285): each pre-relaxer's mean saving is drawn from what its pairs
-leave possible, and the largest draw goes first. A draw depends on nothing but the configuration and the pre-relaxer, so
-the same campaign made twice chooses the same.
+leave possible, and the largest draw goes first. A pre-relaxer without pairs is drawn too: a low saving that is measured
+does not keep others from being tried. A draw depends on nothing but the configuration and the pre-relaxer, so the same
+campaign made twice chooses the same.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from statistics import NormalDist
 import numpy as np
 
 FEWEST = 3
-"""Pairs below which a pre-relaxer counts as not measured."""
+"""Pairs of any pre-relaxer below which the order is that without evidence."""
 
-EXPLORED = 0.1
-"""Share of configurations that go to pre-relaxers that are not measured, as long as there are any."""
+EXPECTED = 0.3
+"""Mean saving of a pre-relaxer that has no pairs; it weighs as much as a pair (docs/notes/starts-steps.md)."""
 
-_SPREAD = 0.3  # of the saving of a single pair; keeps a few equal pairs from looking certain
+_SPREAD = 0.3  # of the saving of a single pair, and of the means of pre-relaxers
 
 
 @dataclass(frozen=True)
@@ -57,28 +58,25 @@ def ranked(keys: Sequence[str], savings: Mapping[str, Sequence[float]], configur
     list of Ranked
         All keys.
     """
-    measured = {key: np.array(savings[key]) for key in keys if len(savings.get(key, ())) >= FEWEST}
-    untried = [Ranked(key, _untried(savings.get(key, ()))) for key in keys if key not in measured]
-    if not measured:
-        return untried
-    draws = {key: _draw(values, configuration_id, key) for key, values in measured.items()}
-    order = [Ranked(key, _told(measured[key])) for key in sorted(measured, key=lambda key: -draws[key])]
-    explores = _uniform("explore", configuration_id) < EXPLORED
-    return [*untried, *order] if explores else [*order, *untried]
+    known = {key: np.array(savings.get(key, ())) for key in keys}
+    order = list(keys)
+    if max(map(len, known.values())) >= FEWEST:
+        order.sort(key=lambda key: -_draw(known[key], configuration_id, key))
+    return [Ranked(key, _reason(known[key])) for key in order]
 
 
-def _untried(values: Sequence[float]) -> str:
-    return f"pairs that measure it here: {len(values)}"
-
-
-def _told(values: np.ndarray) -> str:
-    return f"it saved {values.mean():.0%} in {len(values)} pairs here"
+def _reason(values: np.ndarray) -> str:
+    if not len(values):
+        return "pairs that measure it here: 0"
+    return f"it saved {values.mean():.0%} in {len(values)} pair{'s' * (len(values) > 1)} here"
 
 
 def _draw(values: np.ndarray, configuration_id: str, key: str) -> float:
-    """Return a possible mean saving: normal around the mean of the pairs, by its standard error."""
-    error = max(float(values.std(ddof=1)), _SPREAD) / np.sqrt(len(values))
-    return float(values.mean() + error * NormalDist().inv_cdf(_uniform(key, configuration_id)))
+    """Return a possible mean saving: normal around the mean of the pairs and the expected saving, by its error."""
+    mean = (EXPECTED + values.sum()) / (1 + len(values))
+    scatter = max(float(values.std(ddof=1)), _SPREAD) if len(values) > 1 else _SPREAD
+    error = scatter / np.sqrt(1 + len(values))
+    return float(mean + error * NormalDist().inv_cdf(_uniform(key, configuration_id)))
 
 
 def _uniform(*parts: str) -> float:

@@ -93,6 +93,18 @@ def test_what_the_network_moved_is_what_the_record_holds(records: Records) -> No
     assert "these weights state no uncertainty" in words
 
 
+def test_a_start_names_its_pre_relaxer_and_why_it_was_chosen(records: Records) -> None:
+    start = make.record("predicted", configuration_id="a5" * 16, move=nudged())
+    assert start.prediction is not None
+    note = {"prerelaxer": "fields", "note": "auto: fields, it saved 40%"}
+    records.put(start.model_copy(update={"prediction": start.prediction.model_copy(update=note)}))
+    (case,) = find_cases(records, "a5" * 16)
+    words = dict(explain(case).paragraphs)
+    assert "network" not in words
+    assert words["pre-relaxer"].startswith(f"fields {WEIGHTS[:8]}, ")
+    assert words["pre-relaxer"].endswith("it states no expected error; auto: fields, it saved 40%")
+
+
 def test_the_error_is_stated_beside_that_of_no_prediction(records: Records) -> None:
     words = told(records, "same")["against the end"]
     atoms = np.flatnonzero([marker != "2" for marker in make.record().sites.markers])  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from definet_flows.cli import app
 from definet_flows.report.cases import find_cases
 from definet_flows.report.explain import explain
 from definet_flows.report.reading import read_contents
-from definet_flows.schemas import Gate, Prediction, RelaxedHost, base_hash
+from definet_flows.schemas import AUTO, Gate, Prediction, RelaxedHost, base_hash
 from definet_flows.schemas.campaign import LaunchedCampaign
 from definet_flows.stores import (
     Filter,
@@ -60,6 +60,13 @@ def said(configuration_id, weights, verdict, *, base=BASE, move=0.01):
         "displacements": np.full((27, 3), move),
     }
     return prediction(configuration_id).model_copy(update=changes)
+
+
+def test_what_auto_found_no_start_for_counts_under_auto(records):
+    records.put(record(configuration_id=G, steps=40), said(G, AUTO, "rejected"), said(A, W1, "rejected"))
+    records.put(record(configuration_id=A, steps=40))
+    assert {name: group.gated for name, group in savings_by(records, "prerelaxer").items()} == {"auto": 1, "definet": 1}
+    assert {name: group.gated for name, group in counts_by(records, "prerelaxer").items()} == {"auto": 1, "definet": 1}
 
 
 def launched(records, weights, ids=(A, G), controls=(A,)):

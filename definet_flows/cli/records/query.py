@@ -31,7 +31,8 @@ Where = Annotated[
 By = Annotated[
     str | None,
     typer.Option(
-        help="A row for each host, name (defect kinds), n_defects, n_sites (size), weights (model version) or engine."
+        help="A row for each host, name (defect kinds), n_defects, n_sites (size), prerelaxer, weights (its key: model "
+        "version) or engine."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

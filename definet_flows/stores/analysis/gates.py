@@ -97,8 +97,11 @@ def prerelaxer_names(records: Records) -> dict[str, str]:
 
 
 def named(key: str, names: Mapping[str, str]) -> str:
-    """Return the name of a pre-relaxer's key; a key without a name is a network's, that of `auto` its refusals."""
-    return key if key in (AUTO, UNASKED) else names.get(key, DEFINET)
+    """Return the name of a pre-relaxer's key; a key without a name is a network's.
+
+    The key of `auto` holds the refusals of configurations that it chose no pre-relaxer for.
+    """
+    return key if key in (UNASKED, AUTO) else names.get(key, DEFINET)
 
 
 @uncollected()

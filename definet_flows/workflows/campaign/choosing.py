@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
@@ -13,11 +15,11 @@ from definet_flows.stores.analysis.gates import prerelaxer_names
 from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
 from definet_flows.workflows.campaign.prerelaxers import POTENTIAL, name_prerelaxers, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
-from definet_flows.workflows.engines.potential import PotentialRelaxMaker
+from definet_flows.workflows.engines.potential import PotentialRelaxMaker, own_name
 from definet_flows.workflows.recording.cases import PlannedConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from definet_flows.schemas import Configuration, Start
     from definet_flows.starts.proposals import PreRelaxer
@@ -72,8 +74,8 @@ class _Candidates:
     def __init__(self, auto: PreRelaxerName, place: Workplace) -> None:
         self._place = place
         self._made: dict[str, PreRelaxer | str] = {}
-        self.names = {named.key: named for named in _candidates(auto, place)}
         self._savings = _savings(place)
+        self.names = {named.key: named for named in _candidates(auto, place, self._savings)}
 
     def order(self, configuration_id: str) -> list[Ranked]:
         """Return the keys in the order in which they are asked."""
@@ -100,15 +102,25 @@ class _Candidates:
         return predictions
 
 
-def _candidates(auto: PreRelaxerName, place: Workplace) -> Iterator[PreRelaxerName]:
-    """Yield the network, fields and a potential, unless the engine is that potential itself."""
+def _candidates(
+    auto: PreRelaxerName, place: Workplace, measured: Mapping[str, Sequence[float]]
+) -> Iterator[PreRelaxerName]:
+    """Yield the network, fields and a potential, unless the engine is a potential; then what else is measured here."""
     from definet_flows.workflows.campaign.models import checkpoint_of  # noqa: PLC0415 - torch
 
-    weights = checkpoint_of(auto.model or "", place.store).sha256
+    model, weights = auto.model or "", checkpoint_of(auto.model or "", place.store).sha256
     names = [DEFINET, FIELDS]
-    if not isinstance(resolve_engine(place.engine or "").maker, PotentialRelaxMaker):
+    maker = resolve_engine(place.engine or "").maker
+    own = own_name(maker) if isinstance(maker, PotentialRelaxMaker) else None
+    if not isinstance(maker, PotentialRelaxMaker):
         names += _POTENTIALS
-    yield from name_prerelaxers(names, auto.model or "", weights)
+    yield from name_prerelaxers(names, model, weights)
+    for known in sorted(place.records.find(KnownPreRelaxer), key=attrgetter("name")):
+        itself = own is not None and f"{POTENTIAL}{own}" in known.name.split("+")
+        if known.key not in measured or known.name in names or itself:
+            continue
+        with suppress(InputError):  # measured where packages are installed that are missing here
+            yield from (named for named in name_prerelaxers([known.name], model, weights) if named.key == known.key)
 
 
 def _savings(place: Workplace) -> dict[str, list[float]]:

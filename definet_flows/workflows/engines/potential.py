@@ -171,6 +171,11 @@ def require_potential(name: str) -> None:
         require_package(_NAMES[name])
 
 
+def own_name(maker: PotentialRelaxMaker) -> str | None:
+    """Return the name that a Maker's potential has here; None if it has none."""
+    return _NAMES.get(maker.mlff.value)
+
+
 def weights_file(name: str) -> Path | None:
     """Return the file of the weights that a potential's wheel holds; None for any other potential."""
     return weights_of(_NAMES[name]) if name in _NAMES else None

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.calculators.emt import EMT
 from flow_helpers import CU, engine, run, stored
 from pymatgen.core import Lattice, Structure
 
 from definet_flows import open_store
 from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, Choice
+from definet_flows.starts import potential
 from definet_flows.stores import savings_by
 from definet_flows.workflows.campaign import choosing
 from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
@@ -109,6 +111,20 @@ def test_auto_reuses_what_the_network_alone_has_relaxed(maker, jobs):
     _, first = run(maker.make(CU), jobs)
     output, second = run(replace(maker, prerelaxer=AUTO).make(CU), jobs)
     assert (second, output["relaxations_run"]) == (first, 0)
+
+
+def test_auto_asks_what_was_measured_here_beside_its_own_candidates(maker, jobs, monkeypatch):
+    emt = potential.PotentialPreRelaxer("potential:emt", EMT, "emt")
+    named = potential.potential_named
+    monkeypatch.setattr(potential, "potential_named", lambda name: emt if name == emt.name else named(name))
+    monkeypatch.setattr(choosing, "_POTENTIALS", ())
+    silver = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.09), ["Ag"], [[0, 0, 0]])
+    small = replace(maker, defects=("v_Ag", "Cu_Ag", "Ni_Ag"), control_fraction=1.0)
+    run(replace(small, prerelaxer=emt.name).make(silver), jobs)
+    run(replace(small, prerelaxer=AUTO, supercell=(3, 2, 2)).make(silver), jobs)
+    large = [record for record in stored()[0] if record.host.n_sites == 48 and record.start == "predicted"]
+    assert emt.name in {record.prediction.prerelaxer for record in large}
+    assert any("it saved" in record.prediction.note for record in large)
 
 
 def test_auto_falls_to_fields_then_unrelaxed_for_a_host_that_the_network_does_not_know(maker, jobs, monkeypatch):

@@ -155,14 +155,15 @@ def _chosen(
     name: str, host: str | None, model: str, store: str | None, settings: str | None, *, allow_unseen_host: bool
 ) -> tuple[PreRelaxer, Card | None]:
     """Return the pre-relaxer of a name, and the card of its network; None if no network takes part."""
-    from definet_flows.hosts import load_structure
     from definet_flows.starts.network import NetworkPreRelaxer
     from definet_flows.workflows.campaign.models import checkpoint_of
-    from definet_flows.workflows.campaign.prerelaxers import build, name_prerelaxers, stored_fields
 
     if name == "definet":
         checkpoint = checkpoint_of(model, store)
         return NetworkPreRelaxer(checkpoint, allow_unseen_host), checkpoint.card
+    from definet_flows.hosts import load_structure
+    from definet_flows.workflows.campaign.prerelaxers import build, name_prerelaxers, stored_fields
+
     if name == "auto":
         raise InputError("--prerelaxer auto is of campaigns: name definet, fields, potential:sevennet or a chain")
     name_prerelaxers((name,), model, "")

@@ -1,5 +1,7 @@
 """Checks, each with its own command: `nox -s NAME`. `nox -l` lists them."""
 
+import shutil
+
 import nox
 
 nox.options.sessions = ["lint", "tests"]
@@ -38,3 +40,11 @@ def cluster(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Damage files of every kind 300 times each and read them (half an hour); prints a table."""
     session.run("python", "tests/support/fuzz_readers.py", *(session.posargs or ["300"]))
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into docs/_build, in an environment of its own; warnings are errors."""
+    session.install("-q", "-c", "constraints.txt", "-e", ".[docs]")
+    shutil.rmtree("docs/_api", ignore_errors=True)
+    session.run("python", "-m", "sphinx", "-E", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")

@@ -1,5 +1,7 @@
 """Checks, each with its own command: `nox -s NAME`. `nox -l` lists them."""
 
+import shutil
+
 import nox
 
 nox.options.sessions = ["lint", "tests"]
@@ -51,3 +53,11 @@ def lowest(session: nox.Session) -> None:
     rooms = [f"tests/{room}" for room in ("hosts", "defects", "ledger", "stores", "structures", "starts")]
     marked = "not slow and not mongo and not browser"
     session.run("pytest", "-W", "ignore", "-m", marked, *(session.posargs or rooms))  # old releases warn
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into docs/_build, in an environment of its own; warnings are errors."""
+    session.install("-q", "-c", "constraints.txt", "-e", ".[docs]")
+    shutil.rmtree("docs/_api", ignore_errors=True)
+    session.run("python", "-m", "sphinx", "-E", "-W", "--keep-going", "-b", "html", "docs", "docs/_build")

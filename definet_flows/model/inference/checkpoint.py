@@ -18,6 +18,7 @@ from torch import Tensor
 
 from definet_flows.atomic import replacing
 from definet_flows.errors import InputError
+from definet_flows.model.inference.device import chosen_device
 from definet_flows.model.inference.uncertainty import Calibration
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.network import DefiNet, Ensemble, Network
@@ -124,7 +125,7 @@ class Checkpoint:
 
     @cached_property
     def network(self) -> Network:
-        """The network in float32, ready for inference, loaded once."""
+        """The network in float32 on the chosen device, ready for inference, loaded once."""
         shapes = self.card.shapes or (self.card.config,) * self.card.members
         networks = [DefiNet(shape) for shape in shapes]
         network = networks[0] if len(networks) == 1 else Ensemble(networks, self.card.speak_for)
@@ -137,7 +138,7 @@ class Checkpoint:
             first = str(error).splitlines()[1].strip()
             msg = f"{self.path} holds other weights than its card says ({first}): it was not written by save_checkpoint"
             raise InputError(msg) from None
-        return network.eval().requires_grad_(requires_grad=False)
+        return network.to(chosen_device()).eval().requires_grad_(requires_grad=False)
 
     @property
     def members(self) -> tuple[DefiNet, ...]:

@@ -25,6 +25,7 @@ from definet_flows.errors import InputError
 from definet_flows.model.data.archive import PairSet
 from definet_flows.model.data.batches import Batch, HostSampler, Lattice, PairBatches, lattice_of
 from definet_flows.model.inference.checkpoint import DATA_HASH, Card
+from definet_flows.model.inference.device import chosen_device
 from definet_flows.model.inference.domain import unit_cell
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.kernels import keep_freed_memory
@@ -323,17 +324,17 @@ def train(
 
 
 def _trainer(config: TrainConfig, folder: Path, best: ModelCheckpoint) -> lightning.Trainer:
-    """Return Lightning's loop: every device, averaged weights, a checkpoint of each epoch beside the best."""
-    cuda = torch.cuda.is_available()
-    devices = max(1, torch.cuda.device_count())
+    """Return Lightning's loop: every card, averaged weights, a checkpoint of each epoch beside the best."""
+    cuda = chosen_device().type == "cuda"
+    devices = torch.cuda.device_count() if cuda else 1
     every = ModelCheckpoint(folder, filename="last", enable_version_counter=False)  # without a monitor: the newest
     callbacks: list[lightning.Callback] = [best, every, EMAWeightAveraging(decay=config.ema)]
     if config.patience:
         callbacks.append(EarlyStopping("score", patience=config.patience))
     return lightning.Trainer(
         max_epochs=config.epochs,
-        accelerator="auto",
-        devices=devices if cuda else 1,
+        accelerator="auto" if cuda == torch.cuda.is_available() else "cpu",
+        devices=devices,
         strategy=SEVERAL_DEVICES if devices > 1 else "auto",
         precision="bf16-mixed" if cuda else "32-true",
         use_distributed_sampler=False,

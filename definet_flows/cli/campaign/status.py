@@ -112,7 +112,9 @@ def _campaign(one: Watched) -> list[RenderableType]:
     campaign, total = one.campaign, one.total
     bar = ProgressBar(total=total.enumerated, completed=total.recorded + total.failed, width=70)
     heading = Text(one_line(f"{campaign.name}, {campaign.queue}, {campaign.launched}"), style="bold")
-    parts: list[RenderableType] = [heading, _stage_table(one), bar, *map(Text, _figures(one))]
+    line = Table.grid()  # a bar alone ends no line
+    line.add_row(bar)
+    parts: list[RenderableType] = [heading, _stage_table(one), line, *map(Text, _figures(one))]
     if one.failures:
         parts += [Text("last failures", style="bold"), *map(_failure_line, _failure_texts(one))]
     return parts

@@ -13,7 +13,7 @@ from definet_flows.stores import Filter
 from definet_flows.workflows.queue.status import predicted_ids, progress_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from definet_flows.stores import Records
     from definet_flows.stores.analysis.rows import RecordRow
@@ -164,7 +164,7 @@ def _stages(campaign: LaunchedCampaign) -> Iterator[tuple[str, list[str]]]:
         yield _STAGES.get(size, "bulk"), found[size]
 
 
-def _counts(name: str, ids: Sequence[str], sets: Mapping[str, frozenset[str] | set[str]]) -> StageCounts:
+def _counts(name: str, ids: Sequence[str], sets: Mapping[str, Set[str]]) -> StageCounts:
     """Count the ids of a stage that lie in each set."""
     own = set(ids)
     return StageCounts(name, len(own), **{state: len(own & some) for state, some in sets.items()})

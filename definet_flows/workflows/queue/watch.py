@@ -13,7 +13,8 @@ from definet_flows.stores import Filter
 from definet_flows.workflows.queue.status import predicted_ids, progress_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from definet_flows.stores import Records
     from definet_flows.stores.analysis.rows import RecordRow
@@ -164,7 +165,7 @@ def _stages(campaign: LaunchedCampaign) -> Iterator[tuple[str, list[str]]]:
         yield _STAGES.get(size, "bulk"), found[size]
 
 
-def _counts(name: str, ids: Sequence[str], sets: Mapping[str, Set[str]]) -> StageCounts:
+def _counts(name: str, ids: Sequence[str], sets: Mapping[str, AbstractSet[str]]) -> StageCounts:
     """Count the ids of a stage that lie in each set."""
     own = set(ids)
     return StageCounts(name, len(own), **{state: len(own & some) for state, some in sets.items()})

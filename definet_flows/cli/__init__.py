@@ -9,7 +9,7 @@ import os
 
 # Each module registers its commands.
 from definet_flows.cli.app import app
-from definet_flows.cli.campaign import check, enumerate, launch, probe, retry, run  # noqa: A004, F401
+from definet_flows.cli.campaign import check, enumerate, launch, probe, retry, run, status  # noqa: A004, F401
 from definet_flows.cli.models import learn, prediction, published, registry, training  # noqa: F401
 from definet_flows.cli.records import export, ingest, query, report  # noqa: F401
 

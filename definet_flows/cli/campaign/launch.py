@@ -1,17 +1,12 @@
-"""`definet launch` and `definet status`: a campaign in a queue."""
+"""`definet launch`: a campaign into a queue."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Group
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
@@ -23,17 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fireworks import LaunchPad
-    from rich.console import RenderableType
 
     from definet_flows.workflows.campaign.preflight import CheckLine
     from definet_flows.workflows.queue.plan import Launched, Plan
     from definet_flows.workflows.queue.routing import Placement
-    from definet_flows.workflows.queue.status import Status
 
 _FAILED = 1
 _PREDICTED_AT_ONCE = 500
 _OF_WORKERS = ("program", "POTCAR")  # the workers may have these if this machine lacks them
-_SECONDS = 5.0
 
 
 @app.command()
@@ -140,64 +132,3 @@ def _tell(launched: Launched, to: str) -> None:
     ):
         if count:
             console.print(f"{count} configurations {text}", highlight=False)
-
-
-# ------------------------------------------------------------------ status
-
-
-@app.command()
-def status(
-    store: options.Store = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every five seconds until all has ended.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: enumerated, predicted, relaxing, recorded, failed.")
-    ] = False,
-) -> None:
-    """Show the progress of the launched campaigns, in configurations."""
-    import json
-
-    found = _statuses(store)
-    if as_json:
-        typer.echo(json.dumps([status.model_dump(mode="json") for status in found], indent=2))
-        return
-    if not watch:
-        console.print(_drawn(found))
-        return
-    with Live(_drawn(found), console=console, auto_refresh=False) as live:
-        while not all(status.ended for status in found):
-            time.sleep(_SECONDS)
-            found = _statuses(store)
-            live.update(_drawn(found), refresh=True)
-
-
-def _statuses(store: str | None) -> list[Status]:
-    from definet_flows.stores import open_store
-    from definet_flows.workflows.queue.status import statuses
-
-    with open_store(store, read_only=True) as records:
-        found = statuses(records)
-        if not found:
-            msg = f"no campaign was launched into record store {records.name!r}: definet launch, or name another store"
-            raise InputError(msg)
-    return found
-
-
-def _drawn(found: list[Status]) -> RenderableType:
-    return Group(
-        *(part for status in found for part in (f"{status.name}, {status.queue}, {status.launched}", _counts(status)))
-    )
-
-
-def _counts(status: Status) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("enumerated", "predicted", "relaxing", "recorded", "failed", ""):
-        table.add_column(name, justify="right")
-    bar = ProgressBar(total=status.enumerated, completed=status.recorded + status.failed, width=40)
-    table.add_row(
-        *(
-            str(count)
-            for count in (status.enumerated, status.predicted, status.relaxing, status.recorded, status.failed)
-        ),
-        bar,
-    )
-    return table

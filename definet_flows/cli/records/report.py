@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from definet_flows.report.explain import ExplainedStart, Explanation
 
 _FORMATS = ("png", "svg")
+_SECONDS = 60.0  # between two pages of --watch
 _BAR = 40  # columns of the terminal
 
 
@@ -30,6 +32,7 @@ def report(
         Path | None, typer.Option(help="Folder that takes every figure as a file of its own, too.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="Of --figures: png or svg.")] = "png",
+    watch: Annotated[bool, typer.Option("--watch", help="Write the page again every minute, until Ctrl-C.")] = False,
 ) -> None:
     """Write a page on a whole store: savings, figures, structures that can be turned, a table that filters.
 
@@ -37,9 +40,6 @@ def report(
     core-hours.
     """
     from definet_flows.errors import InputError
-    from definet_flows.report.page import write_page
-    from definet_flows.report.reading import read_contents
-    from definet_flows.stores import open_store
 
     options.check_writable(output)
     if form not in _FORMATS:
@@ -48,6 +48,18 @@ def report(
     if figures is not None and figures.exists() and not figures.is_dir():
         msg = f"--figures {figures} is a file: name a folder"
         raise InputError(msg)
+    _write(store, output, figures, form)
+    while watch:
+        time.sleep(_SECONDS)
+        _write(store, output, figures, form)
+
+
+def _write(store: str | None, output: Path, figures: Path | None, form: str) -> None:
+    """Write the page, and the figures if a folder is named, from the records as they are now."""
+    from definet_flows.report.page import write_page
+    from definet_flows.report.reading import read_contents
+    from definet_flows.stores import open_store
+
     with open_store(store, read_only=True) as records:
         contents = read_contents(records, Path(records.location).name)
     size = write_page(contents, output)

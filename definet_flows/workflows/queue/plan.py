@@ -148,6 +148,7 @@ def _document(plan: Plan, queue: str) -> LaunchedCampaign:
         weights=campaign.identity,
         keys=campaign.keys,
         configuration_ids=campaign.ids,
+        sizes=tuple(len(configuration.edits) for configuration in campaign.configurations),
         controls=tuple(sorted(campaign.controls)),
         launched=now(),
         queue=queue,

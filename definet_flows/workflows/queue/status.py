@@ -8,11 +8,9 @@ from pydantic import Field
 
 from definet_flows.schemas import AUTO, Choice, Frozen
 from definet_flows.schemas.campaign import LaunchedCampaign
-from definet_flows.workflows.queue.progress import progress_of
+from definet_flows.workflows.queue.progress import Progress, progress_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from definet_flows.stores import Records
 
 
@@ -42,24 +40,34 @@ def statuses(records: Records) -> list[Status]:
 
 
 def _status(records: Records, campaign: LaunchedCampaign) -> Status:
-    ids, controls = campaign.configuration_ids, frozenset(campaign.controls)
-    keys = campaign.keys or (campaign.weights,)
-    progress = progress_of(records, ids, controls, campaign.settings_hash, keys)
+    ids, progress = campaign.configuration_ids, progress_in(records, campaign)
     return Status(
         campaign=campaign.id,
         name=campaign.name,
         queue=campaign.queue,
         launched=campaign.launched,
         enumerated=len(ids),
-        predicted=len(_predicted(records, campaign, keys) & set(ids)),
+        predicted=len(predicted_ids(records, campaign) & set(ids)),
         relaxing=len(progress.relaxing),
         recorded=len(progress.recorded),
         failed=len(progress.failed),
     )
 
 
-def _predicted(records: Records, campaign: LaunchedCampaign, keys: Sequence[str]) -> set[str]:
+def keys_of(campaign: LaunchedCampaign) -> tuple[str, ...]:
+    """Return the keys of a campaign's pre-relaxers."""
+    return campaign.keys or (campaign.weights,)
+
+
+def progress_in(records: Records, campaign: LaunchedCampaign) -> Progress:
+    """Sort the configurations of a launched campaign."""
+    controls = frozenset(campaign.controls)
+    return progress_of(records, campaign.configuration_ids, controls, campaign.settings_hash, keys_of(campaign))
+
+
+def predicted_ids(records: Records, campaign: LaunchedCampaign) -> set[str]:
     """Return the ids of configurations that every pre-relaxer was asked about, or that `auto` has chosen one for."""
+    keys = keys_of(campaign)
     if AUTO in keys:
         return {choice.configuration_id for choice in records.find(Choice, {"settings_hash": campaign.settings_hash})}
     return set[str].intersection(*(records.predicted(key) for key in keys))

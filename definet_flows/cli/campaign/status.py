@@ -52,18 +52,22 @@ def status(
 
 
 def _watch(store: str | None) -> None:
-    """Draw the campaigns again and again until all have ended; Ctrl-C ends it sooner."""
+    """Draw the campaigns again and again until all have ended; a store that cannot be reached now is asked again."""
     from definet_flows.stores import open_store
     from definet_flows.workflows.queue.watch import Watcher
 
     watcher = Watcher()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            with open_store(store, read_only=True) as records:
-                found = watcher.look(records)
-            live.update(watched(found), refresh=True)
-            if all(campaign.ended for campaign in found):
-                return
+            try:
+                with open_store(store, read_only=True) as records:
+                    found = watcher.look(records)
+            except InputError as error:
+                live.console.print(Text(one_line(f"looked in vain: {error}"), style="yellow"), soft_wrap=True)
+            else:
+                live.update(watched(found), refresh=True)
+                if all(campaign.ended for campaign in found):
+                    return
             time.sleep(_SECONDS)
 
 

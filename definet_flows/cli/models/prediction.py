@@ -56,7 +56,13 @@ _Settings = Annotated[
     str | None,
     typer.Option(help="fields: beginning of the settings hash whose relaxations count.  \\[default: the only one]"),
 ]
-_Unseen = Annotated[bool, typer.Option("--allow-unseen-host", help="Let the gate accept a host the weights never saw.")]
+_Unseen = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unseen-host",
+        help="Accept predictions for a host that the weights never saw; such starts may be worse than unrelaxed.",
+    ),
+]
 
 
 @app.command()

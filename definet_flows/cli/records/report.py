@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from definet_flows.cli import options
-from definet_flows.cli.app import app, console
+from definet_flows.cli.app import app, console, errors
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def report(
     _write(store, output, figures, form)
     while watch:
         time.sleep(_SECONDS)
-        _write(store, output, figures, form)
+        try:
+            _write(store, output, figures, form)
+        except InputError as error:  # a database that is away for a while does not end a watch of days
+            errors.print(one_line(f"not renewed: {error}"), soft_wrap=True)
 
 
 def _write(store: str | None, output: Path, figures: Path | None, form: str) -> None:

@@ -65,6 +65,16 @@ def test_a_machine_with_everything_passes(maker, standin):
     assert (monkey["domain"], monkey["POTCAR"]) == ("warn", "fail")
 
 
+def test_near_images_are_told(maker, standin):
+    maker.engine = "vasp"
+    maker.supercell = (2, 2, 2)
+    near = {line.subject: line for line in preflight(maker, CU)}["images"]
+    assert (near.level, "apart, less than 8 Å" in near.text) == ("warn", True)
+    maker.supercell = (5, 5, 5)
+    assert "images" not in levels(preflight(maker, CU))
+    assert standin.entries() == []
+
+
 def test_what_cannot_be_written_is_told(maker, standin, monkeypatch):
     maker.engine = VaspDefectRelaxMaker(store_trajectory=True)
     monkeypatch.setattr("jobflow.SETTINGS.JOB_STORE", JobStore(MemoryStore(key="uuid")))

@@ -128,7 +128,7 @@ def _unit(host: Host) -> Structure:
     matrix = np.array(host.matrix)
     every = round(float(np.linalg.det(matrix)))
     coords = np.array(host.frac_coords)[::every] @ matrix
-    return Structure(np.linalg.inv(matrix) @ np.array(host.lattice), list(host.numbers[::every]), coords)
+    return Structure(np.linalg.inv(matrix) @ np.array(host.lattice), np.array(host.numbers[::every]).tolist(), coords)
 
 
 def for_layer(repetitions: tuple[int, int, int], unit: Structure) -> tuple[int, int, int]:

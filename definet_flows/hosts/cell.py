@@ -15,10 +15,15 @@ from definet_flows.errors import InputError
 from definet_flows.hosts.layer import is_layer, layer_axis
 
 if TYPE_CHECKING:
-    from definet_flows.schemas import FloatArray
+    from definet_flows.schemas import FloatArray, Host
 
 IntArray = npt.NDArray[np.int64]
 
+IMAGES_NEAR = 8.0
+"""Å between the images of a supercell below which a campaign warns: defects relax each other there."""
+IMAGES_APART = 12.0
+"""Å between the images of the supercell that the warning proposes."""
+_LAYER = 2
 _MOST_SITES = 20_000  # a hundred times what DFT relaxes
 _LARGEST = 64  # repetitions along one axis; more is a typing error
 
@@ -69,18 +74,61 @@ def _by_distance(distance: float, unit: Structure, dimension: int) -> IntArray:
     """Return the smallest diagonal supercell whose shortest lattice vector (in a layer's plane) is that long."""
     if not 0 < distance < np.inf:
         raise _refused(distance, "the minimum image distance must be a positive number of Å")
+    matrix = np.diag(np.array(smallest_repetitions(distance, unit, dimension), dtype=np.int64))
+    _check_sites(distance, unit, matrix)
+    return matrix
+
+
+def smallest_repetitions(distance: float, unit: Structure, dimension: int) -> tuple[int, int, int]:
+    """Return the repetitions of the smallest supercell whose images (in a layer's plane) are that far apart, Å.
+
+    Raises
+    ------
+    InputError
+        If an axis would be repeated more than 64 times.
+    """
     heights = 1 / np.linalg.norm(np.linalg.inv(unit.lattice.matrix), axis=0)
     most = np.ceil(distance / heights).astype(int)
-    free = [axis for axis in range(3) if not (dimension == 2 and axis == layer_axis(unit))]  # noqa: PLR2004
+    free = _free_axes(unit, dimension)
     if most[free].max() > _LARGEST:
         raise _refused(distance, f"would need more than {_LARGEST} repetitions along an axis")
     ranges = [range(1, int(most[axis]) + 1) if axis in free else (1,) for axis in range(3)]
     for repeat in sorted(itertools.product(*ranges), key=lambda n: (np.prod(n), np.ptp(np.array(n)), n)):
         if shortest_vector(unit.lattice.matrix * np.array(repeat)[:, None], free) >= distance - 1e-6:
-            matrix = np.diag(np.array(repeat, dtype=np.int64))
-            _check_sites(distance, unit, matrix)
-            return matrix
+            a, b, c = repeat
+            return a, b, c
     raise _refused(distance, "no supercell found")  # the last candidate always fits: every height reaches `distance`
+
+
+def _free_axes(structure: Structure, dimension: int) -> list[int]:
+    """Return the lattice vectors along which a defect meets its images: of a layer the two in its plane."""
+    return [axis for axis in range(3) if not (dimension == _LAYER and axis == layer_axis(structure))]
+
+
+def image_distance(host: Host) -> float:
+    """Return the distance between the periodic images of a bulk supercell (of a layer: in its plane), Å."""
+    supercell = Structure(host.lattice, np.array(host.numbers).tolist(), np.array(host.frac_coords))
+    return shortest_vector(supercell.lattice.matrix, _free_axes(supercell, host.dimensionality))
+
+
+def near_images(host: Host) -> str | None:
+    """Return a line on periodic images nearer than 8 Å, with the supercell that keeps them 12 Å apart; else None."""
+    distance = image_distance(host)
+    if distance >= IMAGES_NEAR - 1e-6:
+        return None
+    repeat = smallest_repetitions(IMAGES_APART, _unit(host), host.dimensionality)
+    plane = " in the plane" if host.dimensionality == _LAYER else ""
+    proposed = " x ".join(map(str, repeat))
+    found = f"periodic images of the supercell are {distance:.1f} Å apart{plane}, less than {IMAGES_NEAR:g} Å"
+    return f"{found}; {proposed} is the smallest supercell with {IMAGES_APART:g} Å"
+
+
+def _unit(host: Host) -> Structure:
+    """Return the unit cell that a bulk supercell repeats: the first of the translations of each of its sites."""
+    matrix = np.array(host.matrix)
+    every = round(float(np.linalg.det(matrix)))
+    coords = np.array(host.frac_coords)[::every] @ matrix
+    return Structure(np.linalg.inv(matrix) @ np.array(host.lattice), np.array(host.numbers[::every]).tolist(), coords)
 
 
 def for_layer(repetitions: tuple[int, int, int], unit: Structure) -> tuple[int, int, int]:

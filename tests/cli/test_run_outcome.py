@@ -45,3 +45,15 @@ def test_a_flow_that_did_not_finish_says_why_in_one_line(maker, workplace, capsy
     campaign_cli._print(outcome(workplace, totals=None, reasons=reasons))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("the flow did not finish: host Cu: InputError: ")
+
+
+def test_near_images_are_warned_of_before_anything_runs(maker, workplace, capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "definet_flows.workflows.campaign.local.run_here", lambda *_: said.append(capsys.readouterr().err)
+    )
+    campaign_cli._relax(maker, CU, workplace / "run")
+    assert "warning: periodic images of the supercell are 7.2 Å apart, less than 8 Å; 4 x 4 x 4 is" in said[0]
+    maker.supercell = (3, 3, 3)
+    campaign_cli._relax(maker, CU, workplace / "run")
+    assert "periodic images" not in said[1]

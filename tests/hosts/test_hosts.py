@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure, make_host, shipped_hosts, to_structure
-from definet_flows.hosts.cell import shortest_vector
+from definet_flows.hosts.cell import near_images, shortest_vector, smallest_repetitions
 from definet_flows.schemas import Host
 
 BULK_MOS2 = Structure.from_spacegroup(
@@ -88,6 +88,31 @@ def test_supercell_by_minimum_image_distance():
     for bulk in (primitive, conventional):
         assert shortest_vector(np.array(bulk.lattice), [0, 1, 2]) >= 12.0
     assert primitive.n_sites == 2 * 27
+
+
+def test_near_images_are_told_with_the_supercell_that_keeps_them_apart():
+    told = near_images(make_host("MoS2", (2, 2, 1)))
+    assert told == (
+        "periodic images of the supercell are 6.4 Å apart in the plane, less than 8 Å; "
+        "4 x 4 x 1 is the smallest supercell with 12 Å"
+    )
+    flat = near_images(make_host(CDTE, (8, 8, 1)))
+    assert flat is not None
+    assert "6.5 Å apart, less than" in flat
+    assert "2 x 2 x 2 is the smallest" in flat
+    assert near_images(make_host("MoS2", (3, 3, 1))) is None  # 9.6 Å
+    for cell, dimension in ((load_structure("MoS2"), 2), (CDTE.get_primitive_structure(), 3)):
+        repeat = smallest_repetitions(12.0, cell, dimension)
+        assert near_images(make_host(cell, repeat)) is None
+
+
+def test_the_proposed_supercell_repeats_the_unit_cell_whatever_the_matrix_and_the_layer_axis():
+    unit = load_structure("MoS2")
+    across_a = Structure(
+        Lattice(unit.lattice.matrix[[2, 0, 1]]), unit.species, unit.cart_coords, coords_are_cartesian=True
+    )
+    assert "4 x 4 x 1 is" in str(near_images(make_host("MoS2", [[1, 1, 0], [-1, 2, 0], [0, 0, 1]])))
+    assert "1 x 4 x 4 is" in str(near_images(make_host(across_a, (1, 2, 2))))
 
 
 @pytest.mark.parametrize(

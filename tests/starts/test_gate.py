@@ -164,12 +164,11 @@ def test_a_host_strained_beyond_three_per_cent_or_of_another_kind_is_unknown():
         out_of_domain(
             verdict(host=host, configuration=configuration, card=card),
             f"host {host.formula} is none of those trained on (MoS2)",
-            "allow_unseen_host",
         )
         assert verdict(host=host, configuration=configuration, card=card, allow=True).in_domain
 
 
 def test_weights_of_unknown_domain_need_leave():
     bare = Card(name="published", config=NetworkConfig())
-    out_of_domain(verdict(card=bare), "training domain is unknown", "allow_unseen_host")
+    out_of_domain(verdict(card=bare), "training domain is unknown")
     assert verdict(card=bare, allow=True).verdict == "accepted"

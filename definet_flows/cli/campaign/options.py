@@ -52,7 +52,12 @@ class CampaignOptions:
         bool, typer.Option("--relax-host/--no-relax-host", help="Relax the bulk supercell first.")
     ] = True
     allow_unseen_host: Annotated[
-        bool, typer.Option("--allow-unseen-host", help="Accept predictions for a host the weights never saw.")
+        bool,
+        typer.Option(
+            "--allow-unseen-host",
+            help="Accept predictions for a host the weights never saw. Risk: atoms start further from their ends than "
+            "unrelaxed, and relaxations take more steps.",
+        ),
     ] = False
     store: options.Store = None
 

@@ -9,6 +9,7 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
@@ -55,17 +56,19 @@ def retry(
     from definet_flows.stores import Filter, open_store
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
-    from definet_flows.workflows.recovery.retry import collect_killed, retry_flow, unfinished
+    from definet_flows.workflows.recovery.retry import collect_killed, nothing_to_retry, retry_flow, unfinished
 
     if launchpad is not None:
         where = Filter(host=host, name=name)
         _queue(launchpad, dead_after, placement, store, engine, where, unconverged=unconverged)
         return
     resolved = resolve_engine(engine)
-    require_executables(resolved)
     with open_store(store) as records:
         lost = collect_killed(records, killed) if killed else []
         ids = unfinished(records, engine, Filter(host=host, name=name), unconverged=unconverged)
+        if not ids:
+            raise InputError(nothing_to_retry(records, engine))
+    require_executables(resolved)
     console.print(f"{len(ids)} relaxations to go on with, {len(lost)} of them killed")
     flow = retry_flow(ids, engine, store)
     run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))

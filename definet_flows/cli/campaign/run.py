@@ -142,6 +142,7 @@ def _steps(rows: Sequence[StartsRow]) -> tuple[int, int]:
 
 def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     """Run the flow under a progress bar, and print its table."""
+    from definet_flows.hosts.cell import near_images
     from definet_flows.stores import Filter, open_store, starts_rows
     from definet_flows.stores.analysis.gates import prerelaxer_names
     from definet_flows.stores.locking import explain_running
@@ -155,6 +156,8 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     with open_store(maker.store) as records:  # tried before anything runs
         place = records.location
     console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    if near := near_images(campaign.host):
+        errors.print(Text.assemble(("warning:", "yellow"), " ", near), soft_wrap=True)
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
     with _Bar(len(campaign.ids) + len(campaign.controls)) as bar:
         totals = run_here(maker.assemble(campaign), folder, bar.tell)

@@ -56,7 +56,7 @@ def import_checkpoint(
     checkpoint = read(source, out, config, name or out.stem)
     console.print(f"{checkpoint.name}: {out} (sha256 {checkpoint.sha256[:12]}...)", soft_wrap=True, highlight=False)
     console.print(
-        "The training data of these weights are unknown: the gate rejects their predictions unless --allow-unseen-host "
-        "is given, and checks distances and displacements then too.",
+        "The training data of these weights are unknown, so the gate rejects their predictions. --allow-unseen-host "
+        "accepts them where distances and displacements pass; such starts may be worse than unrelaxed.",
         soft_wrap=True,
     )

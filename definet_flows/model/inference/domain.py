@@ -26,14 +26,14 @@ def outside(card: Card, host: Host, configuration: Configuration, *, allow_unsee
         yield f"charge {configuration.charge:+d}: the network learned neutral cells"
     if not card.domain_known:
         if not allow_unseen_host:
-            yield "the weights' training domain is unknown (allow_unseen_host lets them pass)"
+            yield "the weights' training domain is unknown"
         return
     unseen = sorted(set(nodes(host, configuration)[0].tolist()) - set(card.elements))
     if unseen:
         yield f"element {', '.join(Element.from_Z(z).symbol for z in unseen)} never seen in training"
     if not allow_unseen_host and not knows_host(card.hosts, host):
         known = ", ".join(dict.fromkeys(unit.formula for unit in card.hosts))
-        yield f"host {host.formula} is none of those trained on ({known}) (allow_unseen_host lets it pass)"
+        yield f"host {host.formula} is none of those trained on ({known})"
 
 
 def knows_host(units: tuple[UnitCell, ...], host: Host) -> bool:

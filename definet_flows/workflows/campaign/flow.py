@@ -91,7 +91,8 @@ class DefectFlowMaker(Maker):
         Name of the record store in the settings of the machines that run the jobs, or path of a `.sqlite`
         file; None: the store that those settings name.
     allow_unseen_host
-        Accept predictions for a host that the model was not trained on.
+        Accept predictions for a host that the model was not trained on. Its atoms may then start further from their
+        ends than unrelaxed, and relaxations take more steps.
     symprec, dimensionality
         As in `definet_flows.make_host`.
 

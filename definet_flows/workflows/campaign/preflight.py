@@ -23,6 +23,7 @@ from pymatgen.io.vasp import PotcarSingle
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
+from definet_flows.hosts.cell import near_images
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import VACANCY, dump
 from definet_flows.starts.proposals import Proposal
@@ -124,6 +125,8 @@ def _host(host: Host) -> Iterator[CheckLine]:
     yield CheckLine("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
     lengths = np.linalg.norm(np.array(host.lattice), axis=1)
     yield CheckLine("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
+    if near := near_images(host):
+        yield CheckLine("images", near, "warn")
     if host.dimensionality == _LAYER:
         gap = host.vacuum or 0.0
         yield CheckLine("vacuum", f"{gap:.1f} Å", "ok" if gap >= VACUUM_WARNING - 1e-6 else "warn")

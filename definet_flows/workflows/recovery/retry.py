@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jobflow import Flow, job
 
 from definet_flows.errors import InputError
+from definet_flows.foreign import one_line
 from definet_flows.stores import Filter, Records, open_store, portable
 from definet_flows.stores.locking import claim, standing
 from definet_flows.workflows.campaign.beginning import survive_parents
@@ -57,6 +58,13 @@ def unfinished(
         if row.status == "failed" or dead or (unconverged and stuck):
             found.append(row.id)
     return sorted(found)
+
+
+def nothing_to_retry(records: Records, engine: str) -> str:
+    """Say that no record is to be retried with an engine, and with which engines of the store some failed."""
+    others = sorted({row.engine for row in records.record_rows() if row.status == "failed" and row.engine != engine})
+    failed = f"; records of {', '.join(map(one_line, others))} failed: name it by --engine" if others else ""
+    return f"nothing to retry: no record of {engine} failed with these settings{failed}"
 
 
 def retry_flow(record_ids: Sequence[str], engine: str | Maker, store: str | None) -> Flow:

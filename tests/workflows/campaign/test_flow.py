@@ -126,7 +126,9 @@ def test_an_unseen_host_is_gated_unless_allowed(maker, jobs, workplace):
     silver = Structure.from_spacegroup("Im-3m", Lattice.cubic(3.3), ["Cu"], [[0, 0, 0]])
     maker.model = str(write_weights(workplace / "other.safetensors", silver).path)
     maker.defects = ("v_Cu",)
-    run(maker.make(CU), jobs)
+    output, _ = run(maker.make(CU), jobs)
+    assert "1 were gated out" in output["message"]
+    assert "control fraction" not in output["message"]  # it is 1
     ((record,), _) = stored()
     assert (record.start, record.prediction.gate.in_domain) == ("unrelaxed", False)
     maker.allow_unseen_host = True

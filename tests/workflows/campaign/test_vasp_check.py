@@ -11,11 +11,13 @@ from jobflow import JobStore
 from kept_store import Kept
 from maggma.stores import MemoryStore
 from monty.json import jsanitize
+from store_fixtures import record
 from typer.testing import CliRunner
 from vasp_helpers import SHARED, WARNINGS, real_output
 
 from definet_flows.cli import app
 from definet_flows.hosts import make_host
+from definet_flows.stores import open_store
 from definet_flows.workflows.campaign import preflight as checks
 from definet_flows.workflows.campaign.preflight import preflight
 from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker
@@ -63,6 +65,16 @@ def test_a_machine_with_everything_passes(maker, standin):
     maker.defects = ("Ag_Cu",)
     monkey = levels(preflight(maker, CU))
     assert (monkey["domain"], monkey["POTCAR"]) == ("warn", "fail")
+
+
+def test_near_images_are_told(maker, standin):
+    maker.engine = "vasp"
+    maker.supercell = (2, 2, 2)
+    near = {line.subject: line for line in preflight(maker, CU)}["images"]
+    assert (near.level, "apart, less than 8 Å" in near.text) == ("warn", True)
+    maker.supercell = (5, 5, 5)
+    assert "images" not in levels(preflight(maker, CU))
+    assert standin.entries() == []
 
 
 def test_what_cannot_be_written_is_told(maker, standin, monkeypatch):
@@ -122,3 +134,17 @@ def test_nothing_to_retry_is_one_line(workplace, standin):
     assert "nothing to retry" in result.stderr
     assert standin.entries() == []
     assert workplace.is_dir()
+
+
+def test_nothing_to_retry_asks_for_no_vasp_and_names_the_engines_that_failed(workplace, monkeypatch):
+    assert workplace.is_dir()
+    monkeypatch.setenv("PATH", "")
+    with open_store("records.sqlite") as records:
+        records.put(record(status="failed").model_copy(update={"engine": "sevennet"}))
+    for arguments, words in (
+        ((), "no record of vasp failed with these settings; records of sevennet failed: name it by --engine"),
+        (("--engine", "sevennet"), "no record of sevennet failed with these settings\n"),
+    ):
+        result = runner.invoke(app, ["retry", "--store", "records.sqlite", *arguments])
+        assert result.exit_code == 2
+        assert words in result.stderr

@@ -12,6 +12,7 @@ from definet_flows.schemas import Probe, dump
 from definet_flows.schemas.campaign import LaunchedCampaign
 from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import Champion, HostTrial, Model, ModelRef, Supercell, Tenure, Trial
+from definet_flows.schemas.starts import Choice, KnownPreRelaxer, PreRelaxerName
 from definet_flows.stores import open_store
 
 if TYPE_CHECKING:
@@ -44,14 +45,21 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 def good_documents() -> list[Document]:
     """Return a document of every kind that `fill` does not write."""
-    ref = ModelRef(name="sevennet-0", sha256="5" * 64)
-    one = HostTrial(host="MoS2", n=9, champion=0.02, challenger=0.01, nothing=0.05, p=0.01)
-    trial = Trial(champion=ref, held_out="h", hosts=(one,), steps=None, passed=True, reason="better", at="2026-01-01")
     ids = (identity("same"), identity("gated"))
     return [
+        *_learned_documents(ids),
         prediction(identity("same")),
         relaxed_host(),
         Supercell.of(host()),
+        KnownPreRelaxer.of(PreRelaxerName(name="fields", key="7" * 32)),
+        Choice(
+            id=Choice.identity(ids[0], SETTINGS),
+            configuration_id=ids[0],
+            settings_hash=SETTINGS,
+            name="fields",
+            key="7" * 32,
+            reason="auto: fields, it saved 50% in 3 pairs here",
+        ),
         LaunchedCampaign(
             id=LaunchedCampaign.identity(ids, ids[:1], SETTINGS, WEIGHTS),
             name="MoS2, 27 sites",
@@ -63,6 +71,28 @@ def good_documents() -> list[Document]:
             launched="2026-01-01T00:00:00+00:00",
             queue="fireworks",
         ),
+        Probe(
+            id=Probe.identity("r", 0.03, 1),
+            record_id="r",
+            configuration_id=identity("same"),
+            settings_hash=SETTINGS,
+            engine="sevennet",
+            name="v_S",
+            rattle=0.03,
+            seed=1,
+            energy_difference=0.0,
+            distance=0.01,
+            verdict="minimum",
+        ),
+    ]
+
+
+def _learned_documents(ids: tuple[str, str]) -> list[Document]:
+    """Return a document of every kind that retraining and active learning leave."""
+    ref = ModelRef(name="sevennet-0", sha256="5" * 64)
+    one = HostTrial(host="MoS2", n=9, champion=0.02, challenger=0.01, nothing=0.05, p=0.01)
+    trial = Trial(champion=ref, held_out="h", hosts=(one,), steps=None, passed=True, reason="better", at="2026-01-01")
+    return [
         Model(
             id="sevennet-1",
             settings_hash=SETTINGS,
@@ -82,19 +112,6 @@ def good_documents() -> list[Document]:
             id=Champion.identity(SETTINGS),
             settings_hash=SETTINGS,
             history=(Tenure(action="promoted", model=ref, at="2026-01-01", reason="better"),),
-        ),
-        Probe(
-            id=Probe.identity("r", 0.03, 1),
-            record_id="r",
-            configuration_id=identity("same"),
-            settings_hash=SETTINGS,
-            engine="sevennet",
-            name="v_S",
-            rattle=0.03,
-            seed=1,
-            energy_difference=0.0,
-            distance=0.01,
-            verdict="minimum",
         ),
         Round(
             id=Round.identity("l", 0),

@@ -82,7 +82,7 @@ def enumerate_defects(
     if output is not None:
         written = write_configurations(output, pristine, _progress(recipe.configurations(pristine)), structures)
         _tell_symmetry(pristine)
-        console.print(f"{written} configurations written to {output}", highlight=False, soft_wrap=True, markup=False)
+        _tell(f"{written} configurations written to {output}")
     if count or output is None:
         table, total = _count(pristine, recipe)
         if output is None:
@@ -92,7 +92,10 @@ def enumerate_defects(
 
 
 def _tell_symmetry(host: Host) -> None:
-    text = f"space group: {host.provenance['symmetry']}"
+    _tell(f"space group: {host.provenance['symmetry']}")
+
+
+def _tell(text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -78,14 +78,17 @@ def read_recipe(
         msg = "no defects: give at least 1, such as --defect v_S, or a --preset"
         raise InputError(msg)
     sampling = _sampling(concentration, per_concentration, seed)
-    if cell is None and default is not None:
-        from definet_flows.hosts import for_layer, load_structure
+    size = _default_cell(default, host) if cell is None else cell
+    return Recipe(supercell=size, choices=Choices(**limits, charges=charges), sampling=sampling)
 
-        cell = for_layer(default, load_structure(host))
-    if cell is None:
+
+def _default_cell(default: Repetitions | None, host: str) -> Repetitions:
+    from definet_flows.hosts import for_layer, load_structure
+
+    if default is None:
         msg = "no supercell: give --supercell, such as --supercell 8 8 1, or --min-image in Å"
         raise InputError(msg)
-    return Recipe(supercell=cell, choices=Choices(**limits, charges=charges), sampling=sampling)
+    return for_layer(default, load_structure(host))
 
 
 def _sampling(concentration: list[float], per_concentration: int | None, seed: int) -> Sampling | None:

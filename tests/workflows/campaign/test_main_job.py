@@ -87,13 +87,13 @@ def test_two_campaigns_make_one_document(tmp_path: Path) -> None:
     row = StartsRow(**names, steps_unrelaxed=20, steps_predicted=5, converged=True)
     row = row.model_copy(update={"verdict": "same minimum"})
     outcomes = [campaign_cli._Outcome(name, [row], {"saving": 0.75}, "r.jsonl", tmp_path) for name in ("a", "b")]
-    campaign_cli._end(outcomes[0], tmp_path / "out.json", outcomes[1])
+    campaign_cli._end(outcomes[0], tmp_path / "out.json", {"matched": outcomes[1]})
     document = json.loads((tmp_path / "out.json").read_text())
     assert (document["weights"], document["matched"]["weights"]) == ("a", "b")
     assert outcomes[0].steps == (20, 5)
     stopped = replace(outcomes[1], totals=None)
     with pytest.raises(typer.Exit):
-        campaign_cli._end(outcomes[0], None, stopped)
+        campaign_cli._end(outcomes[0], None, {"matched": stopped})
 
 
 def test_steps_are_the_lengths_of_the_trajectories(records: Records) -> None:

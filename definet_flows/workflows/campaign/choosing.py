@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
 from definet_flows.starts.auto import Ranked, ranked
-from definet_flows.stores import Filter
-from definet_flows.stores.analysis.gates import prerelaxer_names
+from definet_flows.stores import Filter, savings
+from definet_flows.stores.analysis.gates import named, prerelaxer_names
 from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
 from definet_flows.workflows.campaign.prerelaxers import POTENTIAL, name_prerelaxers, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from definet_flows.schemas import Configuration, Start
     from definet_flows.starts.proposals import PreRelaxer
-    from definet_flows.stores import Records
+    from definet_flows.stores import Records, Savings
     from definet_flows.workflows.campaign.prerelaxers import Workplace
     from definet_flows.workflows.engines.base import Engine
     from definet_flows.workflows.recording.cases import Pristine
@@ -163,6 +163,32 @@ def _none(place: Workplace, configuration: Configuration, refusals: str) -> tupl
 def stored_choices(records: Records, settings_hash: str) -> Iterator[Choice]:
     """Yield the choices that were made for relaxations with an engine's settings."""
     yield from records.find(Choice, {"settings_hash": settings_hash})
+
+
+def savings_by_start(records: Records, where: Filter, keys: Sequence[str]) -> dict[str, Savings]:
+    """Return the savings of each pre-relaxer of a campaign by its name; of `auto`, of those chosen, where they were.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    where
+        Configurations and settings of the campaign.
+    keys
+        Of its pre-relaxers.
+    """
+    asked = dict.fromkeys(keys, where.configuration_ids or ())
+    if AUTO in keys:
+        own, chosen = frozenset(where.configuration_ids or ()), defaultdict[str, list[str]](list)
+        for choice in stored_choices(records, where.settings_hash or ""):
+            if choice.key is not None and choice.configuration_id in own:
+                chosen[choice.key].append(choice.configuration_id)
+        asked = {key: tuple(ids) for key, ids in chosen.items()}
+    names = prerelaxer_names(records)
+    return {
+        named(key, names): savings(records, where.model_copy(update={"weights": key, "configuration_ids": ids}))
+        for key, ids in asked.items()
+    }
 
 
 # ------------------------------------------------------------------ relaxations follow

@@ -28,7 +28,7 @@ from definet_flows.workflows.campaign.beginning import (
     summary,
     survive_parents,
 )
-from definet_flows.workflows.campaign.choosing import choose_starts, planned, wanted_starts
+from definet_flows.workflows.campaign.choosing import choose_starts, planned, savings_by_start, wanted_starts
 from definet_flows.workflows.campaign.prediction import complete
 from definet_flows.workflows.campaign.prerelaxers import Workplace, known_names, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
@@ -295,7 +295,7 @@ def totals(
     Parameters
     ----------
     weights
-        Keys of the pre-relaxers; the saving of several, or of `auto`, counts all starts of these configurations.
+        Keys of the pre-relaxers.
     relaxed
         Outputs of `relax_configuration`; None where it failed.
     batches
@@ -305,7 +305,8 @@ def totals(
     -------
     dict
         "host" (source of the base), "relaxations_run", "relaxations_reused" (the host not counted), "saving" (share
-        of ionic steps, None if unknown), "message" (a single line), "savings" (all figures).
+        of ionic steps, None if unknown or of several pre-relaxers), "message" (a single line, each pre-relaxer by
+        itself), "savings" (all figures; of several pre-relaxers and `auto` those of every start).
     """
     starts = [start for part in relaxed if part for start in part if start]
     parts = [part for part in batches if part]
@@ -322,9 +323,13 @@ def totals(
     )
     with open_store(store) as records:
         found = savings(records, where)
+        apart = {} if where.weights is not None else savings_by_start(records, where, keys)
     ran = f"relaxations: {counts['relaxations_run']} run, {counts['relaxations_reused']} reused"
-    message = f"{ran}; {found.message}"
+    message = "; ".join(
+        [ran, *(f"{name}: {one.message}" for name, one in apart.items())] if apart else [ran, found.message]
+    )
     logger.info(message)
     host = None if pristine is None else pristine.source
-    figures = {"saving": found.saving, "message": message, "savings": found.model_dump(mode="json")}
+    saving = found.saving if len(apart) <= 1 else None
+    figures = {"saving": saving, "message": message, "savings": found.model_dump(mode="json")}
     return {"host": host, **counts, **figures}

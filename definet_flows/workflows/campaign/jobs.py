@@ -325,11 +325,11 @@ def totals(
         found = savings(records, where)
         apart = {} if where.weights is not None else savings_by_start(records, where, keys)
     ran = f"relaxations: {counts['relaxations_run']} run, {counts['relaxations_reused']} reused"
-    message = "; ".join(
-        [ran, *(f"{name}: {one.message}" for name, one in apart.items())] if apart else [ran, found.message]
-    )
+    shown = apart or {"": found}
+    said = (f"{name}: {one.message}" if name else one.message for name, one in shown.items())
+    message = "; ".join([ran, *said])
     logger.info(message)
     host = None if pristine is None else pristine.source
-    saving = found.saving if len(apart) <= 1 else None
+    saving = next(iter(shown.values())).saving if len(shown) == 1 else None
     figures = {"saving": saving, "message": message, "savings": found.model_dump(mode="json")}
     return {"host": host, **counts, **figures}

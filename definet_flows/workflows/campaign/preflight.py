@@ -25,7 +25,7 @@ from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.cell import near_images
 from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
-from definet_flows.schemas import VACANCY, dump
+from definet_flows.schemas import AUTO, DEFINET, VACANCY, dump
 from definet_flows.starts.proposals import Proposal
 from definet_flows.stores import open_store
 from definet_flows.stores.durability import require_lasting, volatile
@@ -109,7 +109,7 @@ def preflight(
         lines += [*_settings(campaign, engine), *_potcars(campaign, engine), *_programs()]
     if isinstance(engine.maker, GpawRelaxMaker):
         lines += list(_gpaw(engine.maker, engine))
-    lines += [*_stores(maker, engine), *_workers(placement), *_model(maker, campaign)]
+    lines += [*_stores(maker, engine), *_workers(placement), *_starts(campaign), *_model(maker, campaign)]
     lines += [CheckLine("password", text, "warn") for text in exposed(files)]
     return lines
 
@@ -324,7 +324,22 @@ def _workers(placement: Placement) -> Iterator[CheckLine]:
         yield CheckLine("", f"{jobs}: FireWorks category {place.category}{worker}")
 
 
+def _starts(campaign: Campaign) -> Iterator[CheckLine]:
+    """Yield who proposes the starts, and the stages of a campaign whose starts learn from records."""
+    yield CheckLine("starts", ", ".join(named.name for named in campaign.prerelaxers))
+    stages = campaign.stages()
+    for stage in stages if len(stages) > 1 else []:
+        sizes = {len(configuration.edits) for configuration in stage.configurations}
+        kind = f"{min(sizes)} defect{'s' * (min(sizes) > 1)}" + (" and more" if len(sizes) > 1 else "")
+        controls = len(campaign.controls.intersection(stage.ids))
+        count = f"{len(stage.ids)} configuration{'s' * (len(stage.ids) > 1)}"
+        yield CheckLine("stage", f"{kind}: {count}, {controls} with a control")
+
+
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
+    names = {part for named in campaign.prerelaxers for part in named.name.split("+")}
+    if not names & {AUTO, DEFINET}:
+        return
     from definet_flows.starts.gate import judge  # noqa: PLC0415 - torch takes seconds to import
 
     checkpoint = checkpoint_of(campaign.model, maker.store)
@@ -346,7 +361,8 @@ def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
             refused[name] = gate.reason
     if refused:
         name, reason = next(iter(refused.items()))
-        text = f"{len(refused)} of {len(kinds)} kinds are outside, relaxed without prediction; {name}: {reason}"
-        yield CheckLine("domain", text, "warn")
+        instead = "the network proposes nothing there" if names - {DEFINET} else "relaxed without prediction"
+        text = f"{len(refused)} of {len(kinds)} kinds are outside, {instead}; {name}: {reason}"
+        yield CheckLine("domain", text, "ok" if names - {DEFINET} else "warn")
     else:
         yield CheckLine("domain", f"all {len(kinds)} kinds of configurations are inside")

@@ -16,6 +16,7 @@ from definet_flows.schemas import AUTO, Choice
 from definet_flows.starts import potential
 from definet_flows.stores import savings_by
 from definet_flows.workflows.campaign import choosing
+from definet_flows.workflows.campaign.preflight import preflight
 from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
 
 pytest_plugins = ["flow_fixtures"]
@@ -173,3 +174,19 @@ def test_a_prediction_job_that_failed_is_told_under_the_name_of_its_pre_relaxer(
     (record,) = stored()[0]
     assert (record.start, record.prediction.prerelaxer) == ("unrelaxed", "fields")
     assert "the prediction job failed" in record.prediction.gate.reason
+
+
+def test_check_tells_the_stages_and_does_not_warn_of_a_domain_that_others_serve(maker):
+    silver = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.09), ["Ag"], [[0, 0, 0]])
+    asked = replace(maker, defects=("v_Ag",), max_defects=2, prerelaxer=AUTO, control_fraction=1.0)
+    lines = preflight(asked, silver)
+    assert [line.text for line in lines if line.subject == "starts"] == ["auto"]
+    first, second = (line.text for line in lines if line.subject == "stage")
+    assert first == "1 defect: 1 configuration, 1 with a control"
+    assert second.startswith("2 defects: ")
+    (domain,) = [line for line in lines if line.subject == "domain"]
+    assert (domain.level, "the network proposes nothing there" in domain.text) == ("ok", True)
+    alone = preflight(replace(asked, prerelaxer="definet"), silver)
+    assert [line.level for line in alone if line.subject == "domain"] == ["warn"]
+    assert not [line for line in alone if line.subject == "stage"]
+    assert not [line for line in preflight(replace(asked, prerelaxer="fields"), silver) if line.subject == "model"]

@@ -58,8 +58,8 @@ def quickstart(
     """Run the whole chain on 4 x 4 MoS2 in minutes: 11 configurations, four starts, forces to 0.01 eV/Å.
 
     The engine is the potential SevenNet-0, whose weights come with the installation; nothing is downloaded. Relaxations
-    start unrelaxed, from the weights that learned DFT, from weights retrained on this engine's own relaxations, and,
-    for pairs, from the displacement fields of the single defects.
+    start unrelaxed, from the weights that learned DFT, from weights retrained on this engine's own relaxations, and
+    from the displacement fields of the other configurations.
     """
     from definet_flows.defects import Choices
     from definet_flows.workflows import DefectFlowMaker
@@ -82,7 +82,7 @@ def quickstart(
     )
     fields = _relax(replace(maker, prerelaxer="fields"), "MoS2", first.folder)
     table = Table("start", "steps unrelaxed", "from predicted", "saved", title="same minimum", title_justify="left")
-    for name, row in ((first.model, first), (matched.model, matched), ("fields (pairs)", fields)):
+    for name, row in ((first.model, first), (matched.model, matched), ("fields", fields)):
         unrelaxed, predicted = row.steps
         table.add_row(name, str(unrelaxed), str(predicted), f"{1 - predicted / unrelaxed:.0%}" if unrelaxed else "-")
     console.print(table)

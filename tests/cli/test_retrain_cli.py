@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from definet_flows.cli import app
 from definet_flows.stores import open_store
-from definet_flows.stores.learning.registry import add_trial, champion, promote
+from definet_flows.stores.learning.registry import add_trial, champion, find_model, promote
 from definet_flows.workflows.learning import retrain
 
 runner = CliRunner()
@@ -48,7 +48,7 @@ def run(*arguments: str, code: int = 0) -> str:
 def test_list_tells_states_and_errors():
     rows = [line.split("│") for line in run("models", "list").splitlines() if "sevennet-" in line]
     assert [row[2].strip() for row in rows] == ["retired", "champion", "challenger"]
-    assert [cell.strip() for cell in rows[0][-3:-1]] == ["MoS2 20.00", "MoS2 10.00"]
+    assert [cell.strip() for cell in rows[0][-4:-1]] == ["MoS2 50.00", "MoS2 20.00", "MoS2 10.00"]
 
 
 @pytest.mark.usefixtures("champions")
@@ -57,6 +57,9 @@ def test_show_tells_trials_and_history():
     assert "challenger" in told
     assert "failed against sevennet-2: not better" in told
     assert "promoted: sevennet-1, better" in told
+    assert "this model 10.00 mÅ, champion 20.00 mÅ, no prediction 50.00 mÅ" in told
+    with open_store("records.sqlite") as records:
+        assert f"sha256 {find_model(records, 'sevennet-3').sha256}\n" in told
     assert "no model 'x'" in run("models", "show", "x", code=2)
 
 

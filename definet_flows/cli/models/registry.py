@@ -13,7 +13,7 @@ from definet_flows.cli.app import app, console
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
-    from definet_flows.schemas.models import Champion, Model, Trial
+    from definet_flows.schemas.models import Champion, HostTrial, Model, Trial
     from definet_flows.workflows.learning.retrain import Retrained
 
 _FAILED = 1
@@ -76,7 +76,10 @@ def _tell(outcome: Retrained) -> None:
 
 @models.command("list")
 def list_models(store: options.Store = None) -> None:
-    """List the models of a store: state, settings, configurations learned from, errors on held-out ones in mÅ."""
+    """List the models of a store: state, settings, configurations learned from, mean errors on held-out ones in mÅ.
+
+    The three errors are of the same configurations: no prediction (no atom moves), the champion of that day, the model.
+    """
     from definet_flows.stores import open_store
     from definet_flows.stores.learning.registry import champion_document, state_of
     from definet_flows.stores.learning.registry import models as every
@@ -92,14 +95,14 @@ def list_models(store: options.Store = None) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("settings", "parent"):
         table.add_column(heading, overflow="fold")
-    for heading in ("data", "champion\nmÅ", "this model\nmÅ"):
+    for heading in ("data", "no predic-\ntion mÅ", "champion\nmÅ", "this model\nmÅ"):
         table.add_column(heading, justify="right", overflow="fold")
     for model in found:
         state = state_of(model, documents[model.settings_hash])
         trial = model.trials[-1] if model.trials else None
         parent = "-" if model.parent is None else model.parent.name
         cells = (model.id, state, model.settings_hash[:12], parent, str(model.configurations))
-        table.add_row(*cells, _errors(trial, "champion"), _errors(trial, "challenger"))
+        table.add_row(*cells, *(_errors(trial, who) for who in ("nothing", "champion", "challenger")))
     console.print(table)
 
 
@@ -116,20 +119,31 @@ def show(model: _Ref, store: options.Store = None) -> None:
     with open_store(store, read_only=True) as records:
         found = find_model(records, model)
         document = champion_document(records, found.settings_hash)
-    table = Table(found.id, "", show_header=False, title=found.id, title_justify="left")
+    table = Table(show_header=False, title=found.id, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for label, value in _facts(found, state_of(found, document)):
         table.add_row(label, value)
     console.print(table)
+    _line(f"sha256 {found.sha256}")  # outside of the table, which would break it
     for trial in found.trials:
         _line(f"{trial.at} {'passed' if trial.passed else 'failed'} against {trial.champion.name}: {trial.reason}")
+        for host in trial.hosts:
+            _line(f"  {_compared(host)}")
     _history(document)
+
+
+def _compared(host: HostTrial) -> str:
+    """Return the mean errors of the model, of the champion and of no prediction on the same configurations."""
+    errors = {"this model": host.challenger, "champion": host.champion, "no prediction": host.nothing}
+    told = ", ".join(f"{who} {1000 * error:.2f} mÅ" for who, error in errors.items())
+    return f"{host.host}, mean error over {host.n} held-out configurations: {told}"
 
 
 def _facts(model: Model, state: str) -> list[tuple[str, str]]:
     parent = "none: from scratch" if model.parent is None else f"{model.parent.name} ({model.parent.sha256[:12]})"
     return [
         ("state", state),
-        ("sha256", model.sha256),
         ("size", f"{model.size / 1e6:.1f} MB"),
         ("engine, settings", f"{model.engine}, {model.settings_hash}"),
         ("hosts", ", ".join(model.hosts)),

@@ -115,7 +115,8 @@ def _problems(host: HostTrial) -> list[str]:
 
 def _praise(name: str, hosts: Sequence[HostTrial], steps: StepTrial | None) -> str:
     lines = [
-        f"{t.host}: {1000 * t.challenger:.2f} mÅ after {1000 * t.champion:.2f} over {t.n} (p = {t.p:.2g})"
+        f"{t.host}: {1000 * t.challenger:.2f} mÅ after {1000 * t.champion:.2f}, without prediction "
+        f"{1000 * t.nothing:.2f}, over {t.n} (p = {t.p:.2g})"
         for t in hosts
     ]
     measured = "not measured" if steps is None else f"{steps.challenger} after {steps.champion} over {steps.n}"

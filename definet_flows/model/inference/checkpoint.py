@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from definet_flows.atomic import replacing
 from definet_flows.errors import InputError
 from definet_flows.model.inference.device import chosen_device
+from definet_flows.model.inference.shipped import SHIPPED, file_hash, shipped_models
 from definet_flows.model.inference.uncertainty import Calibration
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.network import DefiNet, Ensemble, Network
@@ -27,7 +27,6 @@ from definet_flows.schemas import Frozen, Matrix, Vector
 DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the shipped model."""
 
-_WEIGHTS = Path(__file__).parents[1] / "weights"
 _HEADER = "definet"
 _MOST_MEMBERS, _MOST_HOSTS = 64, 1000
 _LARGEST_FILE = 4 * 2**30  # bytes
@@ -237,15 +236,10 @@ def load_checkpoint(ref: str | Path) -> Checkpoint:
     """
     path = Path(ref)
     if path.suffix != ".safetensors":
-        path = _WEIGHTS / f"{ref}.safetensors"
+        path = SHIPPED / f"{ref}.safetensors"
     if not path.is_file():
         raise InputError(f"no model {str(ref)!r}: a .safetensors file or one of {', '.join(shipped_models())}")
     return _load(path.resolve(), path.stat().st_mtime_ns)
-
-
-def shipped_models() -> tuple[str, ...]:
-    """Registry ids of the shipped models."""
-    return tuple(sorted(p.stem for p in _WEIGHTS.glob("*.safetensors")))
 
 
 @lru_cache(maxsize=4)
@@ -274,9 +268,4 @@ def _load(path: Path, stamp: int) -> Checkpoint:
     if 4 * card.n_parameters > _SLACK * path.stat().st_size + _LARGEST_CARD:
         described = f"{card.n_parameters:.2g} parameters, its file {path.stat().st_size} bytes"
         raise InputError(f"{path} holds other weights than its card says ({described}): it was not written whole")
-    return Checkpoint(path, _sha256(path), card)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Checkpoint(path, file_hash(path), card)

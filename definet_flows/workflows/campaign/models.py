@@ -13,6 +13,7 @@ from definet_flows import stores
 from definet_flows.atomic import replacing
 from definet_flows.errors import InputError
 from definet_flows.foreign import file_name
+from definet_flows.model.inference.shipped import shipped_models, shipped_weights
 from definet_flows.schemas.models import Champion
 from definet_flows.settings import load_settings
 from definet_flows.stores.prefix import beginning_with, listed
@@ -48,7 +49,7 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
     InputError
         If there is no such model, or several match; they are listed.
     """
-    from definet_flows.model.inference.checkpoint import load_checkpoint, shipped_models  # noqa: PLC0415 - torch
+    from definet_flows.model.inference.checkpoint import load_checkpoint  # noqa: PLC0415 - torch
 
     if ref.endswith(_FILE) or ref in shipped_models():
         return load_checkpoint(ref)
@@ -62,7 +63,7 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
     if any(model.id == ref for model in known):
         return _from_store(store, ref)
     names = {model.sha256: model.id for model in known}
-    names.update({load_checkpoint(name).sha256: name for name in shipped_models()})
+    names.update(shipped_weights())
     found = [(sha256, names[sha256])] if sha256 in names else beginning_with(ref, names.items(), SHORTEST)
     if len(found) == 1:
         name = found[0][1]

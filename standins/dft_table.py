@@ -85,7 +85,7 @@ def _ends(row: StartsRow, pair: Pair | None) -> str:
 
 def _totals(name: str, found: Savings) -> tuple[str, ...]:
     ionic = found.ionic
-    sums = f"{ionic.unrelaxed:.0f}", f"{ionic.predicted:.0f}"
+    sums = f"{ionic.unrelaxed or 0:.0f}", f"{ionic.predicted or 0:.0f}"
     return name, str(found.pairs), str(found.same_minimum), *sums, _percent(ionic.saving), _interval(ionic)
 
 

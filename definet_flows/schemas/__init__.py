@@ -24,7 +24,7 @@ from definet_flows.schemas.base import (
     dump,
 )
 from definet_flows.schemas.comparisons import Pair, Probe, Verdict
-from definet_flows.schemas.configuration import Configuration, Edit, Host, joined_name
+from definet_flows.schemas.configuration import Configuration, Edit, Host, joined_name, signed
 from definet_flows.schemas.models import Supercell
 from definet_flows.schemas.records import (
     Attempt,
@@ -84,4 +84,5 @@ __all__ = [
     "content_hash",
     "dump",
     "joined_name",
+    "signed",
 ]

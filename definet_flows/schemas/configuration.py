@@ -15,6 +15,11 @@ MOST_CHARGED = 1000
 """Largest |net charge|, elementary charges; more is a typing error, and databases take no more than 64 bits."""
 
 
+def signed(charge: int) -> str:
+    """Return a net charge as every table and title writes it: 0, +1, -2."""
+    return f"{charge:+d}" if charge else "0"
+
+
 class Host(Frozen):
     """A validated bulk supercell with a fixed site order; rows are sites everywhere else."""
 

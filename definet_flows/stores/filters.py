@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 # The same thing sits deeper in a record than in a pair.
 _FIELDS = {
-    "record": {"host": "host.formula", "weights": "prediction.weights", "n_sites": "host.n_sites"},
+    "record": {
+        "host": "host.formula",
+        "weights": "prediction.weights",
+        "n_sites": "host.n_sites",
+        "charge": "configuration.charge",
+    },
     "pair": {"host": "host_formula"},
     "prediction": {},
 }
@@ -34,9 +39,12 @@ class Filter(Frozen):
     host: str | None = Field(default=None, description="reduced formula, such as MoS2")
     engine: str | None = Field(default=None, description="engine name, such as vasp")
     settings_hash: str | None = Field(default=None, description="hash of the engine's settings")
-    weights: str | None = Field(default=None, description="sha256 of the weights")
+    weights: str | tuple[str, ...] | None = Field(
+        default=None, description="key of the pre-relaxer, for the network the sha256 of its weights; or several keys"
+    )
     n_defects: int | None = Field(default=None, description="number of defects in a configuration")
     n_sites: int | None = Field(default=None, description="number of sites of the bulk supercell")
+    charge: int | None = Field(default=None, description="net charge of a configuration, e")
     configuration_ids: tuple[str, ...] | None = Field(default=None, description="ids of configurations")
 
     @classmethod
@@ -48,7 +56,7 @@ class Filter(Frozen):
         InputError
             If there is no such field, or a value is of the wrong type.
         """
-        known = sorted(cls.model_fields.keys() - {"configuration_ids"})
+        known = sorted((cls.model_fields.keys() | {"prerelaxer"}) - {"configuration_ids"})
         if unknown := sorted(given.keys() - set(known)):
             msg = f"records have no field {unknown[0]!r}: choose from {', '.join(known)}"
             raise InputError(msg)
@@ -59,16 +67,25 @@ class Filter(Frozen):
             msg = f"{first['loc'][0]}={first['input']}: {first['msg'].split(',')[0].lower()}"
             raise InputError(msg) from None
 
+    @property
+    def keys(self) -> frozenset[str] | None:
+        """Keys of pre-relaxers that are asked for; None: any."""
+        given = (self.weights,) if isinstance(self.weights, str) else self.weights
+        return None if given is None else frozenset(given)
+
     def matcher(self) -> Callable[[RecordRow | PairRow | PredictionRow], bool] | None:
         """Return the function that `filter` takes to choose flat rows; None: all rows match."""
-        given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids"}).items())
+        given = tuple(self.model_dump(exclude_none=True, exclude={"configuration_ids", "weights"}).items())
         ids = None if self.configuration_ids is None else frozenset(self.configuration_ids)
+        keys = self.keys
 
-        if ids is None and not given:
+        if ids is None and keys is None and not given:
             return None
 
         def matches(row: RecordRow | PairRow | PredictionRow) -> bool:
             if ids is not None and row.configuration_id not in ids:
+                return False
+            if keys is not None and row.weights not in keys:
                 return False
             return all(getattr(row, field) == value for field, value in given)
 
@@ -78,5 +95,7 @@ class Filter(Frozen):
         """Return the MongoDB filter for documents of one kind."""
         given = self.model_dump(exclude_none=True)
         ids = given.pop("configuration_ids", None)
+        if isinstance(self.weights, tuple):
+            given["weights"] = {"$in": list(self.weights)}
         chosen = {"kind": kind} | {_FIELDS[kind].get(key, key): value for key, value in sorted(given.items())}
         return chosen if ids is None else chosen | {"configuration_id": {"$in": list(ids)}}

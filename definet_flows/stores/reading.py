@@ -110,7 +110,7 @@ class Reader:
 
     def pairs(self, where: Filter = _EVERYTHING) -> Iterator[Pair]:
         """Yield pairs."""
-        return self._each(map(parse_as(Pair), self._query(where.criteria("pair"))))
+        return self._each(map(parse_as(Pair), self._query(self._named(where).criteria("pair"))))
 
     def probes(self) -> Iterator[Probe]:
         """Yield probes of ends."""
@@ -129,14 +129,22 @@ class Reader:
         return self._flat("record", where)
 
     def pair_rows(self, where: Filter = _EVERYTHING) -> list[PairRow]:
-        """Return the flat row of every pair that matches."""
-        return self._flat("pair", where)
+        """Return the flat row of every pair that matches; `with_charges` adds the charges."""
+        return self._flat("pair", self._named(where))
 
     def prediction_rows(
-        self, weights: str | None = None, configuration_ids: tuple[str, ...] | None = None
+        self, weights: str | tuple[str, ...] | None = None, configuration_ids: tuple[str, ...] | None = None
     ) -> list[PredictionRow]:
         """Return the gate's verdict on every prediction, or on those of these weights, these configurations."""
         return self._flat("prediction", Filter(weights=weights, configuration_ids=configuration_ids))
+
+    def _named(self, where: Filter) -> Filter:
+        """Return a filter that names the configurations of a charge: a stored pair has none."""
+        if where.charge is None:
+            return where
+        asked = Filter(charge=where.charge, configuration_ids=where.configuration_ids)
+        ids = {row.configuration_id for row in self.record_rows(asked)}
+        return where.model_copy(update={"charge": None, "configuration_ids": tuple(sorted(ids))})
 
     @uncollected()
     def _flat(self, of: Of, where: Filter) -> list[Any]:

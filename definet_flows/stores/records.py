@@ -194,9 +194,12 @@ class Records(Reader):
     def rebuild_pages(self) -> int:
         """Make the pages of a MongoDB anew from its documents; return how many rows they hold.
 
-        Needed where documents came in by another way than `put`; while nothing else writes. Other stores have none.
+        Needed where documents came in by another way than `put`, or from another version; while nothing else writes. A
+        SQLite file makes its rows where it lacks them; other stores have none.
         """
         if not self._paged:
+            with self._errors():
+                self._ensure_indexes()
             return 0
         count = 0
         with self._errors():

@@ -8,7 +8,17 @@ from store_fixtures import record, relaxed_host
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import dump
-from definet_flows.stores import Filter, Records, savings, savings_by, update_pairs
+from definet_flows.stores import (
+    Filter,
+    Records,
+    counts,
+    counts_by,
+    savings,
+    savings_by,
+    starts_rows,
+    update_pairs,
+)
+from definet_flows.stores.analysis.figures import sum_in_words
 
 
 @pytest.fixture
@@ -154,6 +164,58 @@ def test_filters_and_groups_add_up(records):
     assert savings(records, Filter(host="BN")).saving is None
 
 
+def test_charges_are_groups_and_filters_of_records_and_pairs(records):
+    for charge, steps in ((0, 10), (-1, 20), (2, 30)):
+        add(records, f"c{charge}", 40, steps, charge=charge)
+    groups = savings_by(records, "charge")
+    assert {charge: group.saving for charge, group in groups.items()} == {-1: 0.5, 0: 0.75, 2: 0.25}
+    for charge, group in groups.items():
+        where = Filter(charge=charge)
+        assert savings(records, where) == group
+        assert [pair.configuration_id for pair in records.pair_rows(where)] == [f"c{charge}"]
+        assert [pair.configuration_id for pair in records.pairs(where)] == [f"c{charge}"]
+        assert {row.charge for row in records.record_rows(where)} == {charge}
+        assert {row.charge for row in records.ledgers(where)} == {charge}
+        assert {row.charge for row in starts_rows(records, where)} == {charge}
+    assert counts_by(records, "charge")[-1].relaxations == 2
+    assert records.pair_rows(Filter(charge=3)) == []
+
+
+def test_several_keys_are_a_filter_too(records):
+    add(records, "a", 40, 10)
+    add(records, "a", None, 4, weights="b" * 64)
+    add(records, "b", 40, 8, weights="b" * 64)
+    add(records, "c", 40, 8, weights="c" * 64)
+    both = Filter(weights=("a" * 64, "b" * 64))
+    assert savings(records, both).saving == pytest.approx(1 - 22 / 120)
+    assert {pair.configuration_id for pair in records.pair_rows(both)} == {"a", "b"}
+    assert counts(records, both).configurations == 2
+    assert {(row.configuration_id, row.weights[0]) for row in starts_rows(records, both)} == {
+        ("a", "a"),
+        ("a", "b"),
+        ("b", "b"),
+    }
+
+
+def test_an_unknown_cost_is_no_zero(records):
+    add(records, "a", 40, 10)
+    told = savings(records).core_hours
+    assert (told.unrelaxed, told.predicted, told.spending.stated) == (None, None, False)
+    found = counts(records)
+    assert (found.core_hours, found.electronic_steps, found.wall_seconds, found.cores) == (None, None, None, None)
+    records.put(record(configuration_id="b", costs=(0, 0.0)))
+    found = counts(records)
+    assert (found.core_hours, found.stated["core_hours"], found.ended) == (0.0, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("total", "stated", "of", "words"),
+    [(12.3, 10, 12, "12.3 (of 10 of 12)"), (12.3, 12, 12, "12.3"), (0, 0, 12, "-"), (None, 0, 0, "-"), (0, 0, 0, "0")],
+)
+def test_a_sum_says_of_how_many(total, stated, of, words):
+    assert sum_in_words(total, stated, of) == words
+
+
 def test_filter_by_weights_keeps_the_controls(records):
     add(records, "a", 40, 10)
     add(records, "a", None, 4, weights="b" * 64)
@@ -178,7 +240,7 @@ def test_structures_are_never_read(records):
     )
     savings(records)
     assert {kind for kind, _ in asked} == {"record", "pair", "prediction", "prerelaxer", "host"}
-    parts = {field.split(".")[0] for _, fields in asked for field in fields}
+    parts = {field.split(".")[0] for _, fields in asked for field in fields if field != "configuration.charge"}
     assert not parts & {"sites", "configuration", "provenance", "relaxed", "displacements"}
 
 

@@ -54,6 +54,24 @@ def test_pandas(records):
     assert relaxations.groupby("name").ionic_steps.sum().to_dict() == {"v_S": 25, "v_S+W_Mo": 20}
     assert ends[["verdict", "steps_unrelaxed", "steps_predicted"]].to_numpy().tolist() == [["same minimum", 20, 5]]
     assert list(record_frame(records, Filter(host="BN")).columns) == list(relaxations.columns)
+    assert relaxations.charge.tolist() == [0] * 4
+    assert relaxations.wall_seconds.isna().all()
+    assert (relaxations.core_hours.isna().sum(), ends.core_hours_predicted.isna().all()) == (3, True)
+    assert {str(kind) for kind in ends.dtypes[["core_hours_unrelaxed", "electronic_predicted"]]} == {"float64"}
+
+
+def test_charges_and_unknown_costs_in_tables(records, tmp_path):
+    charged = [record(start, configuration_id="q", charge=-2, steps=9) for start in ("unrelaxed", "predicted")]
+    records.put(*charged)
+    update_pairs(records, "q", SETTINGS)
+    assert pair_frame(records).charge.tolist() == [-2, 0]
+    assert pair_frame(records, Filter(charge=-2)).steps_predicted.tolist() == [9]
+    assert write_csv(records, tmp_path / "q.csv", Filter(charge=-2)) == 2
+    with (tmp_path / "q.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["charge [e]"] for row in rows} == {"-2"}
+    unknown = ("core_hours [h]", "electronic_steps", "cores", "wall_seconds [s]")
+    assert {row[name] for row in rows for name in unknown} == {""}
 
 
 def check_atoms(atoms, stored, tables):

@@ -30,6 +30,7 @@ def test_a_row_has_every_field_at_its_place():
     row = row_of("record", dump(record("predicted", steps=7, costs=(70, 3.5))))
     told = (row.host, row.n_sites, row.name, row.gate, row.ionic_steps, row.electronic_steps, row.core_hours)
     assert told == ("MoS2", 27, "v_S", "accepted", 7, 70, 3.5)
+    assert row_of("record", dump(record(charge=-2))).charge == -2
     assert (row.start, row.status, row.converged, row.energy, row.max_force) == ("predicted", "done", True, -100, 0.009)
 
 
@@ -75,6 +76,22 @@ def test_faults_in_several_batches_are_said_once(tmp_path, monkeypatch):
         assert len(caught) == 1
 
 
+def test_a_file_of_another_version_is_read_and_made_fast_again(tmp_path):
+    with open_store(tmp_path / "records.sqlite") as records:
+        put_campaign(records)
+        before = sorted(records.record_rows())
+        database = records.store.database
+        with database.writing():
+            database.run("UPDATE rows SET projection = 'record 1 1' WHERE projection LIKE 'record %'")
+            database.run("UPDATE projections SET name = 'record 1 1' WHERE kind = 'record'")
+    with open_store(tmp_path / "records.sqlite") as records:
+        assert not records.complete
+        assert sorted(records.record_rows()) == before
+        records.rebuild_pages()
+        assert records.complete
+        assert sorted(records.record_rows()) == before
+
+
 def test_any_other_store_has_no_pages():
     with Records(MemoryStore(key="id")) as records:
         put_campaign(records)
@@ -99,6 +116,9 @@ class TestMongo:
             {"host": "BN"},
             {"weights": "a" * 64},
             {"n_defects": 1, "n_sites": 27},
+            {"charge": 0},
+            {"charge": 1},
+            {"weights": ("a" * 64, "b" * 64)},
         ],
     )
     def test_pages_and_documents_agree(self, records, where, monkeypatch):

@@ -84,8 +84,9 @@ def record(  # noqa: PLR0913 - one name for each thing a test changes
     weights: str = WEIGHTS,
     gated: bool = False,
     costs: tuple[int | None, float | None] = (None, None),
+    charge: int = 0,
 ) -> DefectRecord:
-    of, edits = host(size), configuration(defects, size)
+    of, edits = host(size), configuration(defects, size).model_copy(update={"charge": charge})
     configuration_id = configuration_id or edits.id_in(of.hash)
     electronic, core_hours = costs
     ledger = Ledger(

@@ -223,7 +223,10 @@ def _shown(outcome: _Outcome) -> list[StartsRow]:
 
 
 def _print(outcome: _Outcome) -> None:
+    from definet_flows.schemas import signed
+
     table = Table("defects", header_style="bold")
+    table.add_column("charge", justify="right")
     for heading in ("|F| eV/Å\nunrelaxed", "at start\npredicted", "steps\nunrelaxed", "from\npredicted"):
         table.add_column(heading, justify="right")
     if outcome.names is not None:
@@ -234,6 +237,7 @@ def _print(outcome: _Outcome) -> None:
         verdict = row.verdict or ("failed" if row.failed else row.gate)
         table.add_row(
             row.name,
+            signed(row.charge),
             _number(row.start_force_unrelaxed, "{:.3f}"),
             _number(row.start_force_predicted, "{:.3f}"),
             _number(row.steps_unrelaxed, "{}"),
@@ -272,6 +276,7 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
     records = [
         {
             "name": row.name,
+            "charge": row.charge,
             "configuration_id": row.configuration_id,
             "prerelaxer": outcome.start(row) or None,
             "steps_unrelaxed": row.steps_unrelaxed,

@@ -144,8 +144,11 @@ def _figures(one: Watched) -> tuple[str, ...]:
 
 
 def _failure_texts(one: Watched) -> list[str]:
+    from definet_flows.schemas import signed
+
     return [
-        f"{failure.finished or 'no time'}  {failure.configuration_id[:_ID]}  {failure.name}  {failure.reason}"
+        f"{failure.finished or 'no time'}  {failure.configuration_id[:_ID]}  {failure.name} {signed(failure.charge)}  "
+        f"{failure.reason}"
         for failure in one.failures
     ]
 

@@ -16,7 +16,7 @@ from definet_flows.defects.sites.symmetry import canonical, primitive_cell, site
 from definet_flows.errors import InputError
 from definet_flows.hosts import to_structure
 from definet_flows.hosts.symmetrize import space_group
-from definet_flows.schemas import INSERTED, VACANCY, Configuration, Edit, FloatArray, Host
+from definet_flows.schemas import INSERTED, VACANCY, Configuration, Edit, FloatArray, Host, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,7 +183,7 @@ def doped_name(host: Host, configuration: Configuration) -> str:
     others = [label for label in (_label(host, point) for point in _inequivalent(host, kind)) if label != own]
     needed = next((n for n in range(len(own)) if all(label[:n] != own[:n] for label in others)), len(own))
     label = own[: max(needed, 1 if kind.old is None else 0)]
-    return "_".join([kind.name, *label[:1], "".join(label[1:]), _signed(configuration.charge)]).replace("__", "_")
+    return "_".join([kind.name, *label[:1], "".join(label[1:]), signed(configuration.charge)]).replace("__", "_")
 
 
 def from_doped_name(host: Host, name: str) -> Configuration:
@@ -215,10 +215,6 @@ def from_doped_name(host: Host, name: str) -> Configuration:
         msg = f"defect {name!r} fits {len(fits)} inequivalent sites of host {host.formula}, which has {names}"
         raise InputError(msg)
     return _single(host, kind, fits[0], charge)
-
-
-def _signed(charge: int) -> str:
-    return f"{charge:+d}" if charge else "0"
 
 
 def _single(host: Host, kind: DefectKind, point: FloatArray, charge: int) -> Configuration:

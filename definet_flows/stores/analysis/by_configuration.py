@@ -25,6 +25,7 @@ class StartsRow(Frozen):
     engine: str
     weights: str | None = Field(description="sha256; None if none were asked")
     name: str
+    charge: int = Field(default=0, description="net charge, e")
     steps_unrelaxed: int | None = Field(default=None, description="force evaluations; None if not run")
     steps_predicted: int | None = Field(default=None, description="force evaluations; None if gated or not run")
     start_force_unrelaxed: float | None = Field(default=None, description="largest |force| at the start, eV/Å")
@@ -65,6 +66,7 @@ def _row(both: Starts, pair: Pair | None) -> StartsRow:
         engine=rows[0].engine,
         weights=both.weights,
         name=rows[0].name,
+        charge=rows[0].charge,
         steps_unrelaxed=_steps(both.unrelaxed),
         steps_predicted=_steps(both.predicted),
         start_force_unrelaxed=_start_force(both.unrelaxed),

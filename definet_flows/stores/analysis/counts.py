@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from definet_flows.schemas import Frozen
+from definet_flows.schemas import Frozen, signed
 from definet_flows.stores.analysis.figures import GroupBy, check_group
 from definet_flows.stores.analysis.gates import joined_rows, named, prerelaxer_names
 from definet_flows.stores.filters import Filter
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 _EVERYTHING = Filter()
 _SHOWN = 10  # values that a message names
+_COSTS = ("electronic_steps", "core_hours", "wall_seconds", "cores")
 
 
 class Counts(Frozen):
-    """Relaxations of a group; sums are over those whose cost is known."""
+    """Relaxations of a group; a sum is over those whose ledgers state the cost, None where none does."""
 
     relaxations: int
     configurations: int
@@ -38,15 +39,19 @@ class Counts(Frozen):
     gated: int = Field(description="relaxations whose prediction the gate rejected")
     ionic_steps: int = Field(description="of the relaxations whose ledgers state them")
     unknown_steps: int = Field(description="relaxations that are done and state no ionic steps")
-    electronic_steps: int
-    core_hours: float
+    electronic_steps: int | None
+    core_hours: float | None = Field(description="h")
+    wall_seconds: float | None = Field(description="s")
+    cores: tuple[int, int] | None = Field(description="fewest and most of a relaxation")
+    ended: int = Field(description="relaxations that are done or failed")
+    stated: dict[str, int] = Field(description="how many state electronic_steps, core_hours, wall_seconds, cores")
     median_ionic_steps: float | None = Field(description="of the relaxations that are done; None without any")
 
 
 def counts(records: Records, where: Filter = _EVERYTHING) -> Counts:
     """Count the relaxations that match; no structure is read."""
     rows, _ = joined_rows(records, where)
-    return _count(rows)
+    return count_rows(rows)
 
 
 def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Counts]:
@@ -64,13 +69,15 @@ def counts_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dic
     else:
         for row in rows:
             groups[getattr(row, by)].append(row)
-    return {key: _count(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
+    return {key: count_rows(groups[key]) for key in sorted(groups, key=lambda key: (isinstance(key, str), key))}
 
 
-def _count(rows: Sequence[RecordRow]) -> Counts:
+def count_rows(rows: Sequence[RecordRow]) -> Counts:
+    """Count these relaxations."""
     starts, statuses, gates = ([getattr(row, field) for row in rows] for field in ("start", "status", "gate"))
     done = [row.ionic_steps for row in rows if row.status == "done"]
     steps = [count for count in done if count is not None]
+    stated = {cost: [value for row in rows if (value := getattr(row, cost)) is not None] for cost in _COSTS}
     return Counts(
         relaxations=len(rows),
         configurations=len({row.configuration_id for row in rows}),
@@ -84,8 +91,10 @@ def _count(rows: Sequence[RecordRow]) -> Counts:
         gated=gates.count("rejected"),
         ionic_steps=sum(row.steps for row in rows),
         unknown_steps=len(done) - len(steps),
-        electronic_steps=sum(row.electronic_steps or 0 for row in rows),
-        core_hours=sum(row.core_hours or 0.0 for row in rows),
+        **{cost: sum(values) if values else None for cost, values in stated.items() if cost != "cores"},
+        cores=(min(stated["cores"]), max(stated["cores"])) if stated["cores"] else None,
+        ended=len(rows) - statuses.count("running"),
+        stated={cost: len(values) for cost, values in stated.items()},
         median_ionic_steps=float(np.median(steps)) if steps else None,
     )
 
@@ -96,8 +105,10 @@ def explain_nothing(records: Records, where: Filter) -> str:
     if not rows:
         return f"record store {records.name!r} holds no relaxations: run a flow first, or name another with --store"
     for field, value in where.model_dump(exclude_none=True, exclude={"configuration_ids"}).items():
-        there = sorted({str(getattr(row, field)) for row in rows} - {"None"})
-        if str(value) not in there:
+        in_words = signed if field == "charge" else str
+        wanted = [in_words(one) for one in (value if isinstance(value, tuple) else (value,))]
+        there = sorted({in_words(one) for row in rows if (one := getattr(row, field)) is not None})
+        if not set(wanted) & set(there):
             known = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "")
-            return f"no relaxation has {field} {value}: record store {records.name!r} has {known or 'none'}"
+            return f"no relaxation has {field} {', '.join(wanted)}: record store {records.name!r} has {known or 'none'}"
     return f"no relaxation in record store {records.name!r} matches all filters at once: leave a filter out"

@@ -9,8 +9,8 @@ from pydantic import Field, computed_field
 from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen
 
-GroupBy = Literal["host", "name", "n_defects", "n_sites", "prerelaxer", "weights", "engine"]
-"""Host, defect kinds, number of defects, size of the supercell, pre-relaxer, its key (model version), engine."""
+GroupBy = Literal["host", "name", "n_defects", "charge", "n_sites", "prerelaxer", "weights", "engine"]
+"""Host, defect kinds, their number, net charge, size of the supercell, pre-relaxer, its key (model version), engine."""
 
 UNASKED = "none"
 """Group, by weights, of the relaxations of configurations that no weights were asked about."""
@@ -40,6 +40,11 @@ class Spending(Frozen):
         return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
 
     @property
+    def stated(self) -> bool:
+        """Whether any ledger tells this cost; if none does, its sums are unknown, not 0."""
+        return self.total > 0 or not self.unknown
+
+    @property
     def net(self) -> float | None:
         """Saving net of controls, host relaxation and failures; None where nothing can be said."""
         return 1 - self.total / self.baseline if self.baseline else None
@@ -49,8 +54,8 @@ class Quantity(Frozen):
     """A cost (ionic steps, electronic steps or core-hours) over the pairs in the same minimum that know it."""
 
     pairs: int = Field(description="pairs that know this cost from both starts")
-    unrelaxed: float = Field(description="sum over the relaxations from unrelaxed starts")
-    predicted: float = Field(description="sum over the relaxations from predictions")
+    unrelaxed: float | None = Field(description="sum over the relaxations from unrelaxed starts; None without pairs")
+    predicted: float | None = Field(description="sum over the relaxations from predictions; None without pairs")
     saving: float | None = Field(description="1 - predicted / unrelaxed; None without pairs")
     interval: tuple[float, float] | None = Field(
         description="95 % interval of `saving`, configurations as independent draws; None below five of them"
@@ -134,6 +139,23 @@ class Savings(Frozen):
         if not found:
             return "no configuration was relaxed from a prediction"
         return f"no configuration was relaxed from both starts; of the configurations {', '.join(found)}"
+
+
+def sum_in_words(total: float | None, stated: int, of: int, form: str = "g") -> str:
+    """Return a sum and of how many it is: `12.3 (of 10 of 12)`; a dash if none of them states the cost.
+
+    Parameters
+    ----------
+    total
+        Sum over those that state it.
+    stated, of
+        How many state it, and how many there are.
+    form
+        Format of the sum.
+    """
+    if total is None or (of and not stated):
+        return "-"
+    return f"{total:{form}}" if stated == of else f"{total:{form}} (of {stated} of {of})"
 
 
 def check_group(by: str) -> None:

@@ -108,7 +108,7 @@ def named(key: str, names: Mapping[str, str]) -> str:
 def find_gates(
     records: Records,
     rows: Sequence[RecordRow] | Sequence[LedgerRow],
-    weights: str | None = None,
+    weights: Collection[str] | None = None,
     ids: tuple[str, ...] | None = None,
 ) -> Gates:
     """Join relaxations and predictions.
@@ -120,21 +120,23 @@ def find_gates(
     rows
         Relaxations of any weights.
     weights
-        Only the verdicts of these (sha256); None: all.
+        Only the verdicts of these (keys); None: all.
     ids
         The configuration_ids of the rows; None: any.
     """
     said: dict[Key, dict[str, Gate]] = defaultdict(dict)
     shared = {row.pairing: _host_hash(row) for row in rows if row.start == "unrelaxed"}
-    own = [row for row in rows if row.start == "predicted" and weights in (None, row.weights)]
-    for row in rows:
-        if row.start == "unrelaxed" and weights in (None, row.weights):
+    asked = [row for row in rows if weights is None or row.weights in weights]
+    own = [row for row in asked if row.start == "predicted"]
+    for row in asked:
+        if row.start == "unrelaxed":
             _note(said, row)
-    if weights is not None:
+    if weights is not None and len(weights) == 1:
         answered = {row.pairing for row in own}
         shared = {pairing: host for pairing, host in shared.items() if pairing not in answered}
     if shared:
-        _join(said, records.prediction_rows(weights, ids), shared, cache(partial(base_of, records)))
+        keys = None if weights is None else tuple(sorted(weights))
+        _join(said, records.prediction_rows(keys, ids), shared, cache(partial(base_of, records)))
     for row in own:
         _note(said, row)
     return Gates(said)
@@ -220,9 +222,12 @@ def joined_rows(records: Records, where: Filter = _EVERYTHING) -> tuple[list[Rec
     all weights.
     """
     rows = records.record_rows(where.model_copy(update={"weights": None}))
-    gates = find_gates(records, rows, where.weights, where.configuration_ids)
-    if where.weights is not None:
-        return gates.by_weights(rows).get(where.weights, []), gates
+    keys = where.keys
+    gates = find_gates(records, rows, keys, where.configuration_ids)
+    if keys is not None:
+        rows = [
+            row for row in rows if (row.weights in keys if row.start == "predicted" else gates.weights(row.pairing))
+        ]
     return [gates.joined(row) if row.start == "unrelaxed" else row for row in rows], gates
 
 
@@ -250,17 +255,18 @@ class Starts(NamedTuple):
 def both_starts(records: Records, where: Filter = _EVERYTHING) -> Iterator[Starts]:
     """Yield both relaxations of each configuration, settings and weights that match; structures are not read."""
     rows = list(records.ledgers(where.model_copy(update={"weights": None})))
-    gates = find_gates(records, rows, where.weights, where.configuration_ids)
+    keys = where.keys
+    gates = find_gates(records, rows, keys, where.configuration_ids)
     by_pairing: dict[Key, list[LedgerRow]] = defaultdict(list)
     for row in rows:
         by_pairing[row.pairing].append(row)
     for pairing, found in by_pairing.items():
         unrelaxed = next((row for row in found if row.start == "unrelaxed"), None)
         predicted = {row.weights: row for row in found if row.start == "predicted"}
-        asked: list[str | None] = [where.weights] if where.weights is not None else [*gates.weights(pairing)]
-        if where.weights is None and None in predicted:
+        asked: list[str | None] = [*keys] if keys is not None and len(keys) == 1 else [*gates.weights(pairing)]
+        if keys is None and (None in predicted or not asked):
             asked.append(None)
-        for weights in asked or [None]:
+        for weights in asked:
             gate = None if weights is None else gates.under(pairing, weights)
             if unrelaxed is not None or weights in predicted:
                 yield Starts(unrelaxed, predicted.get(weights), weights, gate)

@@ -15,6 +15,12 @@ class HostKey(Frozen):
     n_sites: int
 
 
+class ChargeKey(Frozen):
+    """What a query needs to know of a record's configuration."""
+
+    charge: int = Field(default=0, description="net charge, e")
+
+
 class LedgerRow(Frozen):
     """A DefectRecord without structures, edits and provenance."""
 
@@ -29,6 +35,7 @@ class LedgerRow(Frozen):
     host: HostKey
     name: str = Field(description="defect names, such as v_S+W_Mo")
     n_defects: int
+    configuration: ChargeKey
     prediction: PredictionNote | None = None
     ledger: Ledger | None = None
     error: str | None = None
@@ -37,6 +44,11 @@ class LedgerRow(Frozen):
     def steps(self) -> int:
         """Force evaluations this relaxation is known to have taken; zero if it made none."""
         return (self.ledger.ionic_steps or 0) if self.ledger else 0
+
+    @property
+    def charge(self) -> int:
+        """Net charge of the configuration, e."""
+        return self.configuration.charge
 
     @property
     def weights(self) -> str | None:
@@ -49,7 +61,9 @@ class LedgerRow(Frozen):
         return self.configuration_id, self.settings_hash
 
 
-LEDGER_FIELDS = [name for name in LedgerRow.model_fields if name != "host"] + [
-    f"host.{name}" for name in HostKey.model_fields
+LEDGER_FIELDS = [
+    *(name for name in LedgerRow.model_fields if name not in ("host", "configuration")),
+    *(f"host.{name}" for name in HostKey.model_fields),
+    "configuration.charge",
 ]
 """The projection that a LedgerRow is read with."""

@@ -6,21 +6,25 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from definet_flows.schemas import Start, Status, Verdict
+from definet_flows.schemas.configuration import MOST_CHARGED
 from definet_flows.stores.sound import Cost, Count, Measure
 from definet_flows.stores.versions import bad_document, upgraded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Shared = Annotated[str, AfterValidator(sys.intern)]
 """A hash that stands in many rows; it is in memory once."""
 
+Charge = Annotated[int, Field(ge=-MOST_CHARGED, le=MOST_CHARGED)]
+"""Net charge of a configuration, e."""
+
 
 class RecordRow(NamedTuple):
-    """A relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
+    """A relaxation: charge in e, costs in force evaluations, electronic steps, h, s; forces in eV/Å, energy in eV."""
 
     id: str
     configuration_id: Shared
@@ -33,6 +37,7 @@ class RecordRow(NamedTuple):
     n_sites: Count
     name: str
     n_defects: Count
+    charge: Charge
     weights: Shared | None
     gate: Literal["accepted", "flagged", "rejected"] | None
     gate_reason: str | None
@@ -41,6 +46,7 @@ class RecordRow(NamedTuple):
     ionic_steps: Count | None
     electronic_steps: Count | None
     core_hours: Cost | None
+    cores: Count | None
     wall_seconds: Cost | None
     start_max_force: Cost | None
     max_force: Cost | None
@@ -77,6 +83,8 @@ class PairRow(NamedTuple):
     core_hours_unrelaxed: Cost | None
     core_hours_predicted: Cost | None
     floor: Count | None
+    charge: Charge | None = None
+    """Of the configuration; a stored pair has none, `with_charges` adds it"""
 
 
 class PredictionRow(NamedTuple):
@@ -95,6 +103,7 @@ _DEEPER = {
     "host": "host.formula",
     "host_hash": "host.hash",
     "n_sites": "host.n_sites",
+    "charge": "configuration.charge",
     "weights": "prediction.weights",
     "gate": "prediction.gate.verdict",
     "gate_reason": "prediction.gate.reason",
@@ -103,7 +112,7 @@ _DEEPER = {
 RECORD_PATHS = tuple(_DEEPER.get(field, field) for field in RecordRow._fields)
 """Where a stored record has each field of a RecordRow."""
 
-PAIR_PATHS = tuple("host_formula" if field == "host" else field for field in PairRow._fields)
+PAIR_PATHS = tuple("host_formula" if field == "host" else field for field in PairRow._fields if field != "charge")
 """Where a stored pair has each field of a PairRow."""
 
 PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
@@ -171,6 +180,12 @@ def checked_rows(of: Of, text: str) -> list[Row] | None:
     except ValidationError:
         return None
     return rows
+
+
+def with_charges(pairs: Iterable[PairRow], rows: Iterable[RecordRow]) -> list[PairRow]:
+    """Return pairs with the charges of their configurations; None where `rows` has no relaxation of it."""
+    charges = {row.configuration_id: row.charge for row in rows}
+    return [pair._replace(charge=charges.get(pair.configuration_id)) for pair in pairs]
 
 
 @cache

@@ -12,6 +12,7 @@ import numpy as np
 from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.analysis.gates import Gates, joined_rows, named, prerelaxer_names
 from definet_flows.stores.analysis.interval import saving_interval
+from definet_flows.stores.analysis.rows import with_charges
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 
@@ -82,14 +83,14 @@ class Evidence:
     def by(self, group: GroupBy) -> dict[str | int, Savings]:
         """Return the savings of each group, in ascending order of the group's key; hosts count in the total only."""
         if group in ("weights", "prerelaxer"):
-            groups = self._by_name(None if group == "weights" else self.names)
+            groups = self.apart(None if group == "weights" else self.names)
         else:
             pairs, rows = _grouped(self.pairs, group), _grouped(self.rows, group)
             groups = {key: Evidence(pairs[key], rows[key], [], self.gates) for key in pairs.keys() | rows.keys()}
         order = sorted(groups, key=lambda key: (isinstance(key, str), key))
         return {key: groups[key].total() for key in order}
 
-    def _by_name(self, names: Mapping[str, str] | None) -> dict[str | int, Evidence]:
+    def apart(self, names: Mapping[str, str] | None = None) -> dict[str | int, Evidence]:
         """Return the evidence of each pre-relaxer: by its name, the network's where a key has none, or by its key."""
         by_key = self.gates.by_weights(self.rows)
         keys = dict.fromkeys([*map(str, by_key), *(pair.weights for pair in self.pairs)])
@@ -153,7 +154,8 @@ def gather(records: Records, where: Filter) -> Evidence:
     """
     rows, gates = joined_rows(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    return Evidence(records.pair_rows(where), rows, hosts, gates, prerelaxer_names(records))
+    pairs = with_charges(records.pair_rows(where), rows)
+    return Evidence(pairs, rows, hosts, gates, prerelaxer_names(records))
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
@@ -210,8 +212,8 @@ def _quantity(measure: _Measure, same: Sequence[PairRow], parts: _Parts, hosts: 
     interval = saving_interval(known, [cost[2] for cost in complete])
     return Quantity(
         pairs=count,
-        unrelaxed=sums[0],
-        predicted=sums[1],
+        unrelaxed=sums[0] if count else None,
+        predicted=sums[1] if count else None,
         saving=1 - sums[1] / sums[0] if sums[0] else None,
         interval=interval.ends,
         interval_reason=interval.reason,

@@ -12,7 +12,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from definet_flows.atomic import replacing
 from definet_flows.defects.reading.convert import doped_name, to_pymatgen
 from definet_flows.errors import InputError
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, RelaxedHost
+from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, RelaxedHost, signed
 from definet_flows.stores.export.tables import finished, refuse_nothing
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.learning.pristine import pristine_of
@@ -99,7 +99,7 @@ def _name(record: DefectRecord) -> str:
         except InputError:  # a relaxed host that lost its symmetry, or no candidate sites: the plain name
             pass
     charge = record.configuration.charge
-    return f"{record.name}_{charge:+d}" if charge else f"{record.name}_0"
+    return f"{record.name}_{signed(charge)}"
 
 
 def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:

@@ -18,7 +18,7 @@ from definet_flows.errors import InputError
 from definet_flows.foreign import cell, one_line
 from definet_flows.schemas import VACANCY, DefectRecord
 from definet_flows.stores.analysis.gates import joined_rows
-from definet_flows.stores.analysis.rows import PairRow, RecordRow
+from definet_flows.stores.analysis.rows import PairRow, RecordRow, with_charges
 from definet_flows.stores.filters import Filter
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from definet_flows.stores.records import Records
 
 UNITS = {
+    "charge": " [e]",
     "core_hours": " [h]",
     "wall_seconds": " [s]",
     "start_max_force": " [eV/Å]",
@@ -38,13 +39,15 @@ UNITS = {
 
 _ASE_TYPES = (bool, int, float)
 _EVERYTHING = Filter()
+_ORDER = ("host", "n_defects", "name", "charge", "configuration_id")
 _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 
 def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an RecordRow.
+    """Return one row per relaxation, by host, defects, charge and start; columns are the fields of a RecordRow.
 
-    Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV.
+    Charges are in e, costs in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV. What a
+    ledger does not state is NaN.
 
     Parameters
     ----------
@@ -54,11 +57,11 @@ def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
         Which records count.
     """
     frame = pd.DataFrame(joined_rows(records, where)[0], columns=list(RecordRow._fields))
-    return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
+    return _unknown_as_nan(frame, "ionic_steps").sort_values([*_ORDER, "start", "id"], ignore_index=True)
 
 
 def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
-    """Return one row per pair, by host, defects and configuration; columns are the fields of an PairRow.
+    """Return one row per pair, by host, defects and charge; columns are the fields of a PairRow, unknown costs NaN.
 
     Parameters
     ----------
@@ -67,8 +70,15 @@ def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     where
         Which pairs count.
     """
-    frame = pd.DataFrame(records.pair_rows(where), columns=list(PairRow._fields))
-    return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
+    rows = records.record_rows(Filter(configuration_ids=where.configuration_ids))
+    frame = pd.DataFrame(with_charges(records.pair_rows(where), rows), columns=list(PairRow._fields))
+    return _unknown_as_nan(frame, "electronic_unrelaxed").sort_values([*_ORDER, "id"], ignore_index=True)
+
+
+def _unknown_as_nan(frame: pd.DataFrame, first: str) -> pd.DataFrame:
+    """Return a frame whose numbers, in the columns from `first` on, are NaN where no ledger states them."""
+    columns = frame.columns[list(frame.columns).index(first) :]
+    return frame.astype({name: float for name in columns if frame[name].dtype == object})
 
 
 arms_frame, ends_frame = record_frame, pair_frame
@@ -87,7 +97,7 @@ def write_csv(records: Records, path: Path, where: Filter = _EVERYTHING) -> int:
     """
     frame = record_frame(records, where)
     refuse_nothing(len(frame))
-    counts = dict.fromkeys(("ionic_steps", "electronic_steps"), "Int64")  # whole numbers, some of them missing
+    counts = dict.fromkeys(("ionic_steps", "electronic_steps", "cores"), "Int64")  # whole numbers, some of them missing
     with replacing(path) as part:
         # The cast comes last: before pandas 3.1, `map` turns Int64 with missing values into floats.
         table = frame.map(cell).astype(counts).rename(columns=lambda name: name + UNITS.get(name, ""))
@@ -175,7 +185,7 @@ def refuse_nothing(count: int) -> None:
 def finished(records: Records, where: Filter = _EVERYTHING) -> Iterator[DefectRecord]:
     """Yield the records that have a relaxed structure; for weights also those from the unrelaxed start."""
     asked: set[str] | None = None
-    if where.weights is not None:
+    if where.weights is not None:  # relaxations from the unrelaxed start that these were asked about count too
         asked = {row.id for row in joined_rows(records, where)[0]}
         where = where.model_copy(update={"weights": None})
     for record in records.records(where):

@@ -56,7 +56,7 @@ def progress_of(
     """
     rows = records.record_rows(Filter(configuration_ids=ids, settings_hash=settings_hash))
     chosen = _chosen(records, settings_hash) if AUTO in keys else {}
-    gates = find_gates(records, rows, keys[0] if len(keys) == 1 and not chosen else None, ids)
+    gates = find_gates(records, rows, keys if len(keys) == 1 and not chosen else None, ids)
     found: dict[str, list[RecordRow]] = defaultdict(list)
     for row in rows:
         found[row.configuration_id].append(row)

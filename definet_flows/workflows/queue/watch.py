@@ -50,6 +50,7 @@ class Failure:
 
     finished: str | None
     name: str
+    charge: int
     configuration_id: str
     reason: str
 
@@ -193,7 +194,7 @@ def _rate(
 
 def _failures(rows: Sequence[RecordRow], times: Mapping[str, str | None]) -> tuple[Failure, ...]:
     failed = [
-        Failure(times.get(row.id), row.name, row.configuration_id, row.error or "no reason recorded")
+        Failure(times.get(row.id), row.name, row.charge, row.configuration_id, row.error or "no reason recorded")
         for row in rows
         if row.status == "failed"
     ]

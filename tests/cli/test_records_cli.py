@@ -12,7 +12,7 @@ from store_fixtures import SETTINGS, record
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
-from definet_flows.schemas import dump
+from definet_flows.schemas import KnownPreRelaxer, PreRelaxerName, dump
 from definet_flows.stores import open_store, update_pairs
 
 pytest_plugins = ["mongo_server"]
@@ -105,6 +105,56 @@ def test_any_field_filters(campaign):
     for arguments in (["--where", "n_defects=2"], ["--name", "v_S+W_Mo"], ["--where", "name=v_S+W_Mo"]):
         told = json.loads(call("records", "--store", campaign, *arguments, "--json").stdout)
         assert told["total"]["relaxations"] == 2
+
+
+def test_charge_is_a_column_a_filter_and_a_group(campaign):
+    with open_store(campaign) as records:
+        records.put(record(configuration_id="charged", charge=-1, steps=7))
+    told = json.loads(call("records", "--store", campaign, "--where", "charge=-1", "--json").stdout)
+    assert told["total"]["ionic_steps"] == 7
+    for command in ("records", "savings"):
+        lines = call(command, "--store", campaign, "--by", "charge").stdout.splitlines()
+        assert {line.split()[0] for line in lines if line.strip()[:2] in {"0 ", "-1"}} == {"0", "-1"}
+    refused("savings", "--store", campaign, "--where", "charge=2", saying="no relaxation has charge +2")
+    refused("savings", "--store", campaign, "--where", "charge=2", saying="'c.jsonl' has -1, 0")
+
+
+def test_sums_say_of_how_many_and_unknown_costs_are_dashes(campaign):
+    text = call("records", "--store", campaign).stdout
+    assert re.search(r"900 +45\.0 +- +-", text)  # electronic steps, core-hours, wall time, cores
+    assert re.search(r"\(of 4 of 6\) +\(of 4 of 6\)", text)
+    with open_store("unknown.jsonl") as records:
+        records.put(record(), record("predicted", steps=5))
+        update_pairs(records, record().configuration_id, SETTINGS)
+    text = call("savings", "--store", "unknown.jsonl").stdout
+    assert re.search(r"from unrelaxed starts +20 +- +-", text)
+    assert re.search(r"cost known +1 +0 of 1 +0 of 1", text)
+    assert re.search(r"too +25 +- +-", text)
+    assert "No relaxation states its time." in text
+
+
+def test_weights_and_prerelaxers_are_chosen_by_name(campaign):
+    with open_store(campaign) as records:
+        known = PreRelaxerName(name="fields", key="f" * 32)
+        arm = record("predicted", steps=5, weights=known.key)
+        records.put(KnownPreRelaxer.of(known), arm)
+        update_pairs(records, arm.configuration_id, SETTINGS)
+    saved = {
+        choice: json.loads(call("savings", "--store", campaign, *choice, "--json").stdout)["saving"]
+        for choice in (
+            ("--prerelaxer", "fields"),
+            ("--where", "prerelaxer=definet"),
+            ("--weights", "aaaaaaaa"),
+            ("--where", f"weights={'a' * 64}"),
+        )
+    }
+    assert list(saved.values()) == [pytest.approx(share) for share in (0.875, 0.5, 0.5, 0.5)]
+    text = call("savings", "--store", campaign).stdout
+    assert "definet · aaaaaaaa: 50.0% of ionic steps saved; pairs in the same minimum: 2" in text
+    assert "fields: 87.5% of ionic steps saved; pairs in the same minimum: 1" in text
+    assert "definet · aaaaaaaa" in call("savings", "--store", campaign, "--by", "weights").stdout
+    for option, value in (("--prerelaxer", "field"), ("--weights", "bbbbbb")):
+        refused("savings", "--store", campaign, option, value, saying=f"{value}: record store 'c.jsonl' has")
 
 
 @pytest.mark.parametrize("name", ["o.csv", "o.extxyz", "o.db", "o.json", "o"])

@@ -9,7 +9,7 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
-from definet_flows.cli.records.query import EngineName, HostName, Name, Where, read_filter
+from definet_flows.cli.records.filters import EngineName, HostName, Name, PreRelaxer, Weights, Where, read_filter
 
 _FORMATS = {".csv": "csv", ".xyz": "extxyz", ".extxyz": "extxyz", ".db": "ase", ".json": "entries", "": "cif"}
 
@@ -27,6 +27,8 @@ def export(
     host: HostName = None,
     name: Name = None,
     engine: EngineName = None,
+    weights: Weights = None,
+    prerelaxer: PreRelaxer = None,
     where: Where = options.NONE,
 ) -> None:
     """Write records to a file or a new folder, whole or not at all: lengths in Å, energies in eV, times in s and h.
@@ -38,13 +40,14 @@ def export(
     from definet_flows.stores.analysis.gates import joined_rows
     from definet_flows.stores.export import tables
 
-    chosen = read_filter(host, name, engine, where)
+    asked = read_filter(host, name, engine, weights, prerelaxer, where)
     form = _FORMATS.get(output.suffix.lower())
     if form is None:
         msg = f"{output}: name a file that ends in {', '.join(filter(None, _FORMATS))}, or a folder without an ending"
         raise InputError(msg)
     options.check_writable(output)
     with open_store(store, read_only=True) as records:
+        chosen = asked.within(records)
         if not joined_rows(records, chosen)[0]:
             raise InputError(explain_nothing(records, chosen))
         if form == "cif":

@@ -79,9 +79,11 @@ def _tell(found: Ingested) -> None:
 
 
 def _line(record: DefectRecord, where: str = "") -> str:
+    from definet_flows.schemas import signed
+
     steps = None if record.ledger is None else record.ledger.ionic_steps
     count = "0" if record.ledger is None else "unknown" if steps is None else str(steps)
-    text = f"{one_line(record.name)} charge {record.configuration.charge:+d}{where}: {record.status}"
+    text = f"{one_line(record.name)} charge {signed(record.configuration.charge)}{where}: {record.status}"
     return f"{text}, {count} ionic steps, settings {record.settings_hash[:8]}"
 
 

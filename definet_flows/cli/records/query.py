@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -12,26 +12,19 @@ from rich.table import Table
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.cli.records.filters import EngineName, HostName, Name, PreRelaxer, Weights, Where, read_filter
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from definet_flows.stores import Counts, Filter, Quantity, Savings
+    from definet_flows.schemas import DefectRecord, RelaxedHost
+    from definet_flows.stores import Counts, Quantity, Savings
 
-HostName = Annotated[str | None, typer.Option("--host", help="Only this host, by reduced formula such as MoS2.")]
-Name = Annotated[str | None, typer.Option("--name", help="Only these defects, such as v_S+W_Mo.")]
-EngineName = Annotated[str | None, typer.Option("--engine", help="Only this engine, such as vasp.")]
-Where = Annotated[
-    list[str],
-    typer.Option(
-        help="Only these, as FIELD=VALUE, again for each: n_defects=2, n_sites=192, weights=(sha256), settings_hash=..."
-    ),
-]
 By = Annotated[
     str | None,
     typer.Option(
-        help="A row for each host, name (defect kinds), n_defects, n_sites (size), prerelaxer, weights (its key: model "
+        help="A row for each host, name (defect kinds), n_defects, charge, n_sites (size), prerelaxer, weights (model "
         "version) or engine."
     ),
 ]
@@ -41,27 +34,6 @@ records_app = typer.Typer(help="Count relaxations; `records build` adds records 
 app.add_typer(records_app, name="records")
 
 
-def read_filter(host: str | None, name: str | None, engine: str | None, where: list[str]) -> Filter:
-    """Return the filter of the options.
-
-    Raises
-    ------
-    InputError
-        If there is no such field, or a value is of the wrong type.
-    """
-    from definet_flows.errors import InputError
-    from definet_flows.stores import Filter
-
-    given = {key: value for key, value in (("host", host), ("name", name), ("engine", engine)) if value is not None}
-    for item in where:
-        field, equals, value = item.partition("=")
-        if not equals or field in given:
-            msg = f"--where {item}: write each field once, as n_defects=2"
-            raise InputError(msg)
-        given[field] = value
-    return Filter.parse(given)
-
-
 @records_app.callback(invoke_without_command=True)
 def records(
     context: typer.Context,
@@ -69,6 +41,8 @@ def records(
     host: HostName = None,
     name: Name = None,
     engine: EngineName = None,
+    weights: Weights = None,
+    prerelaxer: PreRelaxer = None,
     where: Where = options.NONE,
     by: By = None,
     as_json: AsJson = False,
@@ -80,21 +54,25 @@ def records(
     if context.invoked_subcommand is not None:
         return
     from definet_flows.errors import InputError
+    from definet_flows.report.names import names_of
+    from definet_flows.report.summary import labelled
     from definet_flows.stores import counts, counts_by, explain_nothing, open_store
     from definet_flows.stores.analysis.figures import check_group
 
-    chosen = read_filter(host, name, engine, where)
+    asked = read_filter(host, name, engine, weights, prerelaxer, where)
     check_group(by or "host")
     with open_store(store, read_only=True) as found:
+        chosen = asked.within(found)
         total = counts(found, chosen)
         if not total.relaxations:
             raise InputError(explain_nothing(found, chosen))
         groups = counts_by(found, by, chosen) if by else {}  # type: ignore[arg-type]  # checked above
+        names = names_of(found)
     if as_json:
         _print_json({"total": total.model_dump()}, by, groups)
         return
-    groups = {**groups, "all": total}
-    console.print(_counts(groups, by or ""), _taken(groups, by or ""))
+    shown = {**labelled(by, groups, names), "all": total}
+    console.print(_counts(shown, by or ""), _taken(shown, by or ""))
 
 
 @records_app.command()
@@ -121,15 +99,23 @@ def build(
         for source in sources:
             for document in RecordBuilder(source, found).build():
                 status = getattr(document, "status", "host")
-                name = getattr(document, "name", document.host.formula)
-                console.print(f"{one_line(name)} {getattr(document, 'start', '')}: {status}")
+                console.print(f"{_title(document)}: {status}")
                 made += status != "host"
                 hosts += status == "host"
         for record in free_dead(found):
-            console.print(f"{one_line(record.name)} {record.start}: failed, {one_line(str(record.error))}")
+            console.print(f"{_title(record)}: failed, {one_line(str(record.error))}")
             made += 1
         why = "" if made or hosts else f": {nothing_made(sources)}"
     console.print(f"{made} records made in {place}{why}", highlight=False, soft_wrap=True)
+
+
+def _title(document: DefectRecord | RelaxedHost) -> str:
+    """Return defects, charge and start of a record, or the host's formula."""
+    from definet_flows.schemas import DefectRecord, signed
+
+    if not isinstance(document, DefectRecord):
+        return one_line(document.host.formula)
+    return f"{one_line(document.name)} {signed(document.configuration.charge)} {document.start}"
 
 
 @records_app.command()
@@ -146,6 +132,8 @@ def savings(
     host: HostName = None,
     name: Name = None,
     engine: EngineName = None,
+    weights: Weights = None,
+    prerelaxer: PreRelaxer = None,
     where: Where = options.NONE,
     by: By = None,
     as_json: AsJson = False,
@@ -155,14 +143,17 @@ def savings(
     Steps are force evaluations, restarts included; energies are in eV, times in core-hours.
     """
     from definet_flows.errors import InputError
-    from definet_flows.report.summary import judges
+    from definet_flows.report.names import names_of
+    from definet_flows.report.summary import headlines, judges, labelled, wall_time
     from definet_flows.stores import explain_nothing, gather, open_store
+    from definet_flows.stores.analysis.counts import count_rows
     from definet_flows.stores.analysis.figures import check_group
 
-    chosen = read_filter(host, name, engine, where)
+    asked = read_filter(host, name, engine, weights, prerelaxer, where)
     check_group(by or "host")
     with open_store(store, read_only=True) as found:
-        evidence = gather(found, chosen)
+        chosen = asked.within(found)
+        evidence, names = gather(found, chosen), names_of(found)
         if not evidence.rows:
             raise InputError(explain_nothing(found, chosen))
     total = evidence.total()
@@ -171,9 +162,14 @@ def savings(
         _print_json({"saving": total.saving, "total": total.model_dump(mode="json")}, by, groups)
         return
     if by:
-        console.print(_saved(by, groups), _outcomes(by, groups))
-    console.print(_costs(total), _apart(total))
-    console.print(total.message, highlight=False)
+        shown = labelled(by, groups, names)
+        console.print(_saved(by, shown), _outcomes(by, shown))
+    lines = headlines(evidence, names)
+    console.print(_costs(total, several=len(lines) > 1), _apart(total))
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    if not total.core_hours.pairs:
+        console.print(wall_time(count_rows(evidence.rows)), highlight=False, soft_wrap=True)
     console.print(judges(sorted({row.engine for row in evidence.rows})), highlight=False)
 
 
@@ -204,22 +200,39 @@ _COUNTS = {
 }
 
 
-def _counts(groups: Mapping[str | int, Counts], by: str) -> Table:
+def _counts(groups: Mapping[str, Counts], by: str) -> Table:
     """Return counts: a line for each group, the total last."""
     table = _table(by, *_COUNTS.values())
     for key, group in groups.items():
-        table.add_row(_shown(key), *(str(getattr(group, field)) for field in _COUNTS))
+        table.add_row(key, *(str(getattr(group, field)) for field in _COUNTS))
     return table
 
 
-def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
+def _taken(groups: Mapping[str, Counts], by: str) -> Table:
     """Return costs: a line for each group, the total last."""
-    table = _table(by, "ionic steps", "median", "electronic", "core-hours")
+    from definet_flows.report.summary import cores_in_words
+
+    table = _table(by, "ionic steps", "median", "electronic", "core-hours", "wall s", "cores")
     for key, group in groups.items():
-        unknown = f" + {group.unknown_steps} unknown" if group.unknown_steps else ""
-        steps = (f"{group.ionic_steps}{unknown}", _number(group.median_ionic_steps), f"{group.electronic_steps}")
-        table.add_row(_shown(key), *steps, f"{group.core_hours:.0f}")
+        unknown = f"\n+ {group.unknown_steps} unknown" if group.unknown_steps else ""
+        steps = f"{group.ionic_steps}{unknown}", _number(group.median_ionic_steps)
+        sums = (_sum(group, cost, form) for cost, form in _SUMS.items())
+        table.add_row(key, *steps, *sums, cores_in_words(group.cores))
     return table
+
+
+_SUMS: dict[Literal["electronic_steps", "core_hours", "wall_seconds"], str] = {
+    "electronic_steps": "d",
+    "core_hours": ".1f",
+    "wall_seconds": ".0f",
+}
+
+
+def _sum(group: Counts, cost: Literal["electronic_steps", "core_hours", "wall_seconds"], form: str) -> str:
+    """Return a sum, and below it of how many relaxations that ended it is, where some do not state it."""
+    from definet_flows.stores.analysis.figures import sum_in_words
+
+    return sum_in_words(getattr(group, cost), group.stated[cost], group.ended, form).replace(" (", "\n(")
 
 
 def _interval(quantity: Quantity) -> str:
@@ -237,26 +250,35 @@ def _percent(share: float | None) -> str:
 
 
 _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
-    ("same minimum, cost known", lambda quantity: str(quantity.pairs)),
-    ("from unrelaxed starts", lambda quantity: f"{quantity.unrelaxed:g}"),
-    ("from predictions", lambda quantity: f"{quantity.predicted:g}"),
+    ("from unrelaxed starts", lambda quantity: _number(quantity.unrelaxed)),
+    ("from predictions", lambda quantity: _number(quantity.predicted)),
     ("saved", lambda quantity: _percent(quantity.saving)),
     ("95 % interval", _interval),
     ("median, unrelaxed", lambda quantity: _number(quantity.median_unrelaxed)),
     ("median, predicted", lambda quantity: _number(quantity.median_predicted)),
     ("median saving of a pair", lambda quantity: _percent(quantity.median_saving)),
     ("campaign: gated count as 0", lambda quantity: _percent(quantity.campaign)),
-    ("spent, hosts and failures too", lambda quantity: f"{quantity.spending.total:g}"),
+    ("spent, hosts and failures too", lambda quantity: _number(_spent(quantity))),
     ("relaxations that state no cost", lambda quantity: str(quantity.spending.unknown)),
     ("net of all that", lambda quantity: _percent(quantity.spending.net)),
 )
 
 
-def _costs(total: Savings) -> Table:
-    """Return a column for each cost, over the pairs in the same minimum."""
-    table = _table("pairs", "ionic steps", "electronic", "core-hours")
+def _spent(quantity: Quantity) -> float | None:
+    return quantity.spending.total if quantity.spending.stated else None
+
+
+def _costs(total: Savings, *, several: bool) -> Table:
+    """Return a column for each cost, over the pairs in the same minimum; `several`: of more than one pre-relaxer."""
+    table = _table("all starts together" if several else "pairs", "ionic steps", "electronic", "core-hours")
+    costs = (total.ionic, total.electronic, total.core_hours)
+    counted = (
+        str(quantity.pairs) if quantity.pairs == total.same_minimum else f"{quantity.pairs} of {total.same_minimum}"
+        for quantity in costs
+    )
+    table.add_row("same minimum, cost known", *counted)
     for label, value in _COSTS:
-        table.add_row(label, *(value(quantity) for quantity in (total.ionic, total.electronic, total.core_hours)))
+        table.add_row(label, *map(value, costs))
     table.add_row("most that could be saved", _percent(total.ceiling), "", "")
     return table
 
@@ -272,28 +294,19 @@ def _apart(total: Savings) -> Table:
     return table
 
 
-def _saved(by: str, groups: Mapping[str | int, Savings]) -> Table:
+def _saved(by: str, groups: Mapping[str, Savings]) -> Table:
     """Return the saving of each group."""
     table = _table(by, "ionic\nsaved", "95 %", "median\nof pairs", "electronic\nsaved", "core-h\nsaved")
     for key, group in groups.items():
         shares = (group.ionic.median_saving, group.electronic.saving, group.core_hours.saving)
-        table.add_row(_shown(key), _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
+        table.add_row(key, _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
     return table
 
 
-def _outcomes(by: str, groups: Mapping[str | int, Savings]) -> Table:
+def _outcomes(by: str, groups: Mapping[str, Savings]) -> Table:
     """Return the ends of the pairs of each group, and relaxations without a pair."""
     table = _table(by, "same", "better", "other", "unconv.", "not\ncomp.", "gated", "failed", "running")
     for key, group in groups.items():
         pairs = (group.same_minimum, group.better_minimum, group.other_minimum, group.unconverged, group.not_comparable)
-        table.add_row(_shown(key), *(str(n) for n in (*pairs, group.gated, group.failed, group.running)))
+        table.add_row(key, *(str(n) for n in (*pairs, group.gated, group.failed, group.running)))
     return table
-
-
-_HASH = 64  # characters of a sha256
-_SHORT = 12  # of those, that a person reads
-
-
-def _shown(key: str | int) -> str:
-    text = str(key)
-    return text[:_SHORT] if len(text) == _HASH else text

@@ -13,11 +13,13 @@ from rich.text import Text
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
+from definet_flows.cli.records.filters import EngineName, HostName, Name, PreRelaxer, Weights, Where, read_filter
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
     from definet_flows.report.bonds import Bond
     from definet_flows.report.explain import ExplainedStart, Explanation
+    from definet_flows.report.names import Asked
 
 _FORMATS = ("png", "svg")
 _SECONDS = 60.0  # between two pages of --watch
@@ -27,6 +29,12 @@ _BAR = 40  # columns of the terminal
 @app.command()
 def report(
     store: options.Store = None,
+    host: HostName = None,
+    name: Name = None,
+    engine: EngineName = None,
+    weights: Weights = None,
+    prerelaxer: PreRelaxer = None,
+    where: Where = options.NONE,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     figures: Annotated[
         Path | None, typer.Option(help="Folder that takes every figure as a file of its own, too.")
@@ -34,7 +42,7 @@ def report(
     form: Annotated[str, typer.Option("--format", help="Of --figures: png or svg.")] = "png",
     watch: Annotated[bool, typer.Option("--watch", help="Write the page again every minute, until Ctrl-C.")] = False,
 ) -> None:
-    """Write a page on a whole store: savings, figures, structures that can be turned, a table that filters.
+    """Write a page on a store or a part of it: savings, figures, structures that can be turned, a table that filters.
 
     The page is a single HTML file that opens without a network; steps are force evaluations, lengths in Å, times in
     core-hours.
@@ -48,25 +56,28 @@ def report(
     if figures is not None and figures.exists() and not figures.is_dir():
         msg = f"--figures {figures} is a file: name a folder"
         raise InputError(msg)
-    _write(store, output, figures, form)
+    asked = read_filter(host, name, engine, weights, prerelaxer, where)
+    _write(store, asked, output, figures, form)
     while watch:
         time.sleep(_SECONDS)
         try:
-            _write(store, output, figures, form)
+            _write(store, asked, output, figures, form)
         except InputError as error:  # a database that is away for a while does not end a watch of days
             errors.print(one_line(f"not renewed: {error}"), soft_wrap=True)
 
 
-def _write(store: str | None, output: Path, figures: Path | None, form: str) -> None:
+def _write(store: str | None, asked: Asked, output: Path, figures: Path | None, form: str) -> None:
     """Write the page, and the figures if a folder is named, from the records as they are now."""
     from definet_flows.report.page import write_page
     from definet_flows.report.reading import read_contents
+    from definet_flows.report.summary import card_headlines
     from definet_flows.stores import open_store
 
     with open_store(store, read_only=True) as records:
-        contents = read_contents(records, Path(records.location).name)
+        contents = read_contents(records, Path(records.location).name, asked.within(records))
     size = write_page(contents, output)
-    _say(contents.total.message)
+    for line in card_headlines(contents.cards, contents.total):
+        _say(line)
     console.print(
         f"{output}: {size / 1e6:.1f} MB, opens without a network", highlight=False, markup=False, soft_wrap=True
     )

@@ -14,7 +14,7 @@ from definet_flows.report.cases import CaseRecords
 from definet_flows.report.figures.deviations import nearest_image
 from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.summary import SAME_MEANING
-from definet_flows.schemas import DEFINET, INSERTED, VACANCY, Configuration, DefectRecord, Edit, Frozen, Pair
+from definet_flows.schemas import DEFINET, INSERTED, VACANCY, Configuration, DefectRecord, Edit, Frozen, Pair, signed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -90,13 +90,8 @@ def explain(case: CaseRecords) -> Explanation:
 
 
 def _title(record: DefectRecord) -> str:
-    charge = record.configuration.charge
-    return (
-        f"{record.name} in {record.host.formula}, {record.host.n_sites} sites, "
-        f"charge {charge:+d}, relaxed by {record.engine}"
-        if charge
-        else f"{record.name} in {record.host.formula}, {record.host.n_sites} sites, relaxed by {record.engine}"
-    )
+    where = f"{record.host.formula}, {record.host.n_sites} sites"
+    return f"{record.name} in {where}, charge {signed(record.configuration.charge)}, relaxed by {record.engine}"
 
 
 def _edits(record: DefectRecord) -> str:

@@ -16,13 +16,15 @@ from definet_flows.atomic import write_whole
 from definet_flows.foreign import plain
 from definet_flows.report import summary
 from definet_flows.report.figures.accuracy import accuracy_charts
-from definet_flows.report.figures.costs import SHORT, cost_charts
+from definet_flows.report.figures.costs import cost_charts
 from definet_flows.report.figures.interactive import figure_json
-from definet_flows.report.figures.overlays import arrow_scale
+from definet_flows.report.figures.overlays import arrow_scale, title
+from definet_flows.schemas import signed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from definet_flows.report.cards import Card
     from definet_flows.report.figures.charts import Chart
     from definet_flows.report.figures.overlays import Overlay
     from definet_flows.report.reading import Contents
@@ -32,11 +34,13 @@ _SCRIPTS = ("theme.js", "figures.js", "structures.js", "table.js")
 
 COLUMNS = (
     "defects",
+    "charge",
+    "configuration",
     "host",
     "sites",
     "n",
     "engine",
-    "weights",
+    "start from",
     "gate",
     "unrelaxed",
     "predicted",
@@ -44,7 +48,6 @@ COLUMNS = (
     "error [Å]",
     "outcome",
     "why",
-    "configuration",
 )
 """Of the table of configurations"""
 
@@ -81,7 +84,8 @@ def render(contents: Contents) -> str:
     charts = all_charts(contents)
     return environment.get_template("page.html.j2").render(
         **_words(contents),
-        charts=charts,
+        charts=[chart for chart in charts if not chart.empty],
+        not_drawn=[chart for chart in charts if chart.empty],
         style=_text("page.css"),
         scripts=scripts,
         hashes=[_csp_hash(script) for script in scripts],
@@ -121,13 +125,13 @@ def _words(contents: Contents) -> dict[str, Any]:
     engines = sorted({row.engine for row in contents.rows})
     return {
         "contents": contents,
-        "total": contents.total,
-        "headline": summary.percent(contents.total.saving),
-        "headline_interval": summary.interval(contents.total.ionic),
+        "worst": [{"title": title(one), "largest": one.largest} for one in contents.worst],
+        "cards": [_card(card) for card in contents.cards],
+        "message": contents.total.message,
         "same_meaning": summary.SAME_MEANING,
-        "costs": summary.costs(contents.total),
         "counts": summary.counts(contents.total),
         "judges": summary.judges(engines),
+        "wall_time": summary.wall_time(contents.spent),
         "hosts": ", ".join(sorted({row.host for row in contents.rows})),
         "configurations": len({row.configuration_id for row in contents.rows}),
         "group_headings": summary.GROUP_HEADINGS,
@@ -142,8 +146,28 @@ def _words(contents: Contents) -> dict[str, Any]:
     }
 
 
+def _card(card: Card) -> dict[str, Any]:
+    """Return the words of a card."""
+    savings = card.savings
+    return {
+        "label": card.label,
+        "known": savings.saving is not None,
+        "saved": summary.percent(savings.saving),
+        "interval": summary.interval(savings.ionic),
+        "pairs": savings.same_minimum,
+        "unrelaxed": f"{savings.ionic.unrelaxed or 0:,.0f}",
+        "predicted": f"{savings.ionic.predicted or 0:,.0f}",
+        "message": savings.message,
+        "last": card.times.last[:16].replace("T", " ") if card.times else "",
+        "costs": summary.costs(savings),
+        "wall_time": "" if savings.core_hours.pairs else summary.wall_time(card.spent),
+        "outcomes": summary.outcomes(savings),
+    }
+
+
 def _drawn(drawing: Overlay) -> dict[str, Any]:
-    return drawing.model_dump(mode="json", exclude={"record_id", "largest"}) | {"scale": arrow_scale(drawing)}
+    shown = drawing.model_dump(mode="json", exclude={"record_id", "largest", "charge"})
+    return shown | {"name": title(drawing), "scale": arrow_scale(drawing)}
 
 
 def _table(contents: Contents) -> list[list[object]]:
@@ -151,11 +175,13 @@ def _table(contents: Contents) -> list[list[object]]:
     return [
         [
             row.name,
+            signed(row.charge),
+            row.configuration_id,
             row.host,
             row.n_sites,
             row.n_defects,
             row.engine,
-            (row.weights or "")[:SHORT],
+            row.start,
             row.gate,
             row.steps_unrelaxed,
             row.steps_predicted,
@@ -163,7 +189,6 @@ def _table(contents: Contents) -> list[list[object]]:
             None if row.key not in contents.errors else round(contents.errors[row.key], 4),
             row.outcome,
             row.error or row.reason,
-            row.configuration_id,
         ]
         for row in contents.rows
     ]

@@ -9,7 +9,7 @@ from pydantic import Field
 from definet_flows.schemas import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from definet_flows.schemas import Pair
     from definet_flows.stores import LedgerRow
@@ -26,8 +26,10 @@ class Row(Frozen):
 
     configuration_id: str
     settings_hash: str
-    weights: str | None = Field(description="sha256 of the weights; None if none were asked")
+    weights: str | None = Field(description="key of the pre-relaxer, the sha256 of weights; None if none was asked")
+    start: str = Field(description="names of the pre-relaxer and of the model; empty if none was asked")
     name: str = Field(description="defect names, such as v_S+W_Mo")
+    charge: int = Field(description="net charge, e")
     host: str
     n_sites: int
     n_defects: int
@@ -45,20 +47,24 @@ class Row(Frozen):
         return self.configuration_id, self.settings_hash, self.weights
 
 
-def table_rows(starts: Iterable[Starts], pairs: Iterable[Pair]) -> list[Row]:
-    """Return the rows by host, number of defects and name."""
+def table_rows(starts: Iterable[Starts], pairs: Iterable[Pair], labels: Mapping[str, str]) -> list[Row]:
+    """Return the rows by host, number of defects, name and charge; `labels` has the names of keys."""
     verdicts: dict[Key, Pair] = {(p.configuration_id, p.settings_hash, p.weights): p for p in pairs}
-    rows = [_row(both, verdicts.get(both.key)) for both in starts]
-    return sorted(rows, key=lambda row: (row.host, row.n_sites, row.n_defects, row.name, *map(str, row.key)))
+    rows = [_row(both, verdicts.get(both.key), labels) for both in starts]
+    return sorted(
+        rows, key=lambda row: (row.host, row.n_sites, row.n_defects, row.name, row.charge, *map(str, row.key))
+    )
 
 
-def _row(both: Starts, pair: Pair | None) -> Row:
+def _row(both: Starts, pair: Pair | None, labels: Mapping[str, str]) -> Row:
     first = both.rows[0]
     return Row(
         configuration_id=first.configuration_id,
         settings_hash=first.settings_hash,
         weights=both.weights,
+        start="" if both.weights is None else labels.get(both.weights, both.weights),
         name=first.name,
+        charge=first.charge,
         host=first.host.formula,
         n_sites=first.host.n_sites,
         n_defects=first.n_defects,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from definet_flows.schemas import signed
+from definet_flows.stores.analysis.figures import UNASKED, sum_in_words
 from definet_flows.stores.analysis.pairs import SAME_DISTANCE, SAME_ENERGY, SAME_MOMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from definet_flows.stores import Quantity, Savings
+    from definet_flows.report.cards import Card, Group
+    from definet_flows.report.names import Names
+    from definet_flows.stores import Counts, Quantity, Savings
+    from definet_flows.stores.analysis.savings import Evidence
+
+_T = TypeVar("_T")
 
 POTENTIALS = {"sevennet", "chgnet", "vasp-dry-run"}
 """Engines that are machine-learned potentials, or relax with one; their savings are no DFT time."""
@@ -45,7 +52,8 @@ def costs(total: Savings) -> list[SummaryLine]:
             SummaryLine(
                 f"{label} saved",
                 percent(quantity.saving),
-                f"95 % interval {interval(quantity)}; {quantity.pairs} pairs in the same minimum know it; "
+                f"{_number(quantity.unrelaxed)} from unrelaxed starts, {_number(quantity.predicted)} from predictions, "
+                f"of {quantity.pairs} of {total.same_minimum} pairs; 95 % interval {interval(quantity)}; "
                 f"campaign {percent(quantity.campaign)}, net {percent(quantity.spending.net)}"
                 if quantity.pairs
                 else "no pair in the same minimum knows it",
@@ -90,29 +98,76 @@ def counts(total: Savings) -> list[SummaryLine]:
     ]
 
 
-def group_rows(groups: Mapping[str | int, Savings]) -> list[tuple[str, ...]]:
+def outcomes(total: Savings) -> str:
+    """Return in a line how many pairs and relaxations are not in the headline, zeros too."""
+    return ", ".join(f"{line.label} {line.value}" for line in counts(total)[1:])
+
+
+def wall_time(spent: Counts) -> str:
+    """Return the wall time and cores of relaxations in words, as far as their ledgers tell."""
+    if not spent.stated["wall_seconds"]:
+        return "No relaxation states its time."
+    seconds = sum_in_words(spent.wall_seconds, spent.stated["wall_seconds"], spent.ended, ",.0f")
+    cores = "cores not stated" if spent.cores is None else f"on {cores_in_words(spent.cores)} cores each"
+    return f"Wall time of the relaxations, controls included: {seconds} s, {cores}."
+
+
+def cores_in_words(cores: tuple[int, int] | None) -> str:
+    """Return the fewest and the most cores; a dash if no ledger states them."""
+    if cores is None:
+        return "-"
+    return str(cores[0]) if cores[0] == cores[1] else f"{cores[0]} to {cores[1]}"
+
+
+def labelled(by: str | None, groups: Mapping[str | int, _T], names: Names) -> dict[str, _T]:
+    """Return groups by what a person reads: weights by name, charges with their sign."""
+    if by == "weights":
+        labels = names.labels(str(key) for key in groups if key != UNASKED)
+        return {labels.get(str(key), str(key)): group for key, group in groups.items()}
+    return {signed(int(key)) if by == "charge" else str(key): group for key, group in groups.items()}
+
+
+def headlines(evidence: Evidence, names: Names) -> list[str]:
+    """Return the saving in a line: of each pre-relaxer and weights that has pairs, never of several together."""
+    paired = {pair.weights for pair in evidence.pairs}
+    if len(paired) <= 1:
+        return [evidence.total().message]
+    found = {str(key): savings for key, savings in evidence.by("weights").items() if key in paired}
+    labels = names.labels(found)
+    return [f"{labels[key]}: {savings.message}" for key, savings in found.items()]
+
+
+def card_headlines(cards: Sequence[Card], total: Savings) -> list[str]:
+    """Return the saving of each card in a line; without cards why there is none."""
+    if len(cards) <= 1:
+        return [card.savings.message for card in cards] or [total.message]
+    return [f"{card.label}: {card.savings.message}" for card in cards]
+
+
+def group_rows(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     """Return the line of text of each group."""
     return [
         (
-            str(key),
-            percent(group.saving),
-            interval(group.ionic),
-            percent(group.core_hours.saving),
-            *map(
-                str,
-                (
-                    group.same_minimum,
-                    group.better_minimum,
-                    group.other_minimum,
-                    group.unconverged,
-                    group.not_comparable,
-                ),
-            ),
-            *map(str, (group.gated, group.failed)),
+            group.label,
+            group.value,
+            percent(group.savings.saving),
+            interval(group.savings.ionic),
+            percent(group.savings.core_hours.saving),
+            *(str(getattr(group.savings, count)) for count in _GROUP_COUNTS),
         )
-        for key, group in groups.items()
+        for group in groups
     ]
 
+
+_GROUP_COUNTS = (
+    "same_minimum",
+    "better_minimum",
+    "other_minimum",
+    "unconverged",
+    "not_comparable",
+    "gated",
+    "failed",
+)
 
 GROUP_LABELS = {"n_defects": "number of defects", "n_sites": "number of sites"}
 """Where the name of a grouping is not a word"""

@@ -12,18 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import store_fixtures as make
-from report_store import FATES, HOSTILE, OTHER_WEIGHTS, fill, filled_store, identity, nudged
+from report_store import FATES, HOSTILE, OTHER_WEIGHTS, fill, filled_store, identity, nudged, pair
 from store_fixtures import WEIGHTS
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
+from definet_flows.errors import InputError
+from definet_flows.model.inference.shipped import shipped_weights
 from definet_flows.report.figures.charts import Boxes, Chart, Points
 from definet_flows.report.figures.deviations import deviation
 from definet_flows.report.figures.overlays import overlay
+from definet_flows.report.names import Asked
 from definet_flows.report.page import all_charts, render
 from definet_flows.report.reading import Contents, read_contents
-from definet_flows.schemas import SCHEMA_VERSION, dump
-from definet_flows.stores import Records, SqliteStore, open_store, versions
+from definet_flows.schemas import AUTO, SCHEMA_VERSION, KnownPreRelaxer, PreRelaxerName, dump
+from definet_flows.stores import Filter, Records, SqliteStore, judge, open_store, update_pairs, versions
 
 runner = CliRunner()
 
@@ -72,9 +75,11 @@ def test_every_configuration_has_a_row_that_says_what_became_of_it(contents: Con
     assert set(expected) == set(FATES)
 
 
-def test_the_headline_counts_pairs_in_the_same_minimum_only(contents: Contents, page: str) -> None:
-    assert contents.total.saving == pytest.approx(1 - (10 + 25 + 5) / (40 + 20 + 50))
-    assert '<p class="number" id="saving">63.6 %</p>' in page
+def test_a_card_counts_pairs_in_the_same_minimum_and_the_latest_comes_first(contents: Contents, page: str) -> None:
+    assert [card.label for card in contents.cards] == ["definet · bbbbbbbb", "definet · aaaaaaaa"]
+    assert [card.savings.saving for card in contents.cards] == pytest.approx([1 - 5 / 50, 1 - (10 + 25) / (40 + 20)])
+    assert re.findall(r'<p class="number".*>(.*)</p>', page) == ["90.0 %", "41.7 %"]
+    assert "63.6" not in page  # of both together
     tiles = dict(re.findall(r"<dt>(.+?)</dt><dd><span>(\d+)</span>", page))
     assert tiles == {
         "same minimum": "3",
@@ -100,31 +105,99 @@ def test_a_store_without_pairs_states_no_saving(tmp_path: Path) -> None:
     assert "not known" in page
     assert "no saving can be stated" in page
     assert [one.key for one in all_charts(contents) if not one.empty] == []
+    assert all(one.reason for one in all_charts(contents))
+
+
+def test_cards_call_pre_relaxers_and_models_by_name_and_auto_is_none(tmp_path: Path) -> None:
+    (shipped,) = [digest for digest, name in shipped_weights().items() if name == "definet-2dmd"]
+    fields = PreRelaxerName(name="fields", key="f" * 32)
+    with Records(SqliteStore(str(tmp_path / "names.sqlite"))) as records:
+        starts = [make.record("predicted", weights=key, steps=7) for key in (shipped, fields.key)]
+        refused = make.record(configuration_id="2" * 32, gated=True, weights=AUTO, steps=9)
+        records.put(KnownPreRelaxer.of(fields), make.record(), *starts, refused)
+        update_pairs(records, starts[0].configuration_id, make.SETTINGS)
+        contents = read_contents(records, "names")
+        assert {card.label for card in contents.cards} == {"definet · definet-2dmd", "fields"}
+        assert contents.refused == ("auto chose no pre-relaxer for 1 configurations.",)
+        assert "auto" not in chart(contents, "versions").reason
+        (key,) = Asked(Filter(), prerelaxer="fields").within(records).keys or ()
+        alone = read_contents(records, "names", Asked(Filter(), prerelaxer="fields").within(records))
+    assert key == fields.key
+    assert ([card.label for card in alone.cards], alone.chosen) == (["fields"], "from fields")
+    assert {row.start for row in alone.rows} == {"fields"}
+
+
+def test_a_filter_chooses_what_the_page_shows(contents: Contents, tmp_path: Path) -> None:
+    with Records(SqliteStore(str(tmp_path / "some.sqlite"))) as records:
+        fill(records)
+        some = read_contents(records, "some", Filter(charge=1))
+        with pytest.raises(InputError, match="no relaxation has host BN"):
+            read_contents(records, "some", Filter(host="BN"))
+    assert [row.configuration_id for row in some.rows] == [identity("better")]
+    assert (some.chosen, len(some.worst), len(some.pairs)) == ("charge +1", 1, 1)
+    assert "only charge +1" in render(some)
+    assert {(group.label, group.value) for group in contents.groups["charge"]} == {
+        ("definet · aaaaaaaa", "0"),
+        ("definet · aaaaaaaa", "+1"),
+        ("definet · bbbbbbbb", "0"),
+    }
+
+
+def test_what_holds_a_single_point_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    with Records(SqliteStore(str(tmp_path / "pair.sqlite"))) as records:
+        both = pair("same", steps=(40, 10))
+        records.put(*both, judge(*both))
+        contents = read_contents(records, "one pair")
+    reasons = {one.key: one.reason for one in all_charts(contents) if one.empty}
+    assert reasons == {
+        "steps": "a single configuration has a pair",
+        "steps-size": "all pairs have 27 sites",
+        "core-hours-size": "all pairs have 27 sites",
+        "versions": "definet · aaaaaaaa alone has a pair in the same minimum and a time",
+    }
+    page = render(contents)
+    assert "Nothing to draw" not in page
+    assert "Ionic steps of every pair (a single configuration has a pair)" in page
+
+
+def test_unknown_core_hours_are_a_dash_and_the_wall_time_stands_instead(tmp_path: Path) -> None:
+    with Records(SqliteStore(str(tmp_path / "hours.sqlite"))) as records:
+        both = [make.record(start, steps=9) for start in ("unrelaxed", "predicted")]
+        timed = both[0].ledger
+        assert timed is not None
+        both[0] = both[0].model_copy(update={"ledger": timed.model_copy(update={"wall_seconds": 1234.0, "cores": 4})})
+        records.put(*both, judge(*both))
+        page = render(read_contents(records, "hours"))
+    assert "Wall time of the relaxations, controls included: 1,234 (of 1 of 2) s, on 4 cores each." in page
+    assert re.search(r'core-hours saved</th><td class="value">–</td>', page)
 
 
 def test_steps_are_sorted_by_the_unrelaxed_arm_and_pairs_not_counted_are_hollow(contents: Contents) -> None:
     series = {one.name: one for one in chart(contents, "steps").series if isinstance(one, Points)}
-    counted, left_out = series["from unrelaxed"], series["from unrelaxed, not counted"]
-    assert counted.y.tolist() == [20, 40, 50]
-    assert series["from predicted"].y.tolist() == [25, 10, 5]
-    assert (counted.hollow, left_out.hollow, len(left_out.y)) == (False, True, 3)
-    ranks = np.concatenate([np.asarray(counted.x), np.asarray(left_out.x)])
-    assert sorted(ranks.tolist()) == list(range(1, 7))
+    control, counted = series["from unrelaxed"], series["from definet · aaaaaaaa"]
+    left_out = series["from definet · aaaaaaaa, not counted"]
+    assert control.y.tolist() == [20, 30, 30, 30, 40, 50]
+    assert np.asarray(control.x).tolist() == list(range(1, 7))
+    assert (counted.y.tolist(), np.asarray(counted.x).tolist()) == ([25, 10], [1, 5])
+    assert series["from definet · bbbbbbbb"].y.tolist() == [5]
+    assert (counted.hollow, left_out.hollow, sorted(left_out.y.tolist())) == (False, True, [12, 30, 99])
+    assert "v_S +1 (MoS2): better minimum" in left_out.labels
 
 
 def test_costs_against_size_take_pairs_in_the_same_minimum(contents: Contents) -> None:
     for key, values in (("steps-size", [40, 20, 50]), ("core-hours-size", [80, 40, 100])):
         boxes = [one for one in chart(contents, key).series if isinstance(one, Boxes)]
         assert sorted(boxes[0].values.tolist()) == sorted(values)
-        assert set(boxes[0].categories) == {"27"}
+        assert set(boxes[0].categories) == {"27", "48"}
 
 
 def test_versions_stand_in_the_order_of_their_first_relaxation(contents: Contents) -> None:
-    assert [one.weights for one in contents.versions] == [WEIGHTS, OTHER_WEIGHTS]
+    assert [card.key for card in contents.cards] == [OTHER_WEIGHTS, WEIGHTS]
     (points,) = chart(contents, "versions").series
     assert isinstance(points, Points)
     assert points.y.tolist() == pytest.approx([1 - 35 / 60, 0.9])
     assert list(points.x) == ["2026-01-01T00:00:00", "2026-02-01T00:00:00"]
+    assert (points.named, points.labels) == (True, ("definet · aaaaaaaa", "definet · bbbbbbbb"))
 
 
 # ------------------------------------------------------------------ errors of predictions
@@ -233,6 +306,9 @@ def test_the_data_in_the_page_are_those_of_the_store(page: str, contents: Conten
     assert len(data["rows"]) == len(contents.rows)
     assert {row[0] for row in data["rows"]} == {"v_S", HOSTILE}
     assert [len(row) for row in data["rows"]] == [len(data["columns"])] * len(contents.rows)
+    assert [row[1] for row in data["rows"] if row[2] == identity("better")] == ["+1"]
+    assert {row[1] for row in data["rows"]} == {"0", "+1"}
+    assert {overlay["name"] for overlay in data["overlays"]} == {"v_S, charge 0", "v_S, charge +1"}
     assert set(data["charts"]) == {
         "savings",
         "steps",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from report_store import HOSTILE, fill
 
-from definet_flows.report.page import write_page
+from definet_flows.report.page import COLUMNS, write_page
 from definet_flows.report.reading import read_contents
 from definet_flows.stores import Records, SqliteStore
 
@@ -197,10 +197,11 @@ def test_layers_and_configurations_can_be_chosen_by_keyboard(page: Page) -> None
 
 def test_filters_search_and_sorting(page: Page) -> None:
     assert page.one("#count").text == "9 of 9 rows"
-    page.choose(11, "same minimum")
+    outcome, start, steps = (COLUMNS.index(name) for name in ("outcome", "start from", "unrelaxed"))
+    page.choose(outcome, "same minimum")
     assert page.one("#count").text == "3 of 9 rows"
-    assert {row[11] for row in page.rows()} == {"same minimum"}
-    page.choose(5, "bbbbbbbb")
+    assert {row[outcome] for row in page.rows()} == {"same minimum"}
+    page.choose(start, "definet · bbbbbbbb")
     assert len(page.rows()) == 1
     page.one("#filters [type=reset]").click()
     page.wait("document.querySelector('#count').textContent === '9 of 9 rows'")
@@ -210,10 +211,16 @@ def test_filters_search_and_sorting(page: Page) -> None:
     page.run("document.querySelector('#filters').reset()")
     page.wait("document.querySelector('#count').textContent === '9 of 9 rows'")
     for direction, expected in (("ascending", "3"), ("descending", "50")):
-        page.one("[data-sort='7']").click()
+        page.one(f"[data-sort='{steps}']").click()
         assert page.one("#table [aria-sort]:not([aria-sort=none])").get_attribute("aria-sort") == direction
-        assert page.rows()[0][7] == expected
-        assert page.rows()[-1][7] == "–"  # unknown stays last
+        assert page.rows()[0][steps] == expected
+        assert page.rows()[-1][steps] == "–"  # unknown stays last
+
+
+def test_charges_are_sorted_as_numbers(page: Page) -> None:
+    column = COLUMNS.index("charge")
+    page.one(f"[data-sort='{column}']").click()
+    assert [row[column] for row in page.rows()] == ["0"] * 8 + ["+1"]
 
 
 def test_everything_is_reached_by_the_tab_key(page: Page) -> None:
@@ -264,7 +271,48 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_a_lone_model_version_stands_between_days(page: Page) -> None:
+def test_versions_of_the_same_day_stand_between_days_with_their_labels(page: Page) -> None:
     page.draw_all()
     ends = page.run("return document.querySelector('#chart-versions').layout.xaxis.range.map((x) => Date.parse(x))")
     assert ends[1] - ends[0] >= 2 * 24 * 3600 * 1000
+    drawn = page.run(
+        "return [...document.querySelectorAll('#chart-versions .textpoint')].map((text) => text.textContent)"
+    )
+    assert [text.strip() for text in drawn] == ["definet · aaaaaaaa", "definet · bbbbbbbb"]
+
+
+def test_a_screen_of_1280_shows_ids_charges_and_cards(page: Page) -> None:
+    device = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    try:
+        page.open()
+        page.draw_all()
+        assert page.run("return document.documentElement.scrollWidth") <= 1280
+        box, size = page.run(
+            "const cell = document.querySelector('#table td.id'), box = cell.getBoundingClientRect();"
+            "return [[box.left, box.right], parseFloat(getComputedStyle(cell).fontSize)];"
+        )
+        assert 0 <= box[0] < box[1] <= 1280
+        assert size >= 12
+        names = page.run("return [...document.querySelectorAll('.cards h3')].map((heading) => heading.textContent)")
+        assert names == ["definet · bbbbbbbb", "definet · aaaaaaaa"]
+        assert {row[COLUMNS.index("charge")] for row in page.rows()} == {"0", "+1"}
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_structure_has_a_legend_of_its_elements(page: Page) -> None:
+    page.draw_all()
+    found = page.run(
+        "return [...document.querySelectorAll('#elements li')].map((item) => "
+        "[item.textContent.trim(), getComputedStyle(item.firstChild).backgroundColor])"
+    )
+    assert [name for name, _ in found] == ["Mo", "S"]
+    assert len({color for _, color in found}) == 2
+    assert "charge 0" in page.one("#facts").text
+
+
+def test_what_all_rows_share_is_no_column(page: Page) -> None:
+    hidden = page.run("return [...document.querySelectorAll('#table th')].map((heading) => heading.hidden)")
+    assert [name for name, left in zip(COLUMNS, hidden, strict=True) if left] == ["host", "engine"]
+    assert page.one("#same").text == "All rows: host MoS2, engine sevennet."

@@ -42,10 +42,12 @@ def pair(fate: str, *, steps: tuple[int, int], energies: tuple[float, float] = (
             configuration_id=identity(fate),
             steps=taken,
             energy=energy,
-            move=nudged(),
+            move=nudged(rows=48 if fate == "worse" else 27),
             weights=weights,
             converged=fate != "unconverged" or start == "unrelaxed",
             costs=(10 * taken, 2.0 * taken),
+            charge=1 if fate == "better" else 0,
+            size=4 if fate == "worse" else 3,
         )
         for start, taken, energy in zip(starts, steps, energies, strict=True)
     ]
@@ -53,7 +55,7 @@ def pair(fate: str, *, steps: tuple[int, int], energies: tuple[float, float] = (
 
 
 def fill(records: Records) -> None:
-    """Write every fate once; the configuration that failed has a hostile name and a hostile error."""
+    """Write every fate once; the configuration that failed has a hostile name and error; one has charge +1."""
     arms = {
         "same": pair("same", steps=(40, 10)),
         "worse": pair("worse", steps=(20, 25)),

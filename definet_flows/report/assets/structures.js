@@ -83,6 +83,16 @@
     if (box.clientWidth > box.clientHeight) viewer.zoom(1.35); // there is room
     viewer.render();
   }
+  function legend(overlay) {
+    const colors = $3Dmol.builtinColorSchemes.Jmol.map, atoms = overlay.elements.filter((_, row) => overlay.markers[row] !== VACANCY);
+    document.getElementById("elements").replaceChildren(...[...new Set(atoms)].sort().map((element) => {
+      const item = document.createElement("li"), dot = document.createElement("i");
+      dot.className = "dot";
+      dot.style.background = `#${(colors[element] ?? 0xffffff).toString(16).padStart(6, "0")}`;
+      item.append(dot, ` ${element}`);
+      return item;
+    }));
+  }
   function show(index) {
     shown = index;
     buttons.forEach((button, one) => { button.setAttribute("aria-checked", String(one === index)); button.tabIndex = one === index ? 0 : -1; });
@@ -93,6 +103,7 @@
       item.append(inner);
       return item;
     }));
+    legend(overlay);
     document.getElementById("scale").textContent = `Arrows: displacements by the relaxation and, in blue, as predicted, ${overlay.scale} times as long as they are. Unrelaxed and predicted sites are drawn where they differ from the relaxed one by more than ${VISIBLE} Å.`;
     draw();
     if (viewer) reset();

@@ -5,10 +5,12 @@
   const byId = (id) => document.getElementById(id), body = byId("table").tBodies[0];
   const selects = [...document.querySelectorAll("#filters select")], headings = [...document.querySelectorAll("[data-sort]")];
   const haystack = ROWS.map((row) => row.filter((cell) => typeof cell === "string").join("\n").toLowerCase());
+  const same = new Set(["host", "sites", "engine"].map((name) => COLUMNS.indexOf(name)).filter((column) => ROWS.length > 1 && new Set(ROWS.map((row) => row[column])).size === 1));
   let order = null, page = 0;
 
   const shown = (value, column) => value === null ? "–" : COLUMNS[column] === "saved" ? `${(100 * value).toFixed(1).replace("-", "−")} %` : String(value);
-  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+  const numeric = (value) => value !== "" && Number.isFinite(Number(value)); // "+1", a charge, is a number too
+  const compare = (a, b) => numeric(a) && numeric(b) ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
 
   function fill(select) {
     const column = Number(select.dataset.column), values = [...new Set(ROWS.map((row) => row[column]))].sort(compare);
@@ -29,8 +31,10 @@
     const element = document.createElement("tr");
     row.forEach((value, column) => {
       const cell = element.insertCell();
+      cell.hidden = same.has(column);
       cell.textContent = COLUMNS[column] === "configuration" ? value.slice(0, 12) : shown(value, column);
       if (COLUMNS[column] === "why") cell.className = value ? "wide" : "";
+      if (COLUMNS[column] === "start from") cell.className = "folded";
       if (COLUMNS[column] === "configuration") { cell.className = "id"; cell.title = value; }
     });
     return element;
@@ -49,6 +53,9 @@
     });
   }
   const restart = () => { page = 0; draw(); };
+  // What all rows share stands above the table: the columns that differ then fit a screen.
+  same.forEach((column) => { headings[column].parentElement.hidden = true; });
+  byId("same").textContent = same.size ? `All rows: ${[...same].map((column) => `${COLUMNS[column]} ${ROWS[0][column]}`).join(", ")}.` : "";
   selects.forEach(fill);
   byId("filters").addEventListener("input", restart);
   byId("filters").addEventListener("reset", () => setTimeout(restart));

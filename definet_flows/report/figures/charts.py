@@ -12,6 +12,9 @@ Role = Literal["unrelaxed", "predicted", "neutral"]
 COLORS: dict[Role, str] = {"unrelaxed": "#d55e00", "predicted": "#2a7fba", "neutral": "#7f8790"}
 """Distinct to the colour-blind; contrast at least 3:1 against the light and the dark ground of the page."""
 
+SERIES = (COLORS["predicted"], "#1d9a6c", "#b0609f", "#a07a1e", "#5f6fd0")
+"""Colours of the pre-relaxers, in the order of their cards; a sixth has the first again."""
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
@@ -27,10 +30,19 @@ class Points:
     marks: bool = True
     hollow: bool = False
     small: bool = False
+    number: int = 0
+    """Place among the pre-relaxers, which gives marks in the role `predicted` their colour"""
+    named: bool = False
+    """The labels stand beside the marks"""
     faint: bool = False
     """Small and translucent, for very many marks"""
     interval: tuple[FloatArray, FloatArray] | None = None
     """Lower and upper ends of error bars"""
+
+    @property
+    def color(self) -> str:
+        """Colour of marks and lines."""
+        return SERIES[self.number % len(SERIES)] if self.role == "predicted" else COLORS[self.role]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +77,15 @@ class Chart:
     """Equal scales and the line y = x"""
     times: bool = False
     """The x axis is a time, UTC"""
+    reason: str = ""
+    """Why it is left out; empty if it is drawn"""
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw; the caption then says why."""
+        """Whether it is left out; `reason` then says why."""
         return not self.series
+
+
+def left_out(key: str, title: str, reason: str) -> Chart:
+    """Return a figure that is not drawn, with the reason."""
+    return Chart(key=key, title=title, caption="", x="", y="", series=(), reason=reason)

@@ -1,4 +1,7 @@
-"""Figures of the costs of relaxations: steps of every pair, steps and core-hours against size, savings, versions."""
+"""Figures of the costs of relaxations: savings, steps of every pair, steps and core-hours against size, versions.
+
+What holds a single point, or nothing, is left out with the reason.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from definet_flows.report.figures.charts import Boxes, Chart, Points, Role
+from definet_flows.report.figures.charts import Boxes, Chart, Points, Role, left_out
 from definet_flows.report.summary import percent
+from definet_flows.schemas import signed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from definet_flows.report.reading import Contents, Version
+    from definet_flows.report.cards import Card
+    from definet_flows.report.reading import Contents
+    from definet_flows.report.rows import Key
     from definet_flows.schemas import Pair
     from definet_flows.stores import Quantity
 
 SAME = "same minimum"
 _STARTS: tuple[tuple[Role, str], ...] = (("unrelaxed", "from unrelaxed"), ("predicted", "from predicted"))
 _MANY = 300  # pairs beyond which marks get smaller
-SHORT = 8  # characters of a hash that a person reads
+_COSTS = (("ionic", "ionic steps"), ("electronic", "electronic steps"), ("core_hours", "core-hours"))
 
 
 def cost_charts(contents: Contents) -> list[Chart]:
     """Return the figures of costs in the order of the page."""
     same = [pair for pair in contents.pairs if pair.verdict == SAME]
+    charges = {row.key: row.charge for row in contents.rows}
     return [
-        _savings(contents),
-        _steps(contents.pairs),
+        _savings(contents.cards),
+        _steps(contents.pairs, contents.cards, charges),
         _sizes("steps-size", "Ionic steps against size", "ionic steps", same, ("steps_unrelaxed", "steps_predicted")),
         _sizes(
             "core-hours-size",
@@ -36,39 +43,39 @@ def cost_charts(contents: Contents) -> list[Chart]:
             same,
             ("core_hours_unrelaxed", "core_hours_predicted"),
         ),
-        _versions(contents.versions),
+        _versions(contents.cards),
     ]
 
 
-def _savings(contents: Contents) -> Chart:
-    total = contents.total
-    known: list[tuple[str, Quantity]] = [
-        (label, quantity)
-        for label, quantity in (
-            ("ionic steps", total.ionic),
-            ("electronic steps", total.electronic),
-            ("core-hours", total.core_hours),
-        )
-        if quantity.saving is not None
-    ]
-    missing = {"ionic steps", "electronic steps", "core-hours"} - {label for label, _ in known}
-    counted = ", ".join(f"{label}: {quantity.pairs} pairs" for label, quantity in known)
-    unknown = f" Not known of any pair: {', '.join(sorted(missing))}." if missing else ""
+def _savings(cards: Sequence[Card]) -> Chart:
+    key, title = "savings", "What was saved"
+    series, missing = [], []
+    for cost, label in _COSTS:
+        known = [(card.label, quantity) for card in cards if (quantity := getattr(card.savings, cost)).pairs]
+        known = [(name, quantity) for name, quantity in known if quantity.saving is not None]
+        if known:
+            role: Role = "predicted" if cost == "ionic" else "neutral" if cost == "electronic" else "unrelaxed"
+            series.append(_with_intervals(label, role, [name for name, _ in known], [one for _, one in known]))
+        else:
+            missing.append(label)
+    points = sum(len(one.y) for one in series)
+    if points <= 1:
+        why = "a single saving is known, which stands above" if points else "no pair ended in the same minimum"
+        return left_out(key, title, why)
+    unknown = f" Not known of any pair: {', '.join(missing)}." if missing else ""
     return Chart(
-        key="savings",
-        title="What was saved",
-        caption="1 - sum(predicted) / sum(unrelaxed) over pairs in the same minimum, with the 95 % interval "
-        f"from five configurations on; {counted or 'no such pair'}.{unknown}",
+        key=key,
+        title=title,
+        caption="1 - sum(predicted) / sum(unrelaxed) over pairs in the same minimum of each pre-relaxer and weights, "
+        f"with the 95 % interval from five configurations on.{unknown}",
         x="",
         y="saved",
         percent=True,
-        series=(_with_intervals("saved", [label for label, _ in known], [quantity for _, quantity in known]),)
-        if known
-        else (),
+        series=tuple(series),
     )
 
 
-def _with_intervals(name: str, x: list[str], quantities: Sequence[Quantity]) -> Points:
+def _with_intervals(name: str, role: Role, x: list[str], quantities: Sequence[Quantity]) -> Points:
     """Return savings with their intervals; where there is none the bar has no length."""
     saved = np.array([quantity.saving for quantity in quantities], dtype=float)
     ends = np.array([quantity.interval or (quantity.saving,) * 2 for quantity in quantities], dtype=float)
@@ -76,42 +83,68 @@ def _with_intervals(name: str, x: list[str], quantities: Sequence[Quantity]) -> 
     labels = tuple(
         f"{percent(share)} over {quantity.pairs} pairs" for share, quantity in zip(saved, quantities, strict=True)
     )
-    return Points(name, "predicted", x, saved, labels, interval=(ends[:, 0], ends[:, 1]))
+    return Points(name, role, x, saved, labels, interval=(ends[:, 0], ends[:, 1]))
 
 
-def _steps(pairs: Sequence[Pair]) -> Chart:
-    ordered = sorted(pairs, key=lambda pair: (pair.steps_unrelaxed, pair.steps_predicted, pair.name))
-    rank = {pair.id: number for number, pair in enumerate(ordered, start=1)}
-    counted = [pair for pair in ordered if pair.verdict == SAME]
-    others = [pair for pair in ordered if pair.verdict != SAME]
-    series = [_arm(counted, rank, role, name, hollow=False) for role, name in _STARTS if counted]
-    series += [_arm(others, rank, role, f"{name}, not counted", hollow=True) for role, name in _STARTS if others]
+def _steps(pairs: Sequence[Pair], cards: Sequence[Card], charges: Mapping[Key, int]) -> Chart:
+    """Return the steps by configuration: a control serves all pre-relaxers, so it has a single mark."""
+    key, title = "steps", "Ionic steps of every pair"
+    controls = {(pair.configuration_id, pair.settings_hash): pair for pair in pairs}
+    if len(controls) <= 1:
+        why = "a single configuration has a pair" if controls else "no configuration was relaxed from both starts"
+        return left_out(key, title, why)
+    ordered = sorted(controls.values(), key=lambda pair: (pair.steps_unrelaxed, pair.name, pair.configuration_id))
+    rank = {(pair.configuration_id, pair.settings_hash): number for number, pair in enumerate(ordered, start=1)}
+    series = [_marks(ordered, rank, charges, "unrelaxed", "from unrelaxed")]
+    for number, card in enumerate(cards):
+        own = [pair for pair in pairs if pair.weights == card.key]
+        own.sort(key=lambda pair: rank[pair.configuration_id, pair.settings_hash])
+        for counted in (True, False):
+            some = [pair for pair in own if (pair.verdict == SAME) == counted]
+            name = f"from {card.label}{'' if counted else ', not counted'}"
+            series += [_marks(some, rank, charges, "predicted", name, number, hollow=not counted)] if some else []
+    others = sum(pair.verdict != SAME for pair in pairs)
     return Chart(
-        key="steps",
-        title="Ionic steps of every pair",
-        caption="Force evaluations, restarts included, from both starts of each configuration, sorted by the "
-        f"unrelaxed start. {len(counted)} pairs in the same minimum; "
+        key=key,
+        title=title,
+        caption="Force evaluations, restarts included, from the starts of each configuration, sorted by the unrelaxed "
+        f"start. {len(pairs) - others} pairs in the same minimum; "
         + (
-            f"hollow marks: {len(others)} pairs that the headline leaves out."
+            f"hollow marks: {others} pair{'s' * (others != 1)} that no saving counts."
             if others
             else "there are no other pairs."
         ),
-        x="pair, sorted",
+        x="configuration, sorted",
         y="ionic steps",
         series=tuple(series),
     )
 
 
-def _arm(pairs: Sequence[Pair], rank: dict[str, int], role: Role, name: str, *, hollow: bool) -> Points:
+def _marks(
+    pairs: Sequence[Pair],
+    rank: Mapping[tuple[str, str], int],
+    charges: Mapping[Key, int],
+    role: Role,
+    name: str,
+    number: int = 0,
+    *,
+    hollow: bool = False,
+) -> Points:
     return Points(
         name=name,
         role=role,
-        x=np.array([rank[pair.id] for pair in pairs], dtype=float),
+        x=np.array([rank[pair.configuration_id, pair.settings_hash] for pair in pairs], dtype=float),
         y=np.array([getattr(pair, f"steps_{role}") for pair in pairs], dtype=float),
-        labels=tuple(f"{pair.name} ({pair.host_formula}): {pair.verdict}" for pair in pairs),
+        labels=tuple(_called(pair, charges) + f": {pair.verdict}" * (role == "predicted") for pair in pairs),
         hollow=hollow,
+        number=number,
         small=len(rank) > _MANY,
     )
+
+
+def _called(pair: Pair, charges: Mapping[Key, int]) -> str:
+    charge = charges.get((pair.configuration_id, pair.settings_hash, pair.weights))
+    return f"{pair.name}{'' if charge is None else ' ' + signed(charge)} ({pair.host_formula})"
 
 
 def _sizes(key: str, title: str, unit: str, pairs: Sequence[Pair], fields: tuple[str, str]) -> Chart:
@@ -120,45 +153,53 @@ def _sizes(key: str, title: str, unit: str, pairs: Sequence[Pair], fields: tuple
         key=lambda pair: pair.n_sites,
     )
     sizes = [str(pair.n_sites) for pair in known]
+    if len(set(sizes)) <= 1:
+        why = f"all pairs have {sizes[0]} sites" if sizes else f"no pair in the same minimum knows its {unit}"
+        return left_out(key, title, why)
     values = [np.array([getattr(pair, field) for pair in known], dtype=float) for field in fields]
-    caption = f"Median, quartiles and range over {len(known)} pairs in the same minimum"
-    if not known:
-        caption = f"No pair in the same minimum knows its {unit}"
-    elif len(known) < len(pairs):
-        caption += f"; {len(pairs) - len(known)} more do not know their {unit}"
+    more = f"; {len(pairs) - len(known)} more do not know their {unit}" if len(known) < len(pairs) else ""
     return Chart(
         key=key,
         title=title,
-        caption=f"{caption}.",
+        caption=f"Median, quartiles and range over {len(known)} pairs in the same minimum, of all pre-relaxers{more}.",
         x="sites of the supercell",
         y=unit,
         log=all(bool((costs > 0).all()) for costs in values) and unit == "core-hours",
-        series=tuple(Boxes(name, role, sizes, costs) for (role, name), costs in zip(_STARTS, values, strict=True))
-        if known
-        else (),
+        series=tuple(Boxes(name, role, sizes, costs) for (role, name), costs in zip(_STARTS, values, strict=True)),
     )
 
 
-def _versions(versions: Sequence[Version]) -> Chart:
-    known = [version for version in versions if version.first is not None and version.savings.saving is not None]
-    left_out = [version.weights[:SHORT] for version in versions if version not in known]
+def _versions(cards: Sequence[Card]) -> Chart:
+    key, title = "versions", "Model versions and pre-relaxers over time"
+    known = [(card, card.times) for card in reversed(cards) if card.times and card.savings.saving is not None]
+    known.sort(key=lambda pair: pair[1].first)
+    if len(known) <= 1:
+        why = f"{known[0][0].label} alone has" if known else "no pre-relaxer has"
+        return left_out(key, title, f"{why} a pair in the same minimum and a time")
+    shown = {card.key for card, _ in known}
+    without = ", ".join(card.label for card in cards if card.key not in shown)
     points = _with_intervals(
-        "saved", [(version.first or "")[:19] for version in known], [version.savings.ionic for version in known]
+        "saved", "predicted", [times.first[:19] for _, times in known], [card.savings.ionic for card, _ in known]
     )
-    labels = tuple(
-        f"weights {version.weights[:SHORT]}: {label}" for version, label in zip(known, points.labels, strict=True)
-    )
-    without = f" Without a time or a pair in the same minimum: {', '.join(left_out)}." if left_out else ""
     return Chart(
-        key="versions",
-        title="Model versions over time",
-        caption="Ionic saving of each set of weights, 95 % interval, at the time its first relaxation "
-        f"finished (UTC). Versions may have been asked about different configurations.{without}",
+        key=key,
+        title=title,
+        caption="Ionic saving of each pre-relaxer and weights, 95 % interval, at the time its first relaxation "
+        "finished (UTC). They may have been asked about different configurations."
+        + (f" Without a time or a pair in the same minimum: {without}." if without else ""),
         x="first relaxation (UTC)",
         y="ionic steps saved",
         percent=True,
         times=True,
-        series=(Points(points.name, "predicted", points.x, points.y, labels, interval=points.interval),)
-        if known
-        else (),
+        series=(
+            Points(
+                "saved",
+                "predicted",
+                points.x,
+                points.y,
+                tuple(card.label for card, _ in known),
+                interval=points.interval,
+                named=True,
+            ),
+        ),
     )

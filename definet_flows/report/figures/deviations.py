@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,6 +54,17 @@ def deviation(record: DefectRecord) -> Deviation | None:
         distance=defect_distances(cell, sites.unrelaxed, markers)[atoms],
         predicted=nearest_image(sites.predicted - sites.unrelaxed, cell)[atoms],
         relaxed=nearest_image(sites.relaxed - sites.unrelaxed, cell)[atoms],
+    )
+
+
+def together(some: Sequence[Deviation]) -> Deviation:
+    """Return the atoms of several as a single deviation; `atoms` then numbers them."""
+    distance = np.concatenate([one.distance for one in some])
+    return Deviation(
+        atoms=np.arange(len(distance)),
+        distance=distance,
+        predicted=np.concatenate([one.predicted for one in some]),
+        relaxed=np.concatenate([one.relaxed for one in some]),
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from definet_flows.report.figures.charts import COLORS
 from definet_flows.report.figures.overlays import arrow_scale
+from definet_flows.report.figures.overlays import title as named
 from definet_flows.report.figures.static import STYLE, Format, plain, write_figure
 from definet_flows.schemas import VACANCY, FloatArray
 
@@ -50,7 +51,7 @@ def write_overlay(overlay: Overlay, path: Path, form: Format) -> None:
         panels[1].set_xlabel("x [Å]")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         lines = [line for fact in overlay.facts for line in textwrap.wrap(fact, _WIDTH)]
-        title = "\n".join(map(plain, [overlay.name, *lines, _arrows(overlay, scale)]))
+        title = "\n".join(map(plain, [named(overlay), *lines, _arrows(overlay, scale)]))
         figure.suptitle(title, fontsize=9)
         write_figure(figure, path, form)
 

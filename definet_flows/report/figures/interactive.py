@@ -25,7 +25,7 @@ def figure_json(chart: Chart) -> dict[str, Any]:
         template=None,
         showlegend=len(chart.series) > 1,
         boxmode="group",
-        margin={"l": 64, "r": 40, "t": 12, "b": 56},
+        margin={"l": 64, "r": 40, "t": 28, "b": 56},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "itemsizing": "constant"},
         hovermode="closest",
         modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)"},
@@ -49,7 +49,7 @@ def figure_json(chart: Chart) -> dict[str, Any]:
 
 
 def _points(points: Points) -> go.Scatter:
-    color, labels = COLORS[points.role], [escape(label) for label in points.labels]
+    color, labels = points.color, [escape(label) for label in points.labels]
     bars = None
     if points.interval is not None:
         low, high = points.interval
@@ -58,7 +58,13 @@ def _points(points: Points) -> go.Scatter:
         name=escape(points.name),
         x=points.x,
         y=points.y,
-        mode="+".join(part for part, wanted in (("lines", points.line), ("markers", points.marks)) if wanted),
+        mode="+".join(
+            part
+            for part, wanted in (("lines", points.line), ("markers", points.marks), ("text", points.named))
+            if wanted
+        ),
+        textposition="middle right",
+        cliponaxis=not points.named,
         line={"color": color, "dash": points.line or "solid", "width": 2},
         marker={
             "color": color,
@@ -67,7 +73,7 @@ def _points(points: Points) -> go.Scatter:
             "symbol": "circle-open" if points.hollow else "circle",
         },
         error_y=bars,
-        text=labels or None,
+        text=[f"  {label}" for label in labels] if points.named else labels or None,
         hovertemplate=("%{text}<br>" if labels else "") + "%{x}, %{y}<extra>%{fullData.name}</extra>",
     )
 

@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from pydantic import Field
 
 from definet_flows.report.figures.deviations import nearest_image
-from definet_flows.schemas import PRISTINE, VACANCY, DefectRecord, FloatArray, Frozen, SiteMap
+from definet_flows.schemas import PRISTINE, VACANCY, DefectRecord, FloatArray, Frozen, SiteMap, signed
 
 BOND = 1.2
 """Two atoms are bonded if they are nearer than this times the distance of either to its own nearest neighbour."""
@@ -22,6 +22,7 @@ class Overlay(Frozen):
     """Data of a drawing; the defects' centre is the origin and every atom stands in the image nearest to it."""
 
     name: str = Field(description="defect names, such as v_S+W_Mo")
+    charge: int = Field(default=0, description="net charge, e")
     configuration_id: str
     record_id: str
     elements: tuple[str, ...] = Field(description="of each row; a vacancy's is the missing element's")
@@ -46,6 +47,7 @@ def overlay(record: DefectRecord, largest: float | None = None, facts: tuple[str
     ]
     return Overlay(
         name=record.name,
+        charge=record.configuration.charge,
         configuration_id=record.configuration_id,
         record_id=record.id,
         elements=tuple(chemical_symbols[number] for number in sites.numbers),
@@ -57,6 +59,11 @@ def overlay(record: DefectRecord, largest: float | None = None, facts: tuple[str
         largest=largest,
         facts=facts,
     )
+
+
+def title(overlay: Overlay) -> str:
+    """Return the defects and the charge, such as `v_S, charge -1`."""
+    return f"{overlay.name}, charge {signed(overlay.charge)}"
 
 
 def arrow_scale(overlay: Overlay) -> int:

@@ -78,7 +78,7 @@ def _draw(chart: Chart, axes: Axes) -> None:
 
 
 def _draw_points(points: Points, axes: Axes) -> None:
-    color = COLORS[points.role]
+    color = points.color
     if points.interval is not None:
         low, high = points.interval
         axes.errorbar(points.x, points.y, yerr=[points.y - low, high - points.y], fmt="none", ecolor=color, capsize=4)
@@ -95,6 +95,8 @@ def _draw_points(points: Points, axes: Axes) -> None:
         zorder=1 if points.faint else 3,
         rasterized=points.faint,  # thousands of circles would make the file heavy
     )
+    for x, y, label in zip(points.x, points.y, points.labels, strict=True) if points.named else ():
+        axes.annotate(plain(label), (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def _draw_boxes(boxes: Boxes, axes: Axes, offset: float) -> None:

@@ -147,6 +147,11 @@ def test_entries_of_pymatgen_and_doped(records, tmp_path):
     at = np.array(vacancy.sc_defect_frac_coords) @ np.array(stored.host.lattice)
     np.testing.assert_allclose(at, stored.sites.unrelaxed[stored.sites.markers.index("2")], atol=1e-6)
     assert defect_entries(records, Filter(name="v_S")).keys() == {"v_S_0"}
+    records.put(record(configuration_id="q", charge=-2, move=MOVED))
+    assert write_entries(records, tmp_path / "q.json", Filter(charge=-2)) == 1
+    (charged,) = defect_entries(records, Filter(charge=-2)).values()
+    assert (charged.charge_state, charged.sc_entry.structure._charge) == (-2, -2)
+    assert not charged.bulk_entry.structure._charge
 
 
 WRITERS = [write_csv, write_extxyz, write_ase_db, write_entries]

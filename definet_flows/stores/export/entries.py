@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +79,9 @@ def write_entries(records: Records, path: Path, where: Filter = _EVERYTHING) -> 
         As `defect_entries`, or if the file cannot be written; an existing file is then kept.
     """
     entries = defect_entries(records, where)
-    with replacing(path) as part:
+    with replacing(path) as part, warnings.catch_warnings():
+        # The charge of a cell whose atoms have no oxidation states.
+        warnings.filterwarnings("ignore", "Structure charge", UserWarning)
         dumpfn(entries, part, fmt="json")
     return len(entries)
 
@@ -109,12 +112,13 @@ def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:
     assert record.sites is not None  # noqa: S101 - `finished` yields no other
     sites = record.sites
     kept = [row for row, marker in enumerate(sites.markers) if int(marker) != VACANCY]
-    structure = _structure(record, np.array(sites.numbers)[kept].tolist(), sites.relaxed, kept)
+    charge = record.configuration.charge
+    structure = _structure(record, np.array(sites.numbers)[kept].tolist(), sites.relaxed, kept, charge)
     first = next(row for row, marker in enumerate(sites.markers) if marker != "0")
     place = sites.unrelaxed[first] @ np.linalg.inv(record.host.lattice)
     return DefectEntry(
         defect=defect,
-        charge_state=record.configuration.charge,
+        charge_state=charge,
         sc_entry=_computed(structure, _energy(record), record.id, record),
         sc_defect_frac_coords=tuple(place.tolist()),
         bulk_entry=None if host is None else _bulk(record, host),
@@ -124,13 +128,14 @@ def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:
 
 def _bulk(record: DefectRecord, host: RelaxedHost) -> ComputedStructureEntry:
     pristine = pristine_of(record)
-    structure = _structure(record, list(pristine.numbers), host.relaxed, list(range(pristine.n_sites)))
+    structure = _structure(record, list(pristine.numbers), host.relaxed, list(range(pristine.n_sites)), charge=0)
     return _computed(structure, host.ledger.energy, host.id, record)
 
 
-def _structure(record: DefectRecord, numbers: Sequence[Any], table: FloatArray | None, rows: list[int]) -> Structure:
+def _structure(
+    record: DefectRecord, numbers: Sequence[Any], table: FloatArray | None, rows: list[int], charge: int
+) -> Structure:
     assert table is not None  # noqa: S101 - of a finished record
-    charge = record.configuration.charge
     return Structure(record.host.lattice, numbers, table[rows], coords_are_cartesian=True, charge=charge or None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from definet_flows.schemas import signed
+from definet_flows.report.summary import group_value
 from definet_flows.stores.analysis.counts import Counts, count_rows
 from definet_flows.stores.analysis.figures import UNASKED
 
@@ -69,7 +69,7 @@ def group_tables(evidence: Evidence, cards: Sequence[Card], groups: Sequence[Gro
     parts = {str(key): part for key, part in evidence.apart().items()}
     return {
         by: [
-            Group(card.label, signed(int(value)) if by == "charge" else str(value), savings)
+            Group(card.label, group_value(by, value), savings)
             for card in cards
             for value, savings in parts[card.key].by(by).items()
         ]

@@ -124,7 +124,12 @@ def labelled(by: str | None, groups: Mapping[str | int, _T], names: Names) -> di
     if by == "weights":
         labels = names.labels(str(key) for key in groups if key != UNASKED)
         return {labels.get(str(key), str(key)): group for key, group in groups.items()}
-    return {signed(int(key)) if by == "charge" else str(key): group for key, group in groups.items()}
+    return {group_value(by, key): group for key, group in groups.items()}
+
+
+def group_value(by: str | None, key: str | int) -> str:
+    """Return a group as a person reads it: charges with their sign."""
+    return signed(key) if by == "charge" and isinstance(key, int) else str(key)
 
 
 def headlines(evidence: Evidence, names: Names) -> list[str]:

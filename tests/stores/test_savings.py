@@ -179,6 +179,8 @@ def test_charges_are_groups_and_filters_of_records_and_pairs(records):
         assert {row.charge for row in starts_rows(records, where)} == {charge}
     assert counts_by(records, "charge")[-1].relaxations == 2
     assert records.pair_rows(Filter(charge=3)) == []
+    records.store.remove_docs({"kind": "record", "configuration_id": "c2"})
+    assert list(savings_by(records, "charge")) == [-1, 0, "unknown"]
 
 
 def test_several_keys_are_a_filter_too(records):

@@ -15,6 +15,9 @@ GroupBy = Literal["host", "name", "n_defects", "charge", "n_sites", "prerelaxer"
 UNASKED = "none"
 """Group, by weights, of the relaxations of configurations that no weights were asked about."""
 
+UNKNOWN = "unknown"
+"""Group, by charge, of pairs whose records cannot be read."""
+
 
 class Spending(Frozen):
     """The whole cost of a campaign, and its cost from unrelaxed starts."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
+from definet_flows.stores.analysis.figures import UNKNOWN, GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.analysis.gates import Gates, joined_rows, named, prerelaxer_names
 from definet_flows.stores.analysis.interval import saving_interval
 from definet_flows.stores.analysis.rows import with_charges
@@ -161,7 +161,8 @@ def gather(records: Records, where: Filter) -> Evidence:
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
     groups: dict[str | int, list[_T]] = defaultdict(list)
     for item in items:
-        groups[getattr(item, field)].append(item)
+        key = getattr(item, field)
+        groups[UNKNOWN if key is None else key].append(item)  # a pair whose records cannot be read has no charge
     return groups
 
 

@@ -26,4 +26,4 @@ def test_a_file_of_results_that_changed_makes_another_page(monkeypatch, tmp_path
     (tmp_path / "docs" / "proofs.md").write_text("<!-- measured -->\n<!-- /measured -->", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["page.py"])
     runpy.run_path(str(place / "page.py"), run_name="__main__")
-    assert capsys.readouterr().out.count("Not measured yet") == 6  # noqa: PLR2004
+    assert capsys.readouterr().out.count("Not measured yet") == 6

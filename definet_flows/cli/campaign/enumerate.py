@@ -81,18 +81,20 @@ def enumerate_defects(
     pristine = make_host(host, recipe.supercell, vacuum=vacuum, symprec=symprec, dimensionality=dimensionality)
     if output is not None:
         written = write_configurations(output, pristine, _progress(recipe.configurations(pristine)), structures)
-        _tell_symmetry(pristine)
+        _tell_host(pristine)
         _tell(f"{written} configurations written to {output}")
     if count or output is None:
         table, total = _count(pristine, recipe)
         if output is None:
-            _tell_symmetry(pristine)
+            _tell_host(pristine)
         console.print(table)
         typer.echo(total)
 
 
-def _tell_symmetry(host: Host) -> None:
+def _tell_host(host: Host) -> None:
     _tell(f"space group: {host.provenance['symmetry']}")
+    if chosen := host.provenance.get("supercell"):
+        _tell(f"supercell: {chosen}")
 
 
 def _tell(text: str) -> None:

@@ -74,10 +74,10 @@ class CampaignOptions:
         InputError
             If an option is malformed or missing, or two options exclude each other.
         """
-        from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
+        from definet_flows.workflows import DefectFlowMaker
 
-        choices = set(inspect.signature(read_recipe).parameters) - {"host", "default"}
-        recipe = read_recipe(self.host, **{name: getattr(self, name) for name in choices}, default=DEFAULT_SUPERCELL)
+        choices = set(inspect.signature(read_recipe).parameters) - {"host"}
+        recipe = read_recipe(self.host, **{name: getattr(self, name) for name in choices})
         return DefectFlowMaker(
             defects=recipe,
             vacuum=self.vacuum,

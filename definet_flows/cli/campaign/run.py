@@ -156,6 +156,8 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     with open_store(maker.store) as records:  # tried before anything runs
         place = records.location
     console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    if chosen := campaign.host.provenance.get("supercell"):
+        console.print(f"supercell: {chosen}", soft_wrap=True, highlight=False)
     if near := near_images(campaign.host):
         errors.print(Text.assemble(("warning:", "yellow"), " ", near), soft_wrap=True)
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)

@@ -125,6 +125,8 @@ def _host(host: Host) -> Iterator[CheckLine]:
     yield CheckLine("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
     lengths = np.linalg.norm(np.array(host.lattice), axis=1)
     yield CheckLine("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
+    if chosen := provenance.get("supercell"):
+        yield CheckLine("supercell", chosen)
     if near := near_images(host):
         yield CheckLine("images", near, "warn")
     if host.dimensionality == _LAYER:

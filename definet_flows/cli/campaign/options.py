@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from definet_flows.cli import options
+from definet_flows.cli.campaign.engine import chosen_engine
 from definet_flows.cli.campaign.recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class CampaignOptions:
     seed: options.Seed = 0
     preset: options.Preset = None
     engine: Annotated[str, typer.Option(help="vasp, gpaw, sevennet, chgnet or vasp-dry-run.")] = "vasp"
+    incar: options.IncarTags = field(default_factory=list)
+    kpoints: options.KpointMesh = None
     control_fraction: Annotated[
         float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
     ] = 0.1
@@ -83,7 +86,7 @@ class CampaignOptions:
             vacuum=self.vacuum,
             symprec=self.symprec,
             dimensionality=self.dimensionality,
-            engine=self.engine,
+            engine=chosen_engine(self.engine, self.incar, self.kpoints),
             control_fraction=self.control_fraction,
             batch_size=self.batch_size or batch_size,
             model=self.model or options.DEFAULT_MODEL,

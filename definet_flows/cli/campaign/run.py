@@ -16,6 +16,7 @@ from rich.text import Text
 from definet_flows.atomic import write_whole
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
+from definet_flows.cli.campaign.engine import write_campaign_inputs
 from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 from definet_flows.foreign import one_line
 
@@ -38,12 +39,16 @@ def run(
         Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     json_file: options.Json = None,
+    write_inputs: options.WriteInputs = None,
 ) -> None:
     """Enumerate the defects of HOST, pre-relax, relax and record them on this machine.
 
     Relaxations stop at 0.01 eV/Å. Records of the record store are reused: the same command goes on where it stopped.
     """
     options.check_writable(json_file)
+    if write_inputs is not None:
+        write_campaign_inputs(campaign.maker(), campaign.host, write_inputs)
+        return
     _end(_relax(campaign.maker(), campaign.host, folder), json_file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from pymatgen.io.vasp import Kpoints
@@ -14,6 +15,7 @@ from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from atomate2.vasp.sets.base import VaspInputGenerator
     from jobflow import Maker
 
 _REFUSED = {
@@ -98,6 +100,12 @@ def _logical(_: str, text: str) -> bool:
     return word.startswith("t")
 
 
+def _number(_: str, text: str) -> float:
+    if not isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
 def _list(tag: str, text: str) -> list[Any]:
     found = Incar.proc_val(tag, text)
     if not isinstance(found, list):
@@ -108,7 +116,7 @@ def _list(tag: str, text: str) -> list[Any]:
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "bool": _logical,
     "int": lambda _, text: int(text),
-    "float": lambda _, text: float(text),
+    "float": _number,
     "list": _list,
     "str": Incar.proc_val,
 }
@@ -173,8 +181,8 @@ def with_settings(
     return made
 
 
-def mesh_of(maker: VaspDefectRelaxMaker) -> tuple[int, int, int]:
+def mesh_of(generator: VaspInputGenerator) -> tuple[int, int, int]:
     """Return the divisions of the mesh around Γ; (1, 1, 1) is Γ alone."""
-    given = maker.input_set_generator.user_kpoints_settings
+    given = generator.user_kpoints_settings
     a, b, c = given.kpts[0] if isinstance(given, Kpoints) else (1, 1, 1)
     return int(a), int(b), int(c)

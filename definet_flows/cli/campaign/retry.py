@@ -107,11 +107,24 @@ def _queue(
     counts = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
     counts = f"{counts}, {mended.given_up} were lost too often and count as failed"
     console.print(f"{counts}, {mended.dropped} half-written jobs dropped", highlight=False)
+    if mended.silences:
+        console.print(_still_running(mended.silences, dead_after), highlight=False, soft_wrap=True)
     with open_store(store) as records:
         ids = unfinished(records, engine, where, unconverged=unconverged)
     if ids:
         first = add_retries(queue, retry_flow(ids, engine, store), placed)
         console.print(f"{len(ids)} relaxations to go on with: workflow {first}", highlight=False)
+
+
+def _still_running(silences: tuple[float, ...], dead_after: float) -> str:
+    """Say that jobs without a sign of life may be lost all the same; a worker gives one each hour."""
+    jobs = f"{len(silences)} job{'s' * (len(silences) != 1)} still count{'s' * (len(silences) == 1)} as running"
+    longest = f"the last sign of life of a worker is {_minutes(silences[0])} old"
+    return f"{jobs}: {longest}, and a run counts as lost after {_minutes(dead_after)} (--dead-after; signs come each hour)"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min"
 
 
 def _report(records: Records, ids: list[str]) -> int:

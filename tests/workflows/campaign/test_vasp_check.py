@@ -148,3 +148,8 @@ def test_nothing_to_retry_asks_for_no_vasp_and_names_the_engines_that_failed(wor
         result = runner.invoke(app, ["retry", "--store", "records.sqlite", *arguments])
         assert result.exit_code == 2
         assert words in result.stderr
+    with open_store("done.sqlite") as records:
+        records.put(record().model_copy(update={"engine": "sevennet"}))
+    result = runner.invoke(app, ["retry", "--store", "done.sqlite"])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("; the store holds records of sevennet, none of which failed\n")

@@ -8,7 +8,7 @@ from definet_flows._lazy import names_of
 
 if TYPE_CHECKING:
     from definet_flows.workflows.campaign.contents import Campaign
-    from definet_flows.workflows.campaign.flow import DEFAULT_SUPERCELL, DefectFlowMaker, defect_flow
+    from definet_flows.workflows.campaign.flow import DefectFlowMaker, defect_flow
     from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
     from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
     from definet_flows.workflows.engines.potential import PotentialRelaxMaker
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
 
 __all__ = [
-    "DEFAULT_SUPERCELL",
     "ENGINES",
     "Campaign",
     "DefectFlowMaker",
@@ -33,7 +32,6 @@ __all__ = [
 
 _HOMES = {
     "Campaign": "definet_flows.workflows.campaign.contents",
-    "DEFAULT_SUPERCELL": "definet_flows.workflows.campaign.flow",
     "DefectFlowMaker": "definet_flows.workflows.campaign.flow",
     "ENGINES": "definet_flows.workflows.engines.base",
     "Engine": "definet_flows.workflows.engines.base",

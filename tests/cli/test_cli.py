@@ -124,7 +124,7 @@ def test_help(command: str) -> None:
 
 def test_run_help_states_units_and_defaults() -> None:
     text = runner.invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
-    for piece in ("eV/Å", "Å", "[default: 0.1]", "[default: vasp]", "in run else 8 8 1]"):
+    for piece in ("eV/Å", "Å", "[default: 0.1]", "[default: vasp]", "else the smallest"):
         assert piece in text
 
 

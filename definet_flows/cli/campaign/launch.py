@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
 from definet_flows.cli.campaign.check import tell_lines
+from definet_flows.cli.campaign.engine import write_campaign_inputs
 from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 from definet_flows.errors import InputError
 
@@ -41,6 +42,7 @@ def launch(
     project: Annotated[
         str | None, typer.Option(help="jobflow-remote: name of the project.  \\[default: its current project]")
     ] = None,
+    write_inputs: options.WriteInputs = None,
 ) -> None:
     """Put the campaign of HOST into a queue, after the checks of `definet check`; the ids are printed.
 
@@ -51,6 +53,9 @@ def launch(
     from definet_flows.workflows.queue.plan import make_plan
     from definet_flows.workflows.queue.routing import read_placement
 
+    if write_inputs is not None:
+        write_campaign_inputs(campaign.maker(), campaign.host, write_inputs)
+        return
     maker, placed = campaign.maker(_PREDICTED_AT_ONCE), read_placement(placement)
     files = [path for path in (placement, launchpad) if path is not None]
     _require_sound(preflight(maker, campaign.host, placed, files))

@@ -80,7 +80,10 @@ def _write(store: str | None, output: Path, figures: Path | None, form: str) -> 
 @app.command()
 def explain(
     identity: Annotated[
-        str, typer.Argument(metavar="ID", help="Of a configuration or a record; its first characters will do.")
+        str,
+        typer.Argument(
+            metavar="ID", help="Of a configuration or a record; its first characters, or a name that is unique, will do."
+        ),
     ],
     store: options.Store = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it to this file, .png or .svg.")] = None,

@@ -140,7 +140,7 @@ class Savings(Frozen):
     def _without_pairs(self) -> str:
         """Return why there are no pairs: every reason with its number."""
         reasons = {
-            "have no control (raise the control fraction)": self.without_control,
+            "have no control (raise the control fraction; if it is 1, theirs has not begun)": self.without_control,
             "were gated out: the gate rejected the prediction": self.gated,
             "are not compared yet (definet records build)": self.not_compared,
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
+from definet_flows.schemas.starts import NO_PRERELAXER
 from definet_flows.starts.auto import Ranked, ranked
 from definet_flows.starts.by_name import POTENTIAL
 from definet_flows.stores import Filter, savings
@@ -154,7 +155,7 @@ def _none(place: Workplace, configuration: Configuration, refusals: str) -> tupl
         settings_hash=place.settings_hash,
         name=None,
         key=None,
-        reason=f"{AUTO}: no pre-relaxer; {refusals}",
+        reason=f"{NO_PRERELAXER}{refusals}",
     )
     gate = Gate(verdict="rejected", reason=choice.reason)
     missing = failed_prediction(place.pristine, configuration, AUTO, AUTO)

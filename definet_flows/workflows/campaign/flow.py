@@ -14,7 +14,7 @@ from jobflow import Flow, Job, Maker
 
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
-from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
+from definet_flows.hosts import SYMPREC, make_host
 from definet_flows.schemas import DEFINET
 from definet_flows.stores.opening import PATHS
 from definet_flows.workflows.campaign.beginning import survive_parents
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 SupercellSize = Sequence[int] | Sequence[Sequence[int]] | float
 """Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
-
-DEFAULT_SUPERCELL = (8, 8, 1)
-"""The supercell of the published data sets of transition-metal dichalcogenides."""
 
 DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the model that comes with the package."""
@@ -60,7 +57,7 @@ class DefectFlowMaker(Maker):
         Name of the flows.
     supercell
         Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
-        of the Recipe, else (8, 8, 1), for a layer with its vacuum along a (1, 8, 8).
+        of the Recipe, else the smallest with images at least 12 Å apart, of a layer in its plane.
     defects
         Names such as `v_S`, `W_Mo` or, on a given site, `v_S@12`; or Choices, with every other limit and charges; or a
         Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
@@ -191,7 +188,6 @@ class DefectFlowMaker(Maker):
         self._check_numbers()
         size, choices, sampling = self._wanted()
         engine = resolve_engine(self.engine)
-        size = for_layer(DEFAULT_SUPERCELL, load_structure(host)) if size is None else size
         supercell = make_host(host, size, vacuum=self.vacuum, symprec=self.symprec, dimensionality=self.dimensionality)
         configurations = tuple(select_configurations(supercell, choices, sampling))
         if not configurations:

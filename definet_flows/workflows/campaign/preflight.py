@@ -38,6 +38,7 @@ from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
 from definet_flows.workflows.engines.vasp.dry_run import DRY_RUN, is_dry_run
 from definet_flows.workflows.engines.vasp.inputs import odd_electrons
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
+from definet_flows.workflows.engines.vasp.settings import mesh_of
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
 from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
 
@@ -127,6 +128,8 @@ def _host(host: Host) -> Iterator[CheckLine]:
     yield CheckLine("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
     lengths = np.linalg.norm(np.array(host.lattice), axis=1)
     yield CheckLine("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
+    if chosen := provenance.get("supercell"):
+        yield CheckLine("supercell", chosen)
     if near := near_images(host):
         yield CheckLine("images", near, "warn")
     if host.dimensionality == _LAYER:
@@ -191,7 +194,7 @@ def _settings(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
         yield CheckLine("MAGMOM", _moments(campaign, generator) if parity else "magnetic ions high-spin, ferromagnetic")
         rattle = f"{generator.rattle:g} Å, seed {generator.rattle_seed}" if generator.rattle else "none"
         yield CheckLine("rattle", rattle)
-        yield _kpoints(campaign.host)
+        yield _kpoints(campaign.host, mesh_of(generator))
     yield CheckLine("settings", engine.settings_hash)
 
 
@@ -215,19 +218,18 @@ def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:
     return {**generator.config_dict["POTCAR"], **generator.user_potcar_settings}
 
 
-def _kpoints(host: Host) -> CheckLine:
-    """Judge Γ alone by the spacing it stands for along each periodic direction."""
+def _kpoints(host: Host, mesh: tuple[int, int, int] = (1, 1, 1)) -> CheckLine:
+    """Judge a mesh around Γ by the spacing it stands for along each periodic direction."""
     structure = to_structure(host)
-    spacings = list(structure.lattice.reciprocal_lattice.abc)
-    mesh = [max(1, ceil(spacing / KSPACING)) for spacing in spacings]
+    lengths = list(structure.lattice.reciprocal_lattice.abc)
     if host.dimensionality == _LAYER:
-        axis = layer_gap(structure)[0]
-        spacings[axis], mesh[axis] = 0.0, 1
-    text = f"Γ alone: {max(spacings):.2f} 1/Å"
-    if max(mesh) == 1:
+        lengths[layer_gap(structure)[0]] = 0.0
+    widest = max(length / count for length, count in zip(lengths, mesh, strict=True))
+    text = f"{'Γ alone' if mesh == (1, 1, 1) else ' x '.join(map(str, mesh))}: {widest:.2f} 1/Å"
+    if widest <= KSPACING:
         return CheckLine("k-points", text)
-    proposal = " x ".join(map(str, mesh))
-    return CheckLine("k-points", f"{text}, coarser than {KSPACING} 1/Å; {proposal} (vasp_std) would do", "warn")
+    finer = " ".join(str(max(1, ceil(length / KSPACING))) for length in lengths)
+    return CheckLine("k-points", f"{text}, coarser than {KSPACING} 1/Å: --kpoints {finer} (vasp_std)", "warn")
 
 
 def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:

@@ -42,7 +42,7 @@ class Engine:
     Attributes
     ----------
     name
-        `vasp`, `sevennet`, `chgnet`, `gpaw`; the class name of a Maker of the user's own.
+        `vasp`, `sevennet`, `chgnet`, `gpaw`, `vasp-dry-run`; the class name of a Maker of the user's own.
     maker
         Its `make(structure)` returns the job that relaxes the atoms at fixed cell.
     settings_hash
@@ -144,7 +144,7 @@ def resolve_engine(engine: str | Maker) -> Engine:
             raise InputError(msg)
         name, maker = engine, ENGINES[engine]()
     elif isinstance(engine, Maker) and callable(getattr(engine, "make", None)):
-        name, maker = type(engine).__name__, engine
+        name, maker = _name_of(engine), engine
     else:
         msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: take {', '.join(ENGINES)}"
         raise InputError(msg)
@@ -153,6 +153,13 @@ def resolve_engine(engine: str | Maker) -> Engine:
     weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
     code = maker.identity() if isinstance(maker, GpawRelaxMaker) else None
     return Engine(name=name, maker=maker, settings_hash=settings_hash(maker, weights, code), force_criterion=criterion)
+
+
+def _name_of(maker: Maker) -> str:
+    """Return the name of a Maker: of VASP that of the engine, whatever its settings; else that of its class."""
+    if type(maker) is VaspDefectRelaxMaker:
+        return "vasp-dry-run" if is_dry_run(maker) else "vasp"
+    return type(maker).__name__
 
 
 def _plain(maker: Maker) -> Maker:

@@ -7,12 +7,16 @@ import os
 import shutil
 from pathlib import Path
 
+import jobflow
 import pytest
+from jobflow.settings import JobflowSettings
 from page_blocks import SHOWN, Block, agrees, blocks, rewrite, with_output
 from page_files import old_runs
 from page_runs import Page, unknown
 
 import definet_flows
+
+pytest_plugins = ["mongo_server", "queue_helpers"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -57,6 +61,9 @@ CONTINUES = {
 }
 """A page that goes on with the files of another page."""
 
+ON_A_QUEUE = "docs/tutorials/queue"
+"""The page whose folder names a database, a queue and a job store on a server."""
+
 PREPARED = {"docs/tutorials/old-vasp-runs": old_runs}
 """What writes the files that a page begins with."""
 
@@ -68,8 +75,13 @@ def running(page: str) -> list[tuple[Block, Block | None]]:
 
 
 @pytest.fixture
-def folder(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The working folder of a page, with an empty data folder and no settings."""
+    monkeypatch.setenv("COLUMNS", "110")
+    if page == ON_A_QUEUE:
+        where = request.getfixturevalue("queue").folder
+        monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", JobflowSettings().JOB_STORE)  # read at import, of no queue
+        return where
     where = FOLDERS.get(CONTINUES.get(page, ""), tmp_path)
     if page in CONTINUES and where == tmp_path:
         pytest.skip(f"goes on in the folder of {CONTINUES[page]}, which did not run")
@@ -77,7 +89,6 @@ def folder(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(where)
     monkeypatch.setenv("DEFINET_FLOWS_DATA_DIR", str(where / "data"))
     monkeypatch.setenv("DEFINET_FLOWS_CONFIG", str(where / "none.yaml"))
-    monkeypatch.setenv("COLUMNS", "110")
     if page in PREPARED:
         PREPARED[page]()
     return where

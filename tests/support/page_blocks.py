@@ -38,7 +38,7 @@ class Block:
 
 
 def blocks(path: Path) -> list[Block]:
-    """Return the code blocks of a page in their order; a comment `<!-- not run: REASON -->` stands right before its block."""
+    """Return the code blocks of a page; a comment `<!-- not run: REASON -->` stands right before its block."""
     lines = path.read_text(encoding="utf-8").splitlines()
     found, comment = [], ""
     for token in MarkdownIt().parse("\n".join(lines)):

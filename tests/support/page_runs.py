@@ -9,14 +9,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import typer.main
-from page_blocks import Block
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
+
+if TYPE_CHECKING:
+    from page_blocks import Block
 
 _SHELL = re.compile(r"[|<>&;$*`~]")
 COMMAND = typer.main.get_command(app)
@@ -44,8 +46,8 @@ class Page:
 
 
 def _is_plain(line: str) -> bool:
-    """Whether a line is a command of the package alone, which runs in this process: an import of torch takes seconds."""
-    return line.startswith("definet ") and not _SHELL.search(line.split(" #")[0])
+    """Whether a line is a command of the package alone: it runs here, because an import of torch takes seconds."""
+    return line.startswith("definet ") and not _SHELL.search(line.split(" #", maxsplit=1)[0])
 
 
 def _definet(line: str) -> str:

@@ -76,6 +76,12 @@ def test_several_pre_relaxers_share_one_control(pairs_too, jobs, weights):
     with open_store("records.sqlite") as store:
         found = savings_by(store, "prerelaxer")
     assert set(found) == {"definet", "fields"}
+    for one in found.values():  # rejected proposals of fields cost too
+        made = one.proposals
+        assert (made.count, made.without_seconds, made.without_core_hours) == (len(by_configuration), 0, 0)
+        assert one.core_hours.spending.prerelaxing == made.core_hours > 0
+        assert one.seconds.prerelaxing == made.seconds > 0
+    assert all(record.prediction.core_seconds > 0 for record in records)
     assert found["fields"].same_minimum == sum(len(same) == 3 for same in by_configuration.values())
 
 

@@ -123,7 +123,9 @@ def _still_running(silences: tuple[float, ...], dead_after: float) -> str:
     """Say that jobs without a sign of life may be lost all the same; a worker gives one each hour."""
     jobs = f"{len(silences)} job{'s' * (len(silences) != 1)} still count{'s' * (len(silences) == 1)} as running"
     longest = f"the last sign of life of a worker is {_minutes(silences[0])} old"
-    return f"{jobs}: {longest}, and a run counts as lost after {_minutes(dead_after)} (--dead-after; signs come each hour)"
+    return (
+        f"{jobs}: {longest}, and a run counts as lost after {_minutes(dead_after)} (--dead-after; signs come each hour)"
+    )
 
 
 def _minutes(seconds: float) -> str:

@@ -137,7 +137,9 @@ def _host(host: Host) -> Iterator[CheckLine]:
 
 def _configurations(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     count, controls = len(campaign.ids), len(campaign.controls)
-    text = f"{_counted(count, 'configuration')}, {controls} from the unrelaxed start too: {count + controls} relaxations"
+    text = (
+        f"{_counted(count, 'configuration')}, {controls} from the unrelaxed start too: {count + controls} relaxations"
+    )
     yield CheckLine("campaign", text, "ok" if controls else "warn")
     yield from _documents(campaign, engine)
 

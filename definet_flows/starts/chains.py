@@ -99,4 +99,14 @@ class ChainPreRelaxer:
 def _joined(begun: Proposal, end: Proposal) -> Proposal:
     """Return the end of a chain, with what is to be known of its beginning."""
     note = "; ".join(filter(None, (begun.note, end.note)))
-    return replace(end, seconds=begun.seconds + end.seconds, note=note, learned_from=begun.learned_from)
+    return replace(
+        end,
+        seconds=_both(begun.seconds, end.seconds),
+        core_seconds=_both(begun.core_seconds, end.core_seconds),
+        note=note,
+        learned_from=begun.learned_from,
+    )
+
+
+def _both(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from definet_flows.errors import InputError
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Supercell
+from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, RelaxedHost, Supercell
 from definet_flows.starts.proposals import Evidence
 from definet_flows.stores import Filter
 from definet_flows.stores.learning.pristine import pristine_of
+from definet_flows.stores.learning.vetting import nearest_image
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from definet_flows.stores import Records
 
 
-def recorded(records: Records, formula: str, settings_hash: str, *, without: Collection[str] = ()) -> list[Evidence]:
+def recorded(
+    records: Records,
+    formula: str,
+    settings_hash: str,
+    *,
+    other_base: str | None = None,
+    without: Collection[str] = (),
+) -> list[Evidence]:
     """Return the converged relaxations of a host's formula with an engine's settings, in any supercell.
 
     Parameters
@@ -30,19 +37,35 @@ def recorded(records: Records, formula: str, settings_hash: str, *, without: Col
         Reduced formula of the host; whether a record is of the same crystal is for the pre-relaxer to find.
     settings_hash
         Relaxations with other settings are never mixed in.
+    other_base
+        Settings hash of the same engine's relaxations on the host's other base, as given or as relaxed. They count too,
+        less the motion of the host from their base to its relaxed sites where the store has these.
     without
         Ids of configurations whose relaxations are left out.
     """
     hosts: dict[str, Host] = {}
     found = []
-    for record in records.records(Filter(host=formula, settings_hash=settings_hash)):
+    both = [Filter(host=formula, settings_hash=settings) for settings in (settings_hash, other_base) if settings]
+    for record in chain.from_iterable(map(records.records, both)):
         moved = None if record.configuration_id in without else _displacements(record)
         if moved is None or record.ledger is None:
             continue
+        if record.settings_hash == other_base:
+            _take_off_host(records, record, settings_hash, moved)
         if record.host.hash not in hosts:
             hosts[record.host.hash] = _supercell(records, record)
         found.append(Evidence(record.id, hosts[record.host.hash], record.configuration, moved, record.ledger.energy))
     return found
+
+
+def _take_off_host(records: Records, record: DefectRecord, settings_hash: str, moved: FloatArray) -> None:
+    """Take the motion of the host from a record's base to its sites relaxed with other settings off displacements."""
+    relaxed = records.host(RelaxedHost.identity(record.host.hash, settings_hash))
+    if relaxed is None or record.sites is None:
+        return
+    sites = slice(0, record.host.n_sites)
+    moved[sites] -= nearest_image(relaxed.relaxed - record.sites.unrelaxed[sites], record.host.lattice)
+    moved[[marker == str(VACANCY) for marker in record.sites.markers]] = 0.0
 
 
 def _displacements(record: DefectRecord) -> FloatArray | None:
@@ -51,9 +74,7 @@ def _displacements(record: DefectRecord) -> FloatArray | None:
         return None
     if record.ledger is None or not record.ledger.converged:
         return None
-    lattice = np.array(record.host.lattice)
-    frac = (record.sites.relaxed - record.sites.unrelaxed) @ np.linalg.inv(lattice)
-    moved: FloatArray = (frac - np.rint(frac)) @ lattice
+    moved = nearest_image(record.sites.relaxed - record.sites.unrelaxed, record.host.lattice)
     moved[[marker == str(VACANCY) for marker in record.sites.markers]] = 0.0
     return moved
 

@@ -20,6 +20,7 @@ from ase.optimize import BFGS
 
 from definet_flows.defects import nodes, unrelaxed_positions
 from definet_flows.errors import InputError
+from definet_flows.model.inference.device import busy_cores
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Gate, Host, base_hash, content_hash
 from definet_flows.schemas.base import digest
 from definet_flows.starts.gate import judge_proposal
@@ -116,7 +117,8 @@ class PotentialPreRelaxer:
         for configuration, start in zip(configurations, starts, strict=True):
             began = time.perf_counter()
             proposal = self._proposal(host, rest, configuration, start)
-            proposals.append(replace(proposal, seconds=shared + time.perf_counter() - began))
+            seconds = shared + time.perf_counter() - began
+            proposals.append(replace(proposal, seconds=seconds, core_seconds=seconds * busy_cores(self._device())))
         return proposals
 
     def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:

@@ -321,6 +321,37 @@ def test_a_charge_is_split_as_energies_favour():
     assert split(0, []) == ()
 
 
+def test_the_total_goes_where_a_record_shows_it():
+    assert split(2, [{0: None}, {0: None, 1: None, 2: None}]) == (0, 2)
+    assert split(-2, [{-1: None, 0: None}, {0: None, -1: None, -2: None}]) == (-1, -1)
+    first, second = at(SMALL, 7, 0, number=2), at(SMALL, 31, 13, number=9)
+    neutral, both = made_up(SMALL, first, 1), joined(first, second)
+    fields = {charge: made_up(SMALL, second, 2 + charge) for charge in (0, 2)}
+    charged = (second.model_copy(update={"charge": charge}) for charge in fields)
+    evidence = [record(SMALL, first, neutral, "r")]
+    evidence += [record(SMALL, one, fields[one.charge], f"q{one.charge}") for one in charged]
+    atoms = nodes(SMALL, both)[1] != VACANCY
+    for charge, field in fields.items():
+        expected = np.where(atoms[:, None], neutral + field, 0)
+        expected[atoms] -= expected[atoms].mean(0)
+        agree(propose(SMALL, both.model_copy(update={"charge": charge}), *evidence), expected, within=1e-3)
+
+
+def test_a_charged_complex_teaches_nothing_of_neutral_defects():
+    """Its defects are recorded neutral: no record shows which of them carries the charge."""
+    singles = three()
+    evidence = [record(SMALL, single, made_up(SMALL, single, k), f"r{k}") for k, single in enumerate(singles)]
+    pair = joined(*singles[:2]).model_copy(update={"charge": 1})
+    moved = made_up(SMALL, singles[1], 7)
+    moved[singles[0].edits[0].site] = 0
+    charged = record(SMALL, pair, moved, "charged")
+    without, beside_it = (propose(SMALL, joined(*singles), *more) for more in (evidence, [*evidence, charged]))
+    agree(beside_it, without.displacements)
+    assert beside_it.learned_from == without.learned_from
+    atoms = nodes(SMALL, pair)[1] != VACANCY
+    agree(propose(SMALL, pair, *evidence, charged), np.where(atoms[:, None], moved - moved[atoms].mean(0), 0))
+
+
 def test_the_lowest_of_several_ends_wins():
     single = at(SMALL, 7, 0)
     fields = [made_up(SMALL, single, seed) for seed in range(3)]

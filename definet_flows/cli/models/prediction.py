@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from definet_flows.atomic import write_whole
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
-from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
@@ -160,27 +159,13 @@ def prerelax(
 def _chosen(
     name: str, host: str | None, model: str, store: str | None, settings: str | None, *, allow_unseen_host: bool
 ) -> tuple[PreRelaxer, Card | None]:
-    """Return the pre-relaxer of a name, and the card of its network; None if no network takes part."""
-    from definet_flows.starts.network import NetworkPreRelaxer
+    """Return the pre-relaxer of a name, and the card of its network; None unless the network proposes alone."""
+    from definet_flows.starts.by_name import outside_campaigns
     from definet_flows.workflows.campaign.models import checkpoint_of
 
-    if name == "definet":
-        checkpoint = checkpoint_of(model, store)
-        return NetworkPreRelaxer(checkpoint, allow_unseen_host), checkpoint.card
-    from definet_flows.hosts import load_structure
-    from definet_flows.workflows.campaign.prerelaxers import build, name_prerelaxers, stored_fields
-
-    if name == "auto":
-        raise InputError("--prerelaxer auto is of campaigns: name definet, fields, potential:sevennet or a chain")
-    name_prerelaxers((name,), model, "")
-    if host is None:
-        raise InputError(f"--prerelaxer {name}: name the host with --host")
-    formula = load_structure(host).reduced_formula
-
-    def network() -> PreRelaxer:
-        return NetworkPreRelaxer(checkpoint_of(model, store), allow_unseen_host)
-
-    return build(name, network, lambda: stored_fields(store, formula, settings)), None
+    return outside_campaigns(
+        name, host, lambda: checkpoint_of(model, store), store, settings, allow_unseen_host=allow_unseen_host
+    )
 
 
 def _hosts(found: Iterable[tuple[str | None, str]]) -> None:

@@ -17,7 +17,7 @@ from definet_flows.foreign import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from definet_flows.stores import Counts, Filter, Quantity, Savings
+    from definet_flows.stores import Counts, Filter, Quantity, Savings, Spending
 
 HostName = Annotated[str | None, typer.Option("--host", help="Only this host, by reduced formula such as MoS2.")]
 Name = Annotated[str | None, typer.Option("--name", help="Only these defects, such as v_S+W_Mo.")]
@@ -172,6 +172,8 @@ def savings(
         return
     if by:
         console.print(_saved(by, groups), _outcomes(by, groups))
+    if by in ("prerelaxer", "weights"):
+        console.print(_prerelaxing(by, groups))
     console.print(_costs(total), _apart(total))
     console.print(total.message, highlight=False)
     console.print(judges(sorted({row.engine for row in evidence.rows})), highlight=False)
@@ -222,6 +224,9 @@ def _taken(groups: Mapping[str | int, Counts], by: str) -> Table:
     return table
 
 
+_WHOLE = 100  # seconds or hours, from which on no decimals are shown
+
+
 def _interval(quantity: Quantity) -> str:
     if quantity.interval is None:
         return "too few" if quantity.pairs else "-"
@@ -230,6 +235,10 @@ def _interval(quantity: Quantity) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+def _cost(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if value >= _WHOLE else f"{value:.3g}"
 
 
 def _percent(share: float | None) -> str:
@@ -246,19 +255,28 @@ _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
     ("median, predicted", lambda quantity: _number(quantity.median_predicted)),
     ("median saving of a pair", lambda quantity: _percent(quantity.median_saving)),
     ("campaign: gated count as 0", lambda quantity: _percent(quantity.campaign)),
-    ("spent, hosts and failures too", lambda quantity: f"{quantity.spending.total:g}"),
-    ("relaxations that state no cost", lambda quantity: str(quantity.spending.unknown)),
-    ("net of all that", lambda quantity: _percent(quantity.spending.net)),
+)
+_SPENT: tuple[tuple[str, Callable[[Spending], str]], ...] = (
+    ("pre-relaxing", lambda spending: _cost(spending.prerelaxing)),
+    ("spent, hosts and failures too", lambda spending: f"{spending.total:g}"),
+    ("relaxations that state no cost", lambda spending: str(spending.unknown)),
+    ("net of all that", lambda spending: _percent(spending.net)),
 )
 
 
 def _costs(total: Savings) -> Table:
-    """Return a column for each cost, over the pairs in the same minimum."""
-    table = _table("pairs", "ionic steps", "electronic", "core-hours")
+    """Return a column for each cost, over the pairs in the same minimum; the campaign's wall time beside it."""
+    table, costs = _table("pairs", "ionic steps", "electronic", "core-hours", "seconds"), _quantities(total)
     for label, value in _COSTS:
-        table.add_row(label, *(value(quantity) for quantity in (total.ionic, total.electronic, total.core_hours)))
-    table.add_row("most that could be saved", _percent(total.ceiling), "", "")
+        table.add_row(label, *map(value, costs), "")
+    for label, spent in _SPENT:
+        table.add_row(label, *(spent(quantity.spending) for quantity in costs), spent(total.seconds))
+    table.add_row("most that could be saved", _percent(total.ceiling), "", "", "")
     return table
+
+
+def _quantities(total: Savings) -> tuple[Quantity, Quantity, Quantity]:
+    return total.ionic, total.electronic, total.core_hours
 
 
 def _apart(total: Savings) -> Table:
@@ -278,6 +296,20 @@ def _saved(by: str, groups: Mapping[str | int, Savings]) -> Table:
     for key, group in groups.items():
         shares = (group.ionic.median_saving, group.electronic.saving, group.core_hours.saving)
         table.add_row(_shown(key), _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
+    return table
+
+
+def _prerelaxing(by: str, groups: Mapping[str | int, Savings]) -> Table:
+    """Return what the proposals of each pre-relaxer cost, and what is saved net of that."""
+    table = _table(by, "proposals", "seconds", "of", "core-hours", "of", "net,\nsteps", "net,\ncore-h", "net,\nseconds")
+    for key, group in groups.items():
+        made = group.proposals
+        known = (
+            *(_cost(made.seconds), str(made.count - made.without_seconds)),
+            *(_cost(made.core_hours), str(made.count - made.without_core_hours)),
+        )
+        net = (group.ionic.spending.net, group.core_hours.spending.net, group.seconds.net)
+        table.add_row(_shown(key), str(made.count), *known, *map(_percent, net))
     return table
 
 

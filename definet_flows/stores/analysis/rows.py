@@ -20,7 +20,10 @@ Shared = Annotated[str, AfterValidator(sys.intern)]
 
 
 class RecordRow(NamedTuple):
-    """A relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV."""
+    """A relaxation: costs in force evaluations, electronic steps, hours and seconds; forces in eV/Å, energy in eV.
+
+    `proposal_seconds` is the wall time that the proposal took, `proposal_core_seconds` the same times the busy cores.
+    """
 
     id: str
     configuration_id: Shared
@@ -37,6 +40,8 @@ class RecordRow(NamedTuple):
     gate: Literal["accepted", "flagged", "rejected"] | None
     gate_reason: str | None
     error: str | None
+    proposal_seconds: Cost | None
+    proposal_core_seconds: Cost | None
     converged: bool | None
     ionic_steps: Count | None
     electronic_steps: Count | None
@@ -80,7 +85,7 @@ class PairRow(NamedTuple):
 
 
 class PredictionRow(NamedTuple):
-    """The gate's verdict on a prediction, without its displacements."""
+    """The gate's verdict on a prediction and its cost in seconds, without its displacements."""
 
     id: str
     configuration_id: Shared
@@ -89,6 +94,8 @@ class PredictionRow(NamedTuple):
     gate: Literal["accepted", "flagged", "rejected"]
     gate_reason: str
     in_domain: bool
+    seconds: Cost | None
+    core_seconds: Cost | None
 
 
 _DEEPER = {
@@ -98,6 +105,8 @@ _DEEPER = {
     "weights": "prediction.weights",
     "gate": "prediction.gate.verdict",
     "gate_reason": "prediction.gate.reason",
+    "proposal_seconds": "prediction.seconds",
+    "proposal_core_seconds": "prediction.core_seconds",
     **{field: f"ledger.{field}" for field in RecordRow._fields[RecordRow._fields.index("converged") :]},
 }
 RECORD_PATHS = tuple(_DEEPER.get(field, field) for field in RecordRow._fields)
@@ -106,11 +115,13 @@ RECORD_PATHS = tuple(_DEEPER.get(field, field) for field in RecordRow._fields)
 PAIR_PATHS = tuple("host_formula" if field == "host" else field for field in PairRow._fields)
 """Where a stored pair has each field of a PairRow."""
 
-PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
+_GATE = ("gate.verdict", "gate.reason", "gate.in_domain")
+PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", *_GATE, "seconds", "core_seconds")
 """Where a stored prediction has each field of a PredictionRow."""
 
 RECORD_NEEDED = RecordRow._fields.index("weights")
 PAIR_NEEDED = PairRow._fields.index("electronic_unrelaxed")
+PREDICTION_NEEDED = PredictionRow._fields.index("seconds")
 """How many of the fields, from the first on, every document has."""
 
 Of = Literal["record", "pair", "prediction"]
@@ -130,7 +141,7 @@ class Form(NamedTuple):
 FORMS: dict[Of, Form] = {
     "record": Form(RecordRow, RECORD_PATHS, RECORD_NEEDED),
     "pair": Form(PairRow, PAIR_PATHS, PAIR_NEEDED),
-    "prediction": Form(PredictionRow, PREDICTION_PATHS, len(PREDICTION_PATHS)),
+    "prediction": Form(PredictionRow, PREDICTION_PATHS, PREDICTION_NEEDED),
 }
 
 

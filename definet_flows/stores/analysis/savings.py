@@ -12,6 +12,7 @@ import numpy as np
 from definet_flows.stores.analysis.figures import GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.analysis.gates import Gates, joined_rows, named, prerelaxer_names
 from definet_flows.stores.analysis.interval import saving_interval
+from definet_flows.stores.analysis.prerelaxing import ProposalCost, add_up, proposal_costs
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
 
@@ -31,16 +32,18 @@ _T = TypeVar("_T", "RecordRow", "PairRow")
 
 @dataclass(frozen=True)
 class _Measure:
-    """A cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
+    """A cost: where rows of pairs, ledgers (of hosts too) and proposals have it."""
 
     unrelaxed: str
     predicted: str
     ledger: str
+    proposal: str | None = None
 
 
 _IONIC = _Measure("steps_unrelaxed", "steps_predicted", "ionic_steps")
 _ELECTRONIC = _Measure("electronic_unrelaxed", "electronic_predicted", "electronic_steps")
-_CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hours")
+_CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hours", "core_hours")
+_SECONDS = _Measure("", "", "wall_seconds", "seconds")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Evidence:
     rows: list[RecordRow]
     hosts: list[Ledger]
     gates: Gates
+    proposals: list[ProposalCost] = field(default_factory=list)
     names: Mapping[str, str] = field(default_factory=dict)
     """Name of the pre-relaxer of a key; a key that is missing is a network's."""
 
@@ -62,9 +66,11 @@ class Evidence:
         verdicts = [pair.verdict for pair in self.pairs]
         statuses = [row.status for row in self.rows]
         return Savings(
-            ionic=_quantity(_IONIC, same, parts, self.hosts),
-            electronic=_quantity(_ELECTRONIC, same, parts, self.hosts),
-            core_hours=_quantity(_CORE_HOURS, same, parts, self.hosts),
+            ionic=self._quantity(_IONIC, same, parts),
+            electronic=self._quantity(_ELECTRONIC, same, parts),
+            core_hours=self._quantity(_CORE_HOURS, same, parts),
+            seconds=self._spending(_SECONDS, _seconds(same, self.rows), parts),
+            proposals=add_up(self.proposals),
             same_minimum=len(same),
             better_minimum=verdicts.count("better minimum"),
             other_minimum=verdicts.count("other minimum"),
@@ -85,7 +91,10 @@ class Evidence:
             groups = self._by_name(None if group == "weights" else self.names)
         else:
             pairs, rows = _grouped(self.pairs, group), _grouped(self.rows, group)
-            groups = {key: Evidence(pairs[key], rows[key], [], self.gates) for key in pairs.keys() | rows.keys()}
+            groups = {
+                key: Evidence(pairs[key], rows[key], [], self.gates, self._proposals_for(rows[key]))
+                for key in pairs.keys() | rows.keys()
+            }
         order = sorted(groups, key=lambda key: (isinstance(key, str), key))
         return {key: groups[key].total() for key in order}
 
@@ -102,9 +111,51 @@ class Evidence:
                 list({row.id: row for key in members for row in by_key.get(key, ())}.values()),
                 [],
                 self.gates.only(members),
+                [cost for cost in self.proposals if cost.weights in members],
             )
             for name, members in groups.items()
         }
+
+    def _proposals_for(self, rows: Sequence[RecordRow]) -> list[ProposalCost]:
+        own = {row.configuration_id for row in rows}
+        return [cost for cost in self.proposals if cost.configuration_id in own]
+
+    def _quantity(self, measure: _Measure, same: Sequence[PairRow], parts: _Parts) -> Quantity:
+        costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
+        complete = [cost for cost in costs if None not in cost]
+        known = np.array([cost[:2] for cost in complete], dtype=float).reshape(-1, 2)
+        unrelaxed, predicted = known.T
+        sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
+        positive = known[unrelaxed > 0]
+        interval = saving_interval(known, [cost[2] for cost in complete])
+        return Quantity(
+            pairs=count,
+            unrelaxed=sums[0],
+            predicted=sums[1],
+            saving=1 - sums[1] / sums[0] if sums[0] else None,
+            interval=interval.ends,
+            interval_reason=interval.reason,
+            median_unrelaxed=float(np.median(unrelaxed)) if count else None,
+            median_predicted=float(np.median(predicted)) if count else None,
+            median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
+            campaign=_campaign(measure, sums, count, parts),
+            spending=self._spending(measure, sums, parts),
+        )
+
+    def _spending(self, measure: _Measure, sums: tuple[float, float], parts: _Parts) -> Spending:
+        controls, alone = _sum(measure, parts.controls), _sum(measure, parts.alone)
+        unmeasured = _sum(measure, parts.unmeasured)
+        done = (*parts.predicted, *parts.controls, *parts.alone)
+        return Spending(
+            predicted=_sum(measure, parts.predicted),
+            controls=controls,
+            without_prediction=alone,
+            hosts=_sum(measure, self.hosts),
+            failed=_sum(measure, parts.unfinished),
+            prerelaxing=getattr(add_up(self.proposals), measure.proposal) if measure.proposal else None,
+            unknown=sum(cost is None for cost in map(attrgetter(measure.ledger), done)),
+            baseline=controls + alone + unmeasured * sums[0] / sums[1] if all(sums) else None,
+        )
 
 
 def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
@@ -153,7 +204,11 @@ def gather(records: Records, where: Filter) -> Evidence:
     """
     rows, gates = joined_rows(records, where)
     hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    return Evidence(records.pair_rows(where), rows, hosts, gates, prerelaxer_names(records))
+    asked = gates.asked
+    if asked is not None and not asked.predictions:  # verdicts needed none
+        asked = asked._replace(predictions=records.prediction_rows(where.weights, where.configuration_ids))
+    proposals = [] if asked is None else proposal_costs(rows, asked)
+    return Evidence(records.pair_rows(where), rows, hosts, gates, proposals, prerelaxer_names(records))
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
@@ -200,27 +255,17 @@ def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
     )
 
 
-def _quantity(measure: _Measure, same: Sequence[PairRow], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
-    costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
-    complete = [cost for cost in costs if None not in cost]
-    known = np.array([cost[:2] for cost in complete], dtype=float).reshape(-1, 2)
-    unrelaxed, predicted = known.T
-    sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
-    positive = known[unrelaxed > 0]
-    interval = saving_interval(known, [cost[2] for cost in complete])
-    return Quantity(
-        pairs=count,
-        unrelaxed=sums[0],
-        predicted=sums[1],
-        saving=1 - sums[1] / sums[0] if sums[0] else None,
-        interval=interval.ends,
-        interval_reason=interval.reason,
-        median_unrelaxed=float(np.median(unrelaxed)) if count else None,
-        median_predicted=float(np.median(predicted)) if count else None,
-        median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
-        campaign=_campaign(measure, sums, count, parts),
-        spending=_spending(measure, sums, parts, hosts),
-    )
+def _seconds(pairs: Sequence[PairRow], rows: Sequence[RecordRow]) -> tuple[float, float]:
+    """Return the wall seconds of pairs from both starts, of pairs that state both."""
+    unrelaxed = {row.pairing: row.wall_seconds for row in rows if row.start == "unrelaxed"}
+    predicted = {(*row.pairing, row.weights): row.wall_seconds for row in rows if row.start == "predicted"}
+    sums = np.zeros(2)
+    for pair in pairs:
+        key = pair.configuration_id, pair.settings_hash
+        both = unrelaxed.get(key), predicted.get((*key, pair.weights))
+        if None not in both:
+            sums += np.array(both, dtype=float)
+    return float(sums[0]), float(sums[1])
 
 
 def _ceiling(pairs: Sequence[PairRow]) -> float | None:
@@ -247,18 +292,3 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
 def _sum(measure: _Measure, rows: Iterable[RecordRow | Ledger]) -> int | float:
     costs: list[int | float | None] = list(map(attrgetter(measure.ledger), rows))
     return sum(cost for cost in costs if cost is not None)
-
-
-def _spending(measure: _Measure, sums: tuple[float, float], parts: _Parts, hosts: Sequence[Ledger]) -> Spending:
-    controls, alone = _sum(measure, parts.controls), _sum(measure, parts.alone)
-    unmeasured = _sum(measure, parts.unmeasured)
-    done = (*parts.predicted, *parts.controls, *parts.alone)
-    return Spending(
-        predicted=_sum(measure, parts.predicted),
-        controls=controls,
-        without_prediction=alone,
-        hosts=_sum(measure, hosts),
-        failed=_sum(measure, parts.unfinished),
-        unknown=sum(cost is None for cost in map(attrgetter(measure.ledger), done)),
-        baseline=controls + alone + unmeasured * sums[0] / sums[1] if all(sums) else None,
-    )

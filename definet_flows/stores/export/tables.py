@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 UNITS = {
     "core_hours": " [h]",
     "wall_seconds": " [s]",
+    "proposal_seconds": " [s]",
+    "proposal_core_seconds": " [s]",
     "start_max_force": " [eV/Å]",
     "max_force": " [eV/Å]",
     "energy": " [eV]",
@@ -44,7 +46,8 @@ _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an RecordRow.
 
-    Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV.
+    Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV. The cost of a
+    proposal stands in the rows of the relaxations that start from it.
 
     Parameters
     ----------
@@ -54,6 +57,7 @@ def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
         Which records count.
     """
     frame = pd.DataFrame(joined_rows(records, where)[0], columns=list(RecordRow._fields))
+    frame.loc[frame["start"] == "unrelaxed", ["proposal_seconds", "proposal_core_seconds"]] = None
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
 
 

@@ -11,10 +11,11 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
 from definet_flows.schemas.starts import NO_PRERELAXER
 from definet_flows.starts.auto import Ranked, ranked
+from definet_flows.starts.by_name import POTENTIAL
 from definet_flows.stores import Filter, savings
 from definet_flows.stores.analysis.gates import named, prerelaxer_names
 from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
-from definet_flows.workflows.campaign.prerelaxers import POTENTIAL, name_prerelaxers, prerelaxer_of
+from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, own_name
 from definet_flows.workflows.recording.cases import PlannedConfiguration

@@ -28,6 +28,7 @@ from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import AUTO, DEFINET, VACANCY, dump
 from definet_flows.starts.proposals import Proposal
 from definet_flows.stores import open_store
+from definet_flows.stores.analysis.expected import expected
 from definet_flows.stores.durability import require_lasting, volatile
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.campaign.outputs import job_store_fault
@@ -39,7 +40,7 @@ from definet_flows.workflows.engines.vasp.inputs import odd_electrons
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
 from definet_flows.workflows.engines.vasp.settings import mesh_of
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
-from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine
+from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +111,8 @@ def preflight(
         lines += [*_settings(campaign, engine), *_potcars(campaign, engine), *_programs()]
     if isinstance(engine.maker, GpawRelaxMaker):
         lines += list(_gpaw(engine.maker, engine))
-    lines += [*_stores(maker, engine), *_workers(placement), *_starts(campaign), *_model(maker, campaign)]
+    lines += [*_stores(maker, engine), *_workers(placement), *_starts(maker, campaign, engine)]
+    lines += list(_model(maker, campaign))
     lines += [CheckLine("password", text, "warn") for text in exposed(files)]
     return lines
 
@@ -137,9 +139,7 @@ def _host(host: Host) -> Iterator[CheckLine]:
 
 def _configurations(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     count, controls = len(campaign.ids), len(campaign.controls)
-    text = (
-        f"{_counted(count, 'configuration')}, {controls} from the unrelaxed start too: {count + controls} relaxations"
-    )
+    text = f"{_counted(count, 'configuration')}, {controls} from the unrelaxed start too: {_relaxations(campaign)}"
     yield CheckLine("campaign", text, "ok" if controls else "warn")
     yield from _documents(campaign, engine)
 
@@ -332,15 +332,41 @@ def _workers(placement: Placement) -> Iterator[CheckLine]:
         yield CheckLine("queue", f"{jobs}: FireWorks category {place.category}{worker}")
 
 
-def _starts(campaign: Campaign) -> Iterator[CheckLine]:
-    """Yield who proposes the starts, and the stages of a campaign whose starts learn from records."""
+def _relaxations(part: Campaign) -> str:
+    """Return how many relaxations a campaign or a stage of it needs: a proposal that is rejected saves its own."""
+    most = len(part.ids) * len(part.keys) + len(part.controls.intersection(part.ids))
+    return f"{'at most ' * (len(part.keys) > 1)}{_counted(most, 'relaxation')}"
+
+
+def _starts(maker: DefectFlowMaker, campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
+    """Yield who proposes the starts, the stages of a campaign whose starts learn, and what each may save."""
     yield CheckLine("starts", ", ".join(named.name for named in campaign.prerelaxers))
     stages = campaign.stages()
-    for stage in stages if len(stages) > 1 else []:
+    for stage in stages:
         sizes = {len(configuration.edits) for configuration in stage.configurations}
-        kind = _counted(min(sizes), "defect") + (" and more" if len(sizes) > 1 else "")
-        controls = len(campaign.controls.intersection(stage.ids))
-        yield CheckLine("stage", f"{kind}: {_counted(len(stage.ids), 'configuration')}, {controls} with a control")
+        if len(stages) > 1:
+            kind = _counted(min(sizes), "defect") + (" and more" if len(sizes) > 1 else "")
+            controls = len(campaign.controls.intersection(stage.ids))
+            count = _counted(len(stage.ids), "configuration")
+            text = f"{kind}: {count}, {controls} with a control, {_relaxations(stage)}"
+            yield CheckLine("stage", text)
+        yield from _expected(maker, stage, engine, min(sizes) if len(sizes) == 1 else None)
+
+
+def _expected(maker: DefectFlowMaker, stage: Campaign, engine: Engine, n_defects: int | None) -> Iterator[CheckLine]:
+    """Yield the steps that each pre-relaxer may save in a stage, by the pairs in the store."""
+    settings_hash = settings_hash_of(engine, relaxed_host=maker.relax_host)
+    keys = None if AUTO in stage.keys else stage.keys
+    try:
+        with open_store(maker.store, read_only=True) as records:
+            found = expected(records, stage.host.formula, settings_hash, keys, stage.weights, n_defects)
+    except InputError:
+        return  # the line of the records says why
+    for one in found:
+        yield CheckLine("expected", one.text(len(stage.ids)))
+    if not found:
+        text = f"unknown: no pair of {stage.host.formula} with these settings and pre-relaxers is in the store"
+        yield CheckLine("expected", text if stage.controls else f"{text}, and no control would make one")
 
 
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:

@@ -46,8 +46,8 @@ def what_brings_it(campaign: Campaign, settings_hash: str, store: str | None) ->
     count = len({row.configuration_id for row in rows if row.status == "done" and row.converged})
     at = f" --store {store}" if store else ""
     return (
-        f"the network {campaign.model} has not learned {formula}. What brings it there: {LABELS} relaxed configurations "
-        f"or more, {count} are recorded {MEASURED}, and definet retrain --settings {settings_hash[:8]} "
+        f"the network {campaign.model} has not learned {formula}. What brings it there: {LABELS} relaxed "
+        f"configurations or more, {count} are recorded {MEASURED}, and definet retrain --settings {settings_hash[:8]} "
         f"--min-new {LABELS}{at}; then --model champion"
     )
 

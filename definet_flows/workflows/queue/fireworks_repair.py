@@ -73,7 +73,7 @@ class Mended:
     dropped: int
     given_up: int = 0
     silences: tuple[float, ...] = field(default=(), compare=False)
-    """Seconds since the last sign of life of the worker of each Firework that still counts as running, longest first."""
+    """Seconds since the last sign of life of the worker of each Firework that counts as running, longest first."""
 
 
 def mend(

@@ -61,10 +61,7 @@ KSPACING = 0.3
 _LAYER = 2
 _LARGE = 30_000  # bytes; the limit for a record of 192 sites
 _LIMIT = 16_777_216  # bytes; MongoDB's largest document
-_RESULT = (
-    9_000,
-    1_800,
-)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
+_RESULT = (9_000, 1_800)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
 _FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
 _SHOWN = 4  # kinds that a line names
 _HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, shown in lines of their own

@@ -72,7 +72,7 @@ def agrees(shown: str, printed: str) -> bool:
     Compare what a page shows with what was printed.
 
     A line `...` stands for any lines. A number may differ by 1 or by a fifth: relaxations take other numbers of steps
-    where a processor rounds in another way. Hashes, trailing spaces, empty lines and the widths of columns do not count.
+    where a processor rounds in another way. Hashes, empty lines and the widths of columns do not count.
     """
     wanted, seen = _lines(shown), _lines(printed)
     parts: list[list[str]] = [[]]

@@ -230,7 +230,7 @@ def test_a_named_potential_is_loaded_at_its_first_proposal():
 class Told:
     """A pre-relaxer that says what it is told to say."""
 
-    name, key = "told", "k"
+    name, key, slow = "told", "k", False
 
     def __init__(self, *proposals: Proposal) -> None:
         self.proposals = list(proposals)

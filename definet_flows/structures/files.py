@@ -58,7 +58,18 @@ class ReportedStructure(Frozen):
 
     def properties(self) -> dict[str, Any]:
         """Return what is written beside the structure, in formats with room for it."""
-        names = {"status", "verdict", "moved", "in_domain", "reason", "note", "uncertainty", "host", "defects", "weights"}
+        names = {
+            "status",
+            "verdict",
+            "moved",
+            "in_domain",
+            "reason",
+            "note",
+            "uncertainty",
+            "host",
+            "defects",
+            "weights",
+        }
         return self.model_dump(include=names | {"source", "largest_displacement"}, exclude_none=True)
 
 

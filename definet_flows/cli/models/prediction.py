@@ -111,7 +111,9 @@ def predict(
         f"{len(entries) - len(failed)} predicted ({', '.join(counts)}), {len(failed)} failed", highlight=False
     )
     _list(f"{entry.source}[{entry.index}]: {entry.reason}" for entry in failed)
-    as_they_came = [entry for entry in entries if entry.verdict == "rejected" and entry not in failed and not entry.moved]
+    as_they_came = [
+        entry for entry in entries if entry.verdict == "rejected" and entry not in failed and not entry.moved
+    ]
     if as_they_came:
         console.print(f"{len(as_they_came)} rejected and written as they came (--write-rejected moves them):")
         _list(f"{entry.source}[{entry.index}]: {entry.reason}" for entry in as_they_came)

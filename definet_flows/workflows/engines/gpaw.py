@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from atomate2.ase.jobs import AseRelaxMaker
 from emmet.core.types.enums import StoreTrajectoryOption
@@ -83,6 +83,7 @@ class GpawRelaxMaker(AseRelaxMaker):
     >>> flow = defect_flow("BN", supercell=(4, 4, 1), defects=("C_B",), engine=GpawRelaxMaker())  # doctest: +SKIP
     """
 
+    knows_charge: ClassVar[bool] = True
     name: str = "gpaw relax"
     mode: Literal["pw", "lcao"] = "pw"
     cutoff: float = 500.0

@@ -27,6 +27,7 @@ from definet_flows.stores.learning.registry import (
 )
 from definet_flows.stores.learning.training_set import Refusal, settings_in
 from definet_flows.stores.locking import HeldError, sole
+from definet_flows.stores.opening import name_of
 from definet_flows.stores.prefix import only
 from definet_flows.workflows.campaign.models import stored_checkpoint
 from definet_flows.workflows.learning.label_sets import pair_sets, read_training_set
@@ -94,7 +95,8 @@ class RetrainMaker(Maker):
     config
         How much must be new, and the recipe.
     store
-        Name of the record store in the settings of the machine that runs the job, or path of its file.
+        Name of the record store in the settings of the machine that runs the job, or path of its file; or a maggma
+        Store, as in `DefectFlowMaker`.
 
     Examples
     --------
@@ -107,6 +109,10 @@ class RetrainMaker(Maker):
     settings: str | None = None
     config: RetrainConfig = field(default_factory=RetrainConfig)
     store: str | None = None
+
+    def __post_init__(self) -> None:
+        """Accept a Store and a path for the name of a store."""
+        self.store = name_of(self.store)
 
     def make(self, after: object = None) -> Job:
         """Return the job; its output is a list of `Retrained` as dicts.

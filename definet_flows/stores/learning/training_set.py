@@ -1,8 +1,9 @@
 """Training sets from a record store: converged ends of one settings hash, on their supercells.
 
 A label is the displacement from the unrelaxed start: relaxed minus unrelaxed position of each site, the mean over the
-atoms removed. The unrelaxed table already contains the host's own relaxation by the same engine, so labels are
-relative to the relaxed host, like the displacements that are added to it when a start is predicted.
+atoms removed, relative to the relaxed host, like the displacements that are added to it when a start is predicted. The
+unrelaxed table of a campaign contains the host's own relaxation by the same engine; from ingested relaxations, which
+began on the host as given, the motion of the pristine host is taken off where the store has it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,28 @@ from pydantic import Field
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host, shipped_hosts
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Frozen, Host, HostNote, SiteMap, Supercell
+from definet_flows.schemas import (
+    VACANCY,
+    DefectRecord,
+    FloatArray,
+    Frozen,
+    Host,
+    HostNote,
+    RelaxedHost,
+    SiteMap,
+    Supercell,
+)
 from definet_flows.stores.analysis.pairs import SAME_ENERGY
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.learning.splits import Motifs, Split, density_of
-from definet_flows.stores.learning.vetting import Judge, base_of, displacements_of, odd_potcars, why_refused
+from definet_flows.stores.learning.vetting import (
+    Judge,
+    base_of,
+    displacements_of,
+    nearest_image,
+    odd_potcars,
+    why_refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +49,7 @@ if TYPE_CHECKING:
     from definet_flows.stores.records import Records
 
 _MICRO = 1_000_000
+_AT_REST = 1e-4  # Å; a base that lies nearer to the relaxed host is the relaxed host
 
 
 class Refusal(Frozen):
@@ -171,10 +190,13 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
     chosen = {identity: choose_end(ends) for identity, ends in sorted(candidates.items())}
     others = Counter(row.settings_hash for row in records.ledgers() if row.settings_hash != settings_hash)
     motifs = {identity: Motifs(host) for identity, host in known.items()}
+    relaxed = {host.host.hash: host for host in records.find(RelaxedHost, {"settings_hash": settings_hash})}
     return TrainingSet(
         settings_hash=settings_hash,
         engine=found[0].engine if found else "",
-        entries=tuple(_entry(record, motifs[record.host.hash]) for record in chosen.values()),
+        entries=tuple(
+            _entry(record, motifs[record.host.hash], relaxed.get(record.host.hash)) for record in chosen.values()
+        ),
         refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
@@ -195,10 +217,12 @@ def _energy(record: DefectRecord) -> float:
     return np.inf if energy is None else energy
 
 
-def _entry(record: DefectRecord, motifs: Motifs) -> TrainingEntry:
+def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) -> TrainingEntry:
     numbers, markers = nodes(motifs.host, record.configuration)
     moved = displacements_of(record)
     atoms = markers != VACANCY
+    if relaxed is not None:
+        moved[atoms] -= _own_motion(record, relaxed)[atoms]
     moved[atoms] -= moved[atoms].mean(0)
     return TrainingEntry(
         configuration_id=record.configuration_id,
@@ -211,6 +235,13 @@ def _entry(record: DefectRecord, motifs: Motifs) -> TrainingEntry:
         markers=markers,
         moved=moved,
     )
+
+
+def _own_motion(record: DefectRecord, relaxed: RelaxedHost) -> FloatArray:
+    """Return where the pristine host relaxes to from the base of a record, Å, [n_sites, 3]."""
+    assert record.sites is not None  # noqa: S101 - of a finished record
+    moved = nearest_image(relaxed.relaxed - base_of(record.sites), record.host.lattice)
+    return moved if np.abs(moved).max() > _AT_REST else np.zeros_like(moved)
 
 
 # ------------------------------------------------------------------ supercells

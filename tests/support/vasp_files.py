@@ -42,7 +42,7 @@ def _way(cell, site, hole):
 def write_run(
     folder, shifts=(), *, cells=None, energy=-100.0, charge=0.0, last_force=0.01, ended=True, date="2024 01 01", **tags
 ):
-    """Write a relaxation of the vacancy through these shifts of its neighbours, or through cells; return the folder."""
+    """Write a relaxation of the vacancy through shifts of its neighbours, or through cells; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     before = Path.cwd()
     os.chdir(folder)

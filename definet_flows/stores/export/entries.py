@@ -32,8 +32,8 @@ _EVERYTHING = Filter()
 def defect_entries(records: Records | StoreLike, where: Filter = _EVERYTHING) -> dict[str, DefectEntry]:
     """Return the finished records with an energy as entries; the lowest end of each configuration.
 
-    The bulk entry is the neutral pristine host relaxed with the same settings, where the store has it: by a campaign, or
-    ingested. Energies (eV) are the
+    The bulk entry is the neutral pristine host relaxed with the same settings, where the store has it: by a campaign
+    or ingested. Energies (eV) are the
     engine's, without any correction for charge.
 
     Parameters

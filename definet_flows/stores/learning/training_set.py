@@ -33,7 +33,7 @@ from definet_flows.schemas import (
 )
 from definet_flows.stores.analysis.pairs import SAME_ENERGY
 from definet_flows.stores.filters import Filter
-from definet_flows.stores.learning.splits import Motifs, Split, density_of
+from definet_flows.stores.learning.splits import Motifs, Split, density_of, split_of_motif
 from definet_flows.stores.learning.vetting import (
     Judge,
     base_of,
@@ -77,6 +77,8 @@ class TrainingEntry:
     ----------
     numbers, markers
         Of the pristine sites, [n_sites].
+    motif
+        Kinds and distances of its defects in the host: what is split as a whole.
     moved
         Relaxed minus unrelaxed position, mean over the atoms removed, zero where vacant, Å, [n_sites, 3].
     """
@@ -85,6 +87,7 @@ class TrainingEntry:
     record_id: str
     name: str
     n_defects: int
+    motif: str
     split: Split
     host: Host
     numbers: npt.NDArray[np.int64]
@@ -224,12 +227,14 @@ def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) ->
     if relaxed is not None:
         moved[atoms] -= _own_motion(record, relaxed)[atoms]
     moved[atoms] -= moved[atoms].mean(0)
+    motif = motifs.motif(record.configuration)
     return TrainingEntry(
         configuration_id=record.configuration_id,
         record_id=record.id,
         name=record.name,
         n_defects=record.n_defects,
-        split=motifs.split(record.configuration),
+        motif=motif,
+        split=split_of_motif(motif),
         host=motifs.host,
         numbers=numbers,
         markers=markers,

@@ -59,7 +59,7 @@ class CalculatorRelaxMaker(AseRelaxMaker):
     Raises
     ------
     InputError
-        If the class or the version is missing, or the class cannot be imported by another process.
+        If the class lies in a script; where the Maker is used, if class or version is missing or cannot be imported.
 
     Examples
     --------
@@ -84,10 +84,6 @@ class CalculatorRelaxMaker(AseRelaxMaker):
         """Keep the class by its import path; complete `relax_kwargs`."""
         if isinstance(self.calculator_class, type):
             self.calculator_class = _import_path(self.calculator_class)
-        if not self.calculator_class or not self.version:
-            missing = "version" if self.calculator_class else "calculator_class"
-            msg = f"{type(self).__name__}: {missing} is missing; give the calculator's class and its version"
-            raise InputError(msg)
         self.relax_kwargs = {**_RELAX_DEFAULTS, **self.relax_kwargs}
         super().__post_init__()
 
@@ -104,6 +100,10 @@ class CalculatorRelaxMaker(AseRelaxMaker):
         return cast("Calculator", self._class()(**self.calculator_kwargs))
 
     def _class(self) -> type[BaseCalculator]:
+        if not self.calculator_class or not self.version:
+            missing = "version" if self.calculator_class else "calculator_class"
+            msg = f"{type(self).__name__}: {missing} is missing; give the calculator's class and its version"
+            raise InputError(msg)
         path = str(self.calculator_class)
         module, _, name = path.rpartition(".")
         try:

@@ -34,7 +34,8 @@ TEXT_FILE = "gpaw.txt"
 _RELAX_DEFAULTS = {"fmax": FORCE_CRITERION, "final_atoms_object_file": None, "use_emmet_models": True}
 _MISSING = (
     "the engine 'gpaw' needs GPAW and its setups: apt-get install g++ libxc-dev libopenblas-dev libfftw3-dev, then "
-    "GPAW_CONFIG=$PWD/examples/gpaw/siteconfig.py pip install -c constraints.txt 'definet-flows[gpaw]' (docs/gpaw.md)"
+    "GPAW_CONFIG=$PWD/examples/gpaw/siteconfig.py pip install -c constraints.txt -e '.[gpaw]' "
+    "in the clone of definet_flows (docs/gpaw.md)"
 )
 
 

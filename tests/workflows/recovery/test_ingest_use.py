@@ -94,7 +94,7 @@ def test_labels_are_relative_to_the_relaxed_host(tmp_path):
     np.testing.assert_allclose(without[-12:], 0.1, atol=1e-6)
 
 
-def test_frames_become_a_training_set(tmp_path):
+def test_frames_become_a_training_set():
     unit = bulk("MgO", "rocksalt", a=4.2, cubic=True)
     ase.io.write("MgO.vasp", unit, format="vasp")
     frame = unit.repeat((2, 2, 2))
@@ -120,7 +120,7 @@ def test_frames_become_a_training_set(tmp_path):
 
 def turned(cell):
     """Return a cell turned, its origin moved, its axes exchanged in a cycle."""
-    frac = (cell.frac_coords + [0.11, 0.07, 0.23])[:, [1, 2, 0]]
+    frac = (cell.frac_coords + np.array([0.11, 0.07, 0.23]))[:, [1, 2, 0]]
     return Structure((cell.lattice.matrix @ ROTATED)[[1, 2, 0]], cell.species, frac)
 
 

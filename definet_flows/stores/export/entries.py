@@ -127,8 +127,8 @@ def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:
 
 def _bulk(record: DefectRecord, host: RelaxedHost) -> ComputedStructureEntry:
     pristine = pristine_of(record)
-    sites = host.relaxed[: pristine.n_sites]
-    structure = Structure(record.host.lattice, list(pristine.numbers), sites, coords_are_cartesian=True)
+    numbers: list[Any] = list(pristine.numbers)
+    structure = Structure(record.host.lattice, numbers, host.relaxed, coords_are_cartesian=True)
     return _computed(structure, host.ledger.energy, host.id, record)
 
 

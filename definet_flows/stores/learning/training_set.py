@@ -33,12 +33,12 @@ from definet_flows.schemas import (
 )
 from definet_flows.stores.analysis.pairs import SAME_ENERGY
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.learning.pristine import own_motion
 from definet_flows.stores.learning.splits import Motifs, Split, density_of, split_of_motif
 from definet_flows.stores.learning.vetting import (
     Judge,
     base_of,
     displacements_of,
-    nearest_image,
     odd_potcars,
     why_refused,
 )
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from definet_flows.stores.records import Records
 
 _MICRO = 1_000_000
-_AT_REST = 1e-4  # Å; a base that lies nearer to the relaxed host is the relaxed host
 
 
 class Refusal(Frozen):
@@ -225,7 +224,7 @@ def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) ->
     moved = displacements_of(record)
     atoms = markers != VACANCY
     if relaxed is not None:
-        moved[atoms] -= _own_motion(record, relaxed)[atoms]
+        moved[atoms] -= own_motion(record, relaxed)[atoms]
     moved[atoms] -= moved[atoms].mean(0)
     motif = motifs.motif(record.configuration)
     return TrainingEntry(
@@ -240,13 +239,6 @@ def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) ->
         markers=markers,
         moved=moved,
     )
-
-
-def _own_motion(record: DefectRecord, relaxed: RelaxedHost) -> FloatArray:
-    """Return where the pristine host relaxes to from the base of a record, Å, [n_sites, 3]."""
-    assert record.sites is not None  # noqa: S101 - of a finished record
-    moved = nearest_image(relaxed.relaxed - base_of(record.sites), record.host.lattice)
-    return moved if np.abs(moved).max() > _AT_REST else np.zeros_like(moved)
 
 
 # ------------------------------------------------------------------ supercells

@@ -15,6 +15,7 @@ from vasp_helpers import SHARED, WARNINGS, real_output
 
 from definet_flows.cli import app
 from definet_flows.schemas import Gate, RelaxedHost, Supercell
+from definet_flows.starts.evidence import recorded
 from definet_flows.stores import open_store
 from definet_flows.stores.learning.training_set import settings_in, training_set
 from definet_flows.structures.match import HostFinder
@@ -92,6 +93,9 @@ def test_labels_are_relative_to_the_relaxed_host(tmp_path):
     with_motion, without = (np.sort(np.linalg.norm(found.entries[0].moved, axis=1)) for found in (before, after))
     assert np.abs(with_motion[-12:] - 0.1).max() > 0.01
     np.testing.assert_allclose(without[-12:], 0.1, atol=1e-6)
+    with open_store(STORE, read_only=True) as records:
+        (evidence,) = recorded(records, "Cu", after.settings_hash)
+    np.testing.assert_allclose(np.sort(np.linalg.norm(evidence.displacements, axis=1))[-12:], 0.1, atol=1e-6)
 
 
 def test_frames_become_a_training_set():

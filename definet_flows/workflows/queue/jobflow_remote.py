@@ -86,12 +86,13 @@ def launch_remote(
     return summary(plan, state.progress, waiting, added, deferred=deferred)
 
 
-def without_scheduler(project: Project) -> frozenset[str | None]:
+def without_scheduler(project: Project | None) -> frozenset[str | None]:
     """Return the workers that run jobs as plain processes, which take no resources; None if the first of all is one."""
     from qtoolkit.io.shell import ShellIO  # noqa: PLC0415 - optional
 
-    plain = [isinstance(worker.get_scheduler_io(), ShellIO) for worker in project.workers.values()]
-    names = {name for name, bare in zip(project.workers, plain, strict=True) if bare}
+    workers = {} if project is None else project.workers
+    plain = [isinstance(worker.get_scheduler_io(), ShellIO) for worker in workers.values()]
+    names = {name for name, bare in zip(workers, plain, strict=True) if bare}
     return frozenset({*names, *((None,) if plain[:1] == [True] else ())})
 
 

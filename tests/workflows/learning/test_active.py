@@ -143,7 +143,7 @@ def test_bad_fields_are_refused_before_anything_runs(changes, message):
 
 
 def test_a_pool_too_small_for_cross_validation_is_refused_with_what_is_needed():
-    needed = "10 are needed for cross-validation, about 53 to hold 8 out: --max-defects 2 gives 16"
+    needed = "10 are needed for cross-validation, about 53 to hold 8 out: --max-defects 2 gives 17"
     with pytest.raises(InputError, match=f"a pool of 2 configurations is too small, {needed}$"):
         maker(defects=pool(max_defects=1)).make(CU)
     with pytest.raises(InputError, match=r"budget=9: 9 are relaxed before the network learns from any, give more"):

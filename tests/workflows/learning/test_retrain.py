@@ -108,6 +108,7 @@ def test_too_few_are_no_training(tmp_path):
     assert not (tmp_path / "data" / "retraining").exists()
 
 
+@pytest.mark.slow
 def test_few_labels_are_cross_validated_and_everything_says_so(tmp_path):
     fill("few.jsonl", 30)
     told = []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from definet_flows.model.inference.checkpoint import Card, Checkpoint
     from definet_flows.starts.proposals import Evidence, PreRelaxer
+    from definet_flows.stores.opening import StoreLike
 
 POTENTIAL = "potential:"
 """Beginning of the name of every potential."""
@@ -98,7 +99,7 @@ def outside_campaigns(
     name: str,
     host: Structure | Atoms | str | Path | None,
     checkpoint: Callable[[], Checkpoint],
-    store: str | None,
+    store: StoreLike | None,
     settings: str | None,
     *,
     allow_unseen_host: bool,
@@ -143,13 +144,13 @@ def outside_campaigns(
     ), None
 
 
-def stored_fields(store: str | None, formula: str, settings: str | None) -> list[Evidence]:
+def stored_fields(store: StoreLike | None, formula: str, settings: str | None) -> list[Evidence]:
     """Return the relaxations of a host in a record store that fields learn from, of a single engine's settings.
 
     Parameters
     ----------
     store
-        Name of the record store; None: that of the settings.
+        The record store, as in `open_store`; None: that of the settings.
     formula
         Reduced formula of the host.
     settings

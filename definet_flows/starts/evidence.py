@@ -9,7 +9,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, RelaxedHost, Supercell
 from definet_flows.starts.proposals import Evidence
 from definet_flows.stores import Filter
-from definet_flows.stores.learning.pristine import pristine_of
+from definet_flows.stores.learning.pristine import own_motion, pristine_of
 from definet_flows.stores.learning.vetting import nearest_image
 
 if TYPE_CHECKING:
@@ -44,37 +44,31 @@ def recorded(
         Ids of configurations whose relaxations are left out.
     """
     hosts: dict[str, Host] = {}
+    relaxed = {host.host.hash: host for host in records.find(RelaxedHost, {"settings_hash": settings_hash})}
     found = []
     both = [Filter(host=formula, settings_hash=settings) for settings in (settings_hash, other_base) if settings]
     for record in chain.from_iterable(map(records.records, both)):
-        moved = None if record.configuration_id in without else _displacements(record)
+        moved = None if record.configuration_id in without else _displacements(record, relaxed.get(record.host.hash))
         if moved is None or record.ledger is None:
             continue
-        if record.settings_hash == other_base:
-            _take_off_host(records, record, settings_hash, moved)
         if record.host.hash not in hosts:
             hosts[record.host.hash] = _supercell(records, record)
         found.append(Evidence(record.id, hosts[record.host.hash], record.configuration, moved, record.ledger.energy))
     return found
 
 
-def _take_off_host(records: Records, record: DefectRecord, settings_hash: str, moved: FloatArray) -> None:
-    """Take the motion of the host from a record's base to its sites relaxed with other settings off displacements."""
-    relaxed = records.host(RelaxedHost.identity(record.host.hash, settings_hash))
-    if relaxed is None or record.sites is None:
-        return
-    sites = slice(0, record.host.n_sites)
-    moved[sites] -= nearest_image(relaxed.relaxed - record.sites.unrelaxed[sites], record.host.lattice)
-    moved[[marker == str(VACANCY) for marker in record.sites.markers]] = 0.0
+def _displacements(record: DefectRecord, pristine: RelaxedHost | None) -> FloatArray | None:
+    """Return relaxed minus unrelaxed positions by nearest image, less the pristine host's own, Å, [n_rows, 3].
 
-
-def _displacements(record: DefectRecord) -> FloatArray | None:
-    """Return relaxed minus unrelaxed positions by nearest image, Å, [n_rows, 3]; None if it did not converge."""
+    None if the relaxation did not converge.
+    """
     if record.status != "done" or record.sites is None or record.sites.relaxed is None:
         return None
     if record.ledger is None or not record.ledger.converged:
         return None
     moved = nearest_image(record.sites.relaxed - record.sites.unrelaxed, record.host.lattice)
+    if pristine is not None:
+        moved[: len(pristine.relaxed)] -= own_motion(record, pristine)
     moved[[marker == str(VACANCY) for marker in record.sites.markers]] = 0.0
     return moved
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase import Atoms
@@ -24,6 +24,9 @@ from definet_flows.structures.crystals import crystal_of
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.labels import charge_of, drop_labels, drop_results
 from definet_flows.structures.match import finder_for
+
+if TYPE_CHECKING:
+    from definet_flows.stores.opening import StoreLike
 
 _REPETITIONS = 3  # along a, b, c
 
@@ -69,7 +72,7 @@ def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
     *,
     prerelaxer: str = DEFINET,
     model: Checkpoint | str | Path = DEFAULT_MODEL,
-    store: str | None = None,
+    store: StoreLike | None = None,
     settings: str | None = None,
     supercell: Sequence[int] | None = None,
     charge: int | None = None,
@@ -97,7 +100,7 @@ def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
         The network: name of weights in the package, path of a `.safetensors` file, or a Checkpoint (`checkpoint_of`
         gives that of a model in a record store).
     store
-        Name of the record store that "fields" learn from; None: that of the settings.
+        The record store that "fields" learn from: a name, a path or a maggma Store; None: that of the settings.
     settings
         Beginning of the settings hash whose relaxations "fields" learn from; None: the only one in the store.
     supercell

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows.campaign.contents import Campaign
     from definet_flows.workflows.campaign.flow import DefectFlowMaker, defect_flow
     from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
+    from definet_flows.workflows.engines.calculator import CalculatorRelaxMaker
     from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
     from definet_flows.workflows.engines.potential import PotentialRelaxMaker
     from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINES",
+    "CalculatorRelaxMaker",
     "Campaign",
     "DefectFlowMaker",
     "Engine",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CalculatorRelaxMaker": "definet_flows.workflows.engines.calculator",
     "Campaign": "definet_flows.workflows.campaign.contents",
     "DefectFlowMaker": "definet_flows.workflows.campaign.flow",
     "ENGINES": "definet_flows.workflows.engines.base",

@@ -173,7 +173,7 @@ def test_names():
 
 def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"'chgnet' needs the package chgnet: pip install 'definet-flows\[chgnet\]'"):
+    with pytest.raises(InputError, match=r"'chgnet' needs the package chgnet: pip install -e '\.\[chgnet\]'"):
         potential_named("potential:chgnet")
 
 

@@ -15,6 +15,7 @@ from definet_flows.stores.analysis.interval import saving_interval
 from definet_flows.stores.analysis.prerelaxing import ProposalCost, add_up, proposal_costs
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
+from definet_flows.stores.opening import StoreLike, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -158,13 +159,13 @@ class Evidence:
         )
 
 
-def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
+def savings(records: Records | StoreLike, where: Filter = _EVERYTHING) -> Savings:
     """Compute the savings of a campaign, from pairs and ledgers only.
 
     Parameters
     ----------
     records
-        An open store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which records and pairs count. With `weights`, relaxations from unrelaxed starts count for the
         configurations that these weights were asked about.
@@ -172,7 +173,7 @@ def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
     return gather(records, where).total()
 
 
-def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Savings]:
+def savings_by(records: Records | StoreLike, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Savings]:
     """Compute the savings of each group, in ascending order of the group's key.
 
     Host relaxations are shared by groups; they are counted only in the total that `savings` gives.
@@ -187,13 +188,13 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
 
 
 @uncollected()
-def gather(records: Records, where: Filter) -> Evidence:
+def gather(records: Records | StoreLike, where: Filter = _EVERYTHING) -> Evidence:
     """Read what a saving is computed from; no structure is read.
 
     Parameters
     ----------
     records
-        An open record store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which records and pairs count.
 
@@ -202,13 +203,14 @@ def gather(records: Records, where: Filter) -> Evidence:
     Evidence
         `total()` and `by(field)` give the savings: ionic and electronic steps, core-hours (h).
     """
-    rows, gates = joined_rows(records, where)
-    hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    asked = gates.asked
-    if asked is not None and not asked.predictions:  # verdicts needed none
-        asked = asked._replace(predictions=records.prediction_rows(where.weights, where.configuration_ids))
-    proposals = [] if asked is None else proposal_costs(rows, asked)
-    return Evidence(records.pair_rows(where), rows, hosts, gates, proposals, prerelaxer_names(records))
+    with opened(records) as found:
+        rows, gates = joined_rows(found, where)
+        hosts = found.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
+        asked = gates.asked
+        if asked is not None and not asked.predictions:  # verdicts needed none
+            asked = asked._replace(predictions=found.prediction_rows(where.weights, where.configuration_ids))
+        proposals = [] if asked is None else proposal_costs(rows, asked)
+        return Evidence(found.pair_rows(where), rows, hosts, gates, proposals, prerelaxer_names(found))
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:

@@ -20,6 +20,7 @@ from definet_flows.schemas import VACANCY, DefectRecord
 from definet_flows.stores.analysis.gates import joined_rows
 from definet_flows.stores.analysis.rows import PairRow, RecordRow
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.opening import StoreLike, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ _EVERYTHING = Filter()
 _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 
-def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+def record_frame(records: Records | StoreLike, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per relaxation, by host, defects, configuration and start; columns are the fields of an RecordRow.
 
     Costs are in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV. The cost of a
@@ -52,26 +53,28 @@ def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
     Parameters
     ----------
     records
-        An open record store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which records count.
     """
-    frame = pd.DataFrame(joined_rows(records, where)[0], columns=list(RecordRow._fields))
+    with opened(records) as found:
+        frame = pd.DataFrame(joined_rows(found, where)[0], columns=list(RecordRow._fields))
     frame.loc[frame["start"] == "unrelaxed", ["proposal_seconds", "proposal_core_seconds"]] = None
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "start", "id"], ignore_index=True)
 
 
-def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+def pair_frame(records: Records | StoreLike, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per pair, by host, defects and configuration; columns are the fields of an PairRow.
 
     Parameters
     ----------
     records
-        An open record store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which pairs count.
     """
-    frame = pd.DataFrame(records.pair_rows(where), columns=list(PairRow._fields))
+    with opened(records) as found:
+        frame = pd.DataFrame(found.pair_rows(where), columns=list(PairRow._fields))
     return frame.sort_values(["host", "n_defects", "name", "configuration_id", "id"], ignore_index=True)
 
 

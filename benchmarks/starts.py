@@ -108,10 +108,14 @@ def bulk(folder: Path) -> None:
     print(f"worst {max(ratios):.2f}; mean stated error {np.mean(stated):.4f}, true {np.mean(true):.4f} Å")
 
 
-def errors(item: Evidence, proposal: Proposal | None) -> tuple[float, float]:
-    """Return the mean |component| error and the largest atomic error, Å; without a proposal those of no motion."""
+def errors(item: Evidence, proposal: Proposal | None, *, centred: bool = False) -> tuple[float, float]:
+    """Return the mean |component| error and the largest atomic error, Å; without a proposal those of no motion.
+
+    `centred`: less the mean error over the atoms.
+    """
     predicted = 0.0 if proposal is None or proposal.displacements is None else proposal.displacements
     wrong = (predicted - item.displacements)[nodes(item.host, item.configuration)[1] != VACANCY]
+    wrong = wrong - wrong.mean(0) if centred else wrong
     return float(np.abs(wrong).mean()), float(np.linalg.norm(wrong, axis=1).max())
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from definet_flows.stores.export.tables import pair_frame, record_frame
     from definet_flows.structures.prerelax import Prerelaxed, prerelax
     from definet_flows.workflows import (
+        CalculatorRelaxMaker,
         DefectFlowMaker,
         GpawRelaxMaker,
         PotentialRelaxMaker,
@@ -52,6 +53,7 @@ __all__ = [
     "ACQUISITIONS",
     "Acquisition",
     "ActiveLearningMaker",
+    "CalculatorRelaxMaker",
     "Choices",
     "DefectFlowMaker",
     "Filter",
@@ -92,6 +94,7 @@ _HOMES = {
     "ACQUISITIONS": "definet_flows.workflows.learning.acquisition",
     "Acquisition": "definet_flows.workflows.learning.acquisition",
     "ActiveLearningMaker": "definet_flows.workflows.learning.active.flow",
+    "CalculatorRelaxMaker": "definet_flows.workflows",
     "Choices": "definet_flows.defects",
     "DefectFlowMaker": "definet_flows.workflows",
     "Filter": "definet_flows.stores",

@@ -25,6 +25,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
@@ -32,6 +33,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
 
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3  # links to a heading are those of GitHub
 suppress_warnings = ["myst.header"]  # tables that commands print begin with a heading of the third level
 

@@ -10,7 +10,13 @@ import pytest
 from sources import imports, imports_of
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = sorted([*(ROOT / "benchmarks").glob("*.py"), ROOT / "tests" / "cluster" / "run_slurm.py"])
+COMMANDS = sorted(
+    [
+        *(ROOT / "benchmarks").glob("*.py"),
+        *(ROOT / "benchmarks" / "paper").glob("*.py"),
+        ROOT / "tests" / "cluster" / "run_slurm.py",
+    ]
+)
 TESTS = {"tests", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
 BENCHMARKS = {"benchmarks", *(path.stem for path in (ROOT / "benchmarks").rglob("*.py"))}
 

@@ -20,5 +20,14 @@ def test_command_is_found(name: str, last: str) -> None:
     assert "-c constraints.txt" in command
 
 
+def test_it_is_short() -> None:
+    """A reader decides on one screen or two; the rest is on pages of their own."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_its_picture_is_small() -> None:
+    assert (ROOT / "docs" / "figures" / "report.png").stat().st_size < 150_000
+
+
 def test_ci_runs_it() -> None:
     assert ".ci/readme_command.py tests" in (ROOT / ".ci" / "run").read_text()

@@ -26,7 +26,8 @@ SupercellOption = Annotated[
     typer.Option(
         "--supercell",
         metavar="A B C",
-        help="Repetitions of the unit cell, whole numbers.  \\[default: that of --preset; in run else 8 8 1]",
+        help="Repetitions of the unit cell, whole numbers.  \\[default: that of --preset, else the smallest with "
+        "images 12 Å apart]",
     ),
 ]
 MinImage = Annotated[
@@ -112,6 +113,27 @@ PreRelaxers = Annotated[
         help="What proposes the starts: definet, fields (of the store's records), potential:sevennet, "
         "potential:sevennet-l3i5, potential:chgnet, a chain such as fields+potential:sevennet; several times: each "
         "beside one control.  \\[default: auto, by what each has saved]",
+    ),
+]
+IncarTags = Annotated[
+    list[str],
+    typer.Option(
+        "--incar",
+        metavar="KEY=VALUE",
+        help="VASP: an INCAR tag in place of the default, such as ENCUT=520; again for each. Records of other settings "
+        "are never compared.",
+    ),
+]
+KpointMesh = Annotated[
+    tuple[str, str, str] | None,
+    typer.Option("--kpoints", metavar="N N N", help="VASP: mesh around Γ; 1 1 1 is Γ alone.  \\[default: 1 1 1]"),
+]
+WriteInputs = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-inputs",
+        help="VASP: write POSCAR, INCAR, KPOINTS, POTCAR (without POTCARs here POTCAR.spec) of the unrelaxed start of "
+        "each configuration to this new folder, and run nothing.",
     ),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]

@@ -27,8 +27,13 @@ class ClassCount(Frozen):
     """Symmetry-inequivalent placements."""
     placements: int
     """All placements, symmetry-equivalent ones included: the sum of the multiplicities."""
-    charge_states: int = 1
-    """Net charges of each configuration."""
+    charges: tuple[int, ...] = (0,)
+    """Net charges of each configuration, elementary charges."""
+
+    @property
+    def charge_states(self) -> int:
+        """Number of net charges of each configuration."""
+        return len(self.charges)
 
 
 def enumerate_configurations(host: Host, choices: Choices) -> Iterator[Configuration]:
@@ -95,7 +100,7 @@ def count_by_class(host: Host, choices: Choices) -> tuple[ClassCount, ...]:
                 n_defects=sum(counts),
                 configurations=configurations,
                 placements=total,
-                charge_states=len(charges_of(host, choices, content)),
+                charges=tuple(charges_of(host, choices, content)),
             )
             rows.append(row)
     return tuple(rows)

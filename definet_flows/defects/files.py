@@ -8,13 +8,14 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from definet_flows.atomic import plain_file
 from definet_flows.defects.build import build_structure, nodes
+from definet_flows.defects.labels import charged_label, file_names, site_labels
 from definet_flows.errors import InputError
 from definet_flows.schemas import INSERTED, VACANCY, Configuration, Host
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 INDEX = "configurations.jsonl"
 STRUCTURE_FORMATS = ("cif", "poscar")
+_ENDINGS = {"cif": ".cif", "poscar": ".vasp"}
 
 
 def check_output(path: Path) -> None:
@@ -59,7 +61,8 @@ def write_configurations(
         ``.jsonl``: the host on the first line, then one configuration per line, some hundred bytes each, for
         `read_configurations`. ``.extxyz``: one frame per configuration, with its id, name, charge and multiplicity;
         vacancies are absent, inserted atoms last. A name without ending: a new folder with one structure file per
-        configuration, named by its id, and the lines as ``configurations.jsonl``.
+        configuration, such as ``v_O2_+1.cif``, with the id in the name where others have the same; and the lines as
+        ``configurations.jsonl``, with the name of the file.
     host
         The supercell.
     configurations
@@ -86,7 +89,9 @@ def write_configurations(
             return _write(partial, host, configurations, _line, head=host.model_dump_json())
         partial.mkdir()
         structures = _structures_beside(partial, host, configurations, structure_format)
-        return _write(partial / INDEX, host, structures, _line, head=host.model_dump_json())
+        written = _write(partial / INDEX, host, structures, _line, head=host.model_dump_json())
+        _name_files(partial, host, structure_format)
+        return written
 
 
 @contextmanager
@@ -150,13 +155,37 @@ def _structures_beside(
     host_hash = host.hash
     for configuration in configurations:
         structure = build_structure(host, configuration)
-        path = folder / f"{configuration.id_in(host_hash)}.{'cif' if structure_format == 'cif' else 'vasp'}"
+        path = folder / f"{configuration.id_in(host_hash)}{_ENDINGS[structure_format]}"
         if structure_format == "cif":
             CifWriter(structure).write_file(path)
         else:
             grouped = structure.get_sorted_structure(key=lambda site: structure.symbol_set.index(site.specie.symbol))
             Poscar(grouped, comment=configuration.name).write_file(path)
         yield configuration
+
+
+def _name_files(folder: Path, host: Host, structure_format: str) -> None:
+    """Give the structure files, named by id so far, names to be read, and put these into the lines of the index.
+
+    Only now is it known which configurations have the same name.
+    """
+    head, *lines = (folder / INDEX).read_text(encoding="utf-8").splitlines()
+    contents = [json.loads(line) for line in lines]
+    labels = site_labels(host)
+    named = [charged_label(Configuration.model_validate(_without_notes(content)), labels) for content in contents]
+    with (folder / INDEX).open("w", encoding="utf-8") as file:
+        file.write(f"{head}\n")
+        for content, name in zip(contents, file_names(named, [content["id"] for content in contents]), strict=True):
+            ending = _ENDINGS[structure_format]
+            if (source := folder / f"{content['id']}{ending}").exists():  # a configuration may be given twice
+                source.rename(folder / f"{name}{ending}")
+            json.dump({"id": content["id"], "file": f"{name}{ending}", **content}, file, separators=(",", ":"))
+            file.write("\n")
+
+
+def _without_notes(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a line says of a configuration itself."""
+    return {key: value for key, value in content.items() if key not in ("id", "name", "file")}
 
 
 def read_configurations(path: str | Path) -> tuple[Host, Iterator[Configuration]]:
@@ -194,10 +223,9 @@ def _read_lines(path: Path, host: Host) -> Iterator[Configuration]:
         for number, line in enumerate(file, start=2):
             try:
                 content = json.loads(line)
-                identity = content.pop("id")
-                content.pop("name")
-                configuration = Configuration.model_validate(content)
-            except (ValueError, KeyError, AttributeError) as error:
+                identity = content["id"]
+                configuration = Configuration.model_validate(_without_notes(content))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
                 msg = f"configurations {str(path)!r}: line {number} is not a configuration"
                 raise InputError(msg) from error
             if configuration.id_in(host_hash) != identity:

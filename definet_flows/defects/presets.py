@@ -32,8 +32,8 @@ _LOW: dict[str, dict[str, int]] = {"MoS2": {"Mo": 1, "S": 2}, "WSe2": {"W": 1, "
 class Recipe(Wish):
     """Which configurations of which supercell: all that the choices allow, or random ones by concentration."""
 
-    supercell: tuple[int, int, int] | float = Field(
-        description="repetitions along a, b, c; or the minimum image distance, Å"
+    supercell: tuple[int, int, int] | float | None = Field(
+        default=None, description="repetitions along a, b, c; or the minimum image distance, Å; None: 12 Å"
     )
     choices: Choices = Field(description="kinds, limits and charges")
     sampling: Sampling | None = Field(default=None, description="None: all placements")

@@ -14,7 +14,14 @@ import numpy as np
 from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
-from definet_flows.hosts.cell import for_layer, parse_supercell, replicate
+from definet_flows.hosts.cell import (
+    IMAGES_APART,
+    chosen_in_words,
+    for_layer,
+    parse_supercell,
+    replicate,
+    wanted_distance,
+)
 from definet_flows.hosts.frame import right_handed
 from definet_flows.hosts.layer import (
     VACUUM_ERROR,
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = [
+    "IMAGES_APART",
     "SYMPREC",
     "VACUUM_ERROR",
     "VACUUM_WARNING",
@@ -49,7 +57,7 @@ _LAYER, _BULK = 2, 3
 
 def make_host(
     host: Structure | Atoms | str | Path,
-    supercell: object,
+    supercell: object = None,
     *,
     vacuum: float | None = None,
     center: bool = False,
@@ -64,7 +72,9 @@ def make_host(
         Unit cell in any setting: a Structure, ASE's Atoms, a file, or the name of a shipped host. Left-handed
         lattice vectors are all reversed (no atom moves), which `provenance["axes"]` then says.
     supercell
-        Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å.
+        Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: 12 Å. A distance
+        takes the smallest supercell by whole repetitions whose shortest lattice vector (of a layer: in its plane) is
+        that long; `provenance["supercell"]` then says which.
     vacuum
         2D hosts: set the gap between the layer and its periodic image to this many Å, along the layer's normal.
     center
@@ -102,6 +112,9 @@ def make_host(
     provenance = {key: str(unit.properties[key]) for key in ("source", "functional") if unit.properties.get(key)}
     if axes:
         provenance["axes"] = f"{axes}: the rows given are left-handed"
+    distance = wanted_distance(supercell)
+    if distance is not None:
+        provenance["supercell"] = chosen_in_words(distance, unit, matrix, dimension)
     return Host(
         formula=unit.reduced_formula,
         lattice=tuple(map(tuple, lattice.tolist())),

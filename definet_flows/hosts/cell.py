@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 IMAGES_NEAR = 8.0
 """Å between the images of a supercell below which a campaign warns: defects relax each other there."""
 IMAGES_APART = 12.0
-"""Å between the images of the supercell that the warning proposes."""
+"""Å between the images of the default supercell, which the warning proposes too."""
 _LAYER = 2
 _MOST_SITES = 20_000  # a hundred times what DFT relaxes
 _LARGEST = 64  # repetitions along one axis; more is a typing error
@@ -36,8 +36,9 @@ def parse_supercell(supercell: object, unit: Structure, dimension: int) -> IntAr
     InputError
         Zeros, negative or broken numbers, a singular matrix, a wrong shape.
     """
-    if isinstance(supercell, int | float) and not isinstance(supercell, bool):
-        return _by_distance(float(supercell), unit, dimension)
+    distance = wanted_distance(supercell)
+    if distance is not None:
+        return _by_distance(distance, unit, dimension)
     try:
         given = np.asarray(supercell, dtype=float)
     except (TypeError, ValueError):
@@ -57,6 +58,21 @@ def parse_supercell(supercell: object, unit: Structure, dimension: int) -> IntAr
         raise _refused(supercell, "its determinant must be positive")
     _check_sites(supercell, unit, matrix)
     return np.asarray(matrix)
+
+
+def wanted_distance(supercell: object) -> float | None:
+    """Return the distance between images that decides the size, Å: a number, 12 Å for None; None for a given size."""
+    if supercell is None:
+        return IMAGES_APART
+    return float(supercell) if isinstance(supercell, int | float) and not isinstance(supercell, bool) else None
+
+
+def chosen_in_words(distance: float, unit: Structure, matrix: IntArray, dimension: int) -> str:
+    """Say which repetitions a distance between images, Å, has led to, and how far apart the images are."""
+    apart = shortest_vector(matrix @ unit.lattice.matrix, _free_axes(unit, dimension))
+    size = " x ".join(str(n) for n in np.diag(matrix))
+    plane = " in the plane" if dimension == _LAYER else ""
+    return f"{size}, the smallest with periodic images at least {distance:g} Å apart{plane}: {apart:.1f} Å"
 
 
 def _check_sites(supercell: object, unit: Structure, matrix: IntArray) -> None:

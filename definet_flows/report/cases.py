@@ -1,4 +1,4 @@
-"""Relaxations of one configuration from both starts, found by an id or its beginning."""
+"""Relaxations of one configuration from both starts, found by an id, its beginning, or a name that is unique."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from definet_flows.stores import Records
     from definet_flows.stores.analysis.gates import Starts, StartsKey
+    from definet_flows.stores.analysis.rows import RecordRow
 
 _ID = 32  # characters of a whole id
 _SHOWN = 5  # candidates named in an error
@@ -46,19 +47,20 @@ class CaseRecords:
 
 
 def find_cases(records: Records, identity: str) -> list[CaseRecords]:
-    """Return the cases that an id names: all of a configuration, or the case that a record belongs to.
+    """Return the cases that an id or a name means: all of a configuration, or the case that a record belongs to.
 
     Parameters
     ----------
     records
         An open store.
     identity
-        A configuration_id or the id of a record, or the beginning of either.
+        A configuration_id or the id of a record, or the beginning of either; or a name such as v_S, if a single
+        configuration of the store has it.
 
     Raises
     ------
     InputError
-        If no configuration begins like that, or several do.
+        If no configuration begins like that or has that name, or several do.
     """
     configuration_id, record_id = _resolve(records, identity)
     where = Filter(configuration_ids=(configuration_id,))
@@ -118,6 +120,8 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
             ids.update([row.id] if by_record else [])
     if given in found:  # a whole id; other ids may begin with it
         found = {given: found[given]}
+    if not found:
+        return _named(records, identity.strip()), None
     if len(found) != 1:
         raise InputError(_complaint(identity, found))
     [(configuration_id, (_, ids))] = found.items()
@@ -125,9 +129,33 @@ def _resolve(records: Records, identity: str) -> tuple[str, str | None]:
     return configuration_id, None if whole or len(ids) != 1 else ids.pop()
 
 
-def _complaint(identity: str, found: dict[str, tuple[str, set[str]]]) -> str:
+def _named(records: Records, name: str) -> str:
+    """Return the configuration_id of a name that a single configuration has."""
+    found = {row.configuration_id: row for row in records.record_rows() if name and row.name == name}
     if not found:
-        return f"no configuration or record begins with {identity!r}: `definet report` lists the ids"
+        msg = f"no configuration or record begins with {name!r} or has that name: `definet report` lists the ids"
+        raise InputError(msg)
+    if len(found) > 1:
+        some = ", ".join(f"{identity[:12]} ({_told(records, row)})" for identity, row in sorted(found.items())[:_SHOWN])
+        more = ", ..." if len(found) > _SHOWN else ""
+        msg = f"{name!r} is the name of {len(found)} configurations: {some}{more}; give the beginning of an id"
+        raise InputError(msg)
+    return next(iter(found))
+
+
+def _told(records: Records, row: RecordRow) -> str:
+    """Say what tells configurations of one name apart: supercell, edited sites, charge."""
+    record = records.record(row.id)
+    if record is None:
+        return f"{row.host}, {row.n_sites} sites"
+    configuration = record.configuration
+    edited = [str(edit.site) for edit in configuration.edits if edit.site is not None]
+    site = f", on {' and '.join(edited)}" if edited else ""
+    charge = f", charge {configuration.charge:+d}" if configuration.charge else ""
+    return f"{row.host}, {row.n_sites} sites{site}{charge}"
+
+
+def _complaint(identity: str, found: dict[str, tuple[str, set[str]]]) -> str:
     some = ", ".join(f"{whole[:12]} ({name})" for whole, (name, _) in sorted(found.items())[:_SHOWN])
     more = ", ..." if len(found) > _SHOWN else ""
     return f"{identity!r} begins the ids of {len(found)} configurations: {some}{more}; give more characters"

@@ -135,7 +135,7 @@ def _proposal(case: CaseRecords) -> tuple[str, str]:
 
 def _proposed(case: CaseRecords, note: PredictionNote, name: str) -> str:
     sites = case.shown.sites
-    words = f"{name} {note.weights[:8]}, {1000 * note.seconds:.0f} ms on {note.device}"
+    words = f"{name} {note.weights[:8]}, {_duration(note.seconds)} on {note.device}"
     if sites is None or sites.predicted is None:
         words += "; the record holds no predicted positions"
     else:
@@ -144,6 +144,10 @@ def _proposed(case: CaseRecords, note: PredictionNote, name: str) -> str:
     if note.uncertainty is not None:
         sure = f"expected mean error {note.uncertainty:.3f} Å"
     return f"{words}; {sure}"
+
+
+def _duration(seconds: float | None) -> str:
+    return "unknown time" if seconds is None else f"{1000 * seconds:.0f} ms"
 
 
 def _movement(sites: SiteMap, table: FloatArray, record: DefectRecord) -> str:

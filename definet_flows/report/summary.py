@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from definet_flows.report.cards import Card, Group
     from definet_flows.report.names import Names
     from definet_flows.stores import Counts, Quantity, Savings
+    from definet_flows.stores.analysis.figures import Proposals
     from definet_flows.stores.analysis.savings import Evidence
 
 _T = TypeVar("_T")
@@ -81,6 +82,7 @@ def costs(total: Savings) -> list[SummaryLine]:
             "of all ionic steps: controls, host relaxations and failures are paid for too; below zero where most "
             "configurations have a control",
         ),
+        SummaryLine("pre-relaxing", _number(_rounded(total.proposals.seconds), " s"), _prerelaxing(total.proposals)),
     ]
 
 
@@ -201,5 +203,18 @@ def judges(engines: list[str]) -> str:
     return f"Relaxed by {names}. {', '.join(potentials)}: {which}, so these steps are not a saving of DFT."
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+def _prerelaxing(made: Proposals) -> str:
+    """Return in words what the proposals cost, and of how many that is known."""
+    core_hours = f"{_number(_rounded(made.core_hours))} core-hours of {made.count - made.without_core_hours}"
+    return (
+        f"wall time of {made.count - made.without_seconds} of {made.count} proposals, {core_hours}; "
+        "the net of core-hours pays for it"
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "–" if value is None else f"{value:g}{unit}"

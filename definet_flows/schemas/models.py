@@ -45,7 +45,7 @@ class HostTrial(Frozen):
     """Champion and challenger on the held-out configurations of one host."""
 
     host: str = Field(description="reduced formula")
-    n: int = Field(description="held-out configurations")
+    n: int = Field(description="held-out configurations, or all of a cross-validation")
     champion: float = Field(description="mean |component| error, Å")
     challenger: float = Field(description="mean |component| error, Å")
     nothing: float = Field(description="the same for no displacement at all, Å")
@@ -66,6 +66,7 @@ class Trial(Frozen):
     champion: ModelRef
     held_out: str = Field(description="hash of the held-out configurations and their ends")
     hosts: tuple[HostTrial, ...]
+    folds: int = Field(default=0, description="of a cross-validation, where too few are held out; else 0")
     steps: StepTrial | None = Field(description="None where no held-out configuration was relaxed from both")
     passed: bool
     reason: str = Field(description="in words with numbers")

@@ -32,7 +32,10 @@ class Prediction(Document):
         description="per pristine site, then per inserted atom where the pre-relaxer moves these, Å; None if it failed"
     )
     gate: Gate
-    seconds: float = Field(description="wall seconds per structure, batch shared out evenly")
+    seconds: float | None = Field(description="wall seconds per structure, batch shared out evenly; None if unknown")
+    core_seconds: float | None = Field(
+        default=None, description="wall seconds times the cores that were busy, per structure; None if unknown"
+    )
     device: str
     uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
     error: str | None = None
@@ -50,7 +53,10 @@ class PredictionNote(Frozen):
     """The part of a prediction that a record keeps."""
 
     weights: str = Field(description="key of the pre-relaxer: for the network, sha256 of the weights")
-    seconds: float = Field(description="wall seconds per structure")
+    seconds: float | None = Field(description="wall seconds per structure; None if unknown")
+    core_seconds: float | None = Field(
+        default=None, description="wall seconds times the cores that were busy, per structure; None if unknown"
+    )
     device: str
     uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
     gate: Gate

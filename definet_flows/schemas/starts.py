@@ -17,6 +17,9 @@ FIELDS = "fields"
 AUTO = "auto"
 """Name of the choice by evidence, a pre-relaxer for each configuration."""
 
+NO_PRERELAXER = f"{AUTO}: no pre-relaxer; "
+"""What the reason begins with where `auto` found no fit proposal; the reasons of all that were asked follow."""
+
 
 class PreRelaxerName(Frozen):
     """A pre-relaxer of a campaign."""

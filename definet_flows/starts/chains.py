@@ -61,6 +61,11 @@ class ChainPreRelaxer:
         return content_hash("chain", self.first.key, self.second.key)
 
     @property
+    def slow(self) -> bool:
+        """Whether one of the two is slow."""
+        return self.first.slow or self.second.slow
+
+    @property
     def state(self) -> str:
         """Hash of both states, in order."""
         return content_hash("chain", self.first.state, self.second.state)
@@ -99,4 +104,14 @@ class ChainPreRelaxer:
 def _joined(begun: Proposal, end: Proposal) -> Proposal:
     """Return the end of a chain, with what is to be known of its beginning."""
     note = "; ".join(filter(None, (begun.note, end.note)))
-    return replace(end, seconds=begun.seconds + end.seconds, note=note, learned_from=begun.learned_from)
+    return replace(
+        end,
+        seconds=_both(begun.seconds, end.seconds),
+        core_seconds=_both(begun.core_seconds, end.core_seconds),
+        note=note,
+        learned_from=begun.learned_from,
+    )
+
+
+def _both(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from definet_flows.schemas import DEFINET, content_hash
 from definet_flows.starts.proposals import Proposal
@@ -30,6 +30,7 @@ class NetworkPreRelaxer:
     checkpoint: Checkpoint
     allow_unseen_host: bool = False
     name: str = DEFINET
+    slow: ClassVar[bool] = False
 
     @property
     def key(self) -> str:
@@ -43,11 +44,19 @@ class NetworkPreRelaxer:
 
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration; the network is shown the host as given."""
-        from definet_flows.model.inference.predict import predict  # noqa: PLC0415 - torch
+        from definet_flows.model.inference.device import busy_cores  # noqa: PLC0415 - torch
+        from definet_flows.model.inference.predict import predict  # noqa: PLC0415
 
         del base
         return [
-            Proposal(raw.displacements, raw.seconds, raw.device, raw.uncertainty, raw.error)
+            Proposal(
+                raw.displacements,
+                seconds=raw.seconds,
+                core_seconds=raw.seconds * busy_cores(raw.device),
+                device=raw.device,
+                uncertainty=raw.uncertainty,
+                error=raw.error,
+            )
             for raw in predict(self.checkpoint, host, configurations)
         ]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from ase.optimize import BFGS
 
 from definet_flows.defects import nodes, unrelaxed_positions
 from definet_flows.errors import InputError
+from definet_flows.model.inference.device import busy_cores
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Gate, Host, base_hash, content_hash
 from definet_flows.schemas.base import digest
 from definet_flows.starts.gate import judge_proposal
@@ -74,6 +75,7 @@ class PotentialPreRelaxer:
     knows_charge: bool = False
     criterion: float = FORCE_CRITERION
     steps: int = MOST_STEPS
+    slow: ClassVar[bool] = True
     _calculator: Calculator | None = field(default=None, init=False, repr=False)
     _hosts: dict[tuple[str, str], FloatArray | str] = field(default_factory=dict, init=False, repr=False)
 
@@ -116,7 +118,8 @@ class PotentialPreRelaxer:
         for configuration, start in zip(configurations, starts, strict=True):
             began = time.perf_counter()
             proposal = self._proposal(host, rest, configuration, start)
-            proposals.append(replace(proposal, seconds=shared + time.perf_counter() - began))
+            seconds = shared + time.perf_counter() - began
+            proposals.append(replace(proposal, seconds=seconds, core_seconds=seconds * busy_cores(self._device())))
         return proposals
 
     def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:

@@ -19,7 +19,9 @@ class Proposal:
         Per row (pristine sites, placeholders included, then inserted atoms), Å, [n_rows, 3]: what to add to the
         unrelaxed positions on the relaxed host. None without a proposal.
     seconds
-        Wall time that the proposal took, a batch's shared out evenly.
+        Wall time that the proposal took, a batch's shared out evenly; None if unknown.
+    core_seconds
+        The same times the processor cores that were busy; None if unknown.
     device
         Device that computed it, such as "cpu".
     uncertainty
@@ -33,7 +35,8 @@ class Proposal:
     """
 
     displacements: FloatArray | None
-    seconds: float = 0.0
+    seconds: float | None = None
+    core_seconds: float | None = None
     device: str = "cpu"
     uncertainty: float | None = None
     error: str | None = None
@@ -55,6 +58,10 @@ class PreRelaxer(Protocol):
     @property
     def state(self) -> str:
         """Hash of everything that proposals and verdicts depend on, what was learned from included."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether a proposal takes seconds or more: each is stored before the next begins."""
 
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration, in order.

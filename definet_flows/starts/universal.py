@@ -74,8 +74,9 @@ def require_package(name: str) -> None:
     """
     package = UNIVERSAL[name].package
     if find_spec(package) is None:
-        extra = f"definet-flows[{package}]" if package != "sevenn" else "definet-flows"
-        msg = f"the potential {name!r} needs the package {package}: pip install '{extra}'"
+        extra = "." if package == "sevenn" else f".[{package}]"
+        remedy = f"pip install -e '{extra}' in the clone of definet_flows"
+        msg = f"the potential {name!r} needs the package {package}: {remedy}"
         raise InputError(msg)
 
 

@@ -33,7 +33,7 @@ COUNTS = frozenset(
 AT_LEAST_ZERO = COUNTS | {
     *("core_hours", "core_hours_unrelaxed", "core_hours_predicted", "wall_seconds", "seconds", "force_criterion"),
     *("start_max_force", "max_force", "start_force_unrelaxed", "start_force_predicted", "uncertainty", "distance"),
-    *("moment_difference", "rattle", "vacuum"),
+    *("moment_difference", "core_seconds", "rattle", "vacuum"),
 }
 MOST = 10**9
 """Of a count: force evaluations, sites, configurations."""

@@ -137,15 +137,18 @@ def parse_cif(text: str) -> Crystal:
 
 
 class CifFile(CrystalFile):
-    """A CIF file of one crystal; written in P 1."""
+    """A CIF file of one crystal; written in P 1 where it moved, else as it came."""
 
     def __init__(self, text: str) -> None:
+        self._text = text
         self.crystals = (parse_cif(text),)
 
     def text(self, moved: Moved, notes: Notes) -> str:
-        """Return the crystal in P 1."""
+        """Return the crystal in P 1 with new coordinates."""
         del notes
         (crystal,), (new,) = self.crystals, moved
+        if new is None:
+            return self._text
         cell = Lattice(crystal.lattice).parameters
         keys = [*(f"_cell_length_{x}" for x in "abc"), *(f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma"))]
         lines = ["data_predicted", "_symmetry_space_group_name_H-M 'P 1'", "_symmetry_Int_Tables_number 1"]
@@ -153,7 +156,7 @@ class CifFile(CrystalFile):
         lines += ["loop_", "_symmetry_equiv_pos_as_xyz", "'x, y, z'", "loop_"]
         lines += [f"_atom_site_{c}" for c in ("type_symbol", "label", "fract_x", "fract_y", "fract_z", "occupancy")]
         symbols = {z: Element.from_Z(z).symbol for z in set(crystal.numbers.tolist())}
-        rows = zip(crystal.numbers.tolist(), (crystal.frac if new is None else new).tolist(), strict=True)
+        rows = zip(crystal.numbers.tolist(), new.tolist(), strict=True)
         lines += [
             f"{symbols[z]} {symbols[z]}{k} {x:.10f} {y:.10f} {w:.10f} 1" for k, (z, (x, y, w)) in enumerate(rows, 1)
         ]

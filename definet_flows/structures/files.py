@@ -17,7 +17,7 @@ from definet_flows.errors import InputError
 from definet_flows.schemas import Frozen, content_hash
 from definet_flows.starts.proposals import PreRelaxer
 from definet_flows.structures.crystal import Crystal
-from definet_flows.structures.crystals import CrystalFile, extxyz_text, is_known, read_crystals
+from definet_flows.structures.crystals import CrystalFile, Moved, extxyz_text, is_known, read_crystals
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.match import HostFinder
 
@@ -43,6 +43,9 @@ class ReportedStructure(Frozen):
     status: Literal["predicted", "failed"]
     verdict: Literal["accepted", "flagged", "rejected"] | None = Field(default=None, description="of the gate")
     in_domain: bool | None = None
+    moved: bool = Field(
+        default=False, description="the output holds the prediction; false: the structure as it came, also if rejected"
+    )
     reason: str = ""
     note: str = Field(default="", description="what a reader must know")
     uncertainty: float | None = Field(default=None, description="expected mean |error|, Å")
@@ -55,7 +58,18 @@ class ReportedStructure(Frozen):
 
     def properties(self) -> dict[str, Any]:
         """Return what is written beside the structure, in formats with room for it."""
-        names = {"status", "verdict", "in_domain", "reason", "note", "uncertainty", "host", "defects", "weights"}
+        names = {
+            "status",
+            "verdict",
+            "moved",
+            "in_domain",
+            "reason",
+            "note",
+            "uncertainty",
+            "host",
+            "defects",
+            "weights",
+        }
         return self.model_dump(include=names | {"source", "largest_displacement"}, exclude_none=True)
 
 
@@ -68,11 +82,13 @@ def predict_files(
     out: Path,
     finder: HostFinder,
     *,
+    write_rejected: bool = False,
     tell: Tell | None = None,
 ) -> list[ReportedStructure]:
     """Predict the structures of files and write them with a report, file by file, in order.
 
-    A file is not predicted again if its prediction by the same pre-relaxer in the same state exists.
+    A structure whose prediction the gate rejects is written as it came. A file is not predicted again if its
+    prediction by the same pre-relaxer in the same state exists.
 
     Parameters
     ----------
@@ -83,6 +99,8 @@ def predict_files(
         (.xyz, .extxyz) that takes all structures, with the report beside it.
     finder
         Finds each structure's host.
+    write_rejected
+        Write also what the gate rejects.
     tell
         Called after each portion with the number of files done and of all files.
 
@@ -94,15 +112,16 @@ def predict_files(
     sources = find_files(inputs, out)
     target = _target(out)
     target.check(sources)
-    stamp = (prerelaxer.state, finder.key)
+    stamp = (prerelaxer.state, finder.key, "rejected written" if write_rejected else "rejected as they came")
     known = target.known()
     entries: dict[str, list[ReportedStructure]] = {}
     for chunk in _chunks(sources, stamp, known):
         results = iter(predict_crystals(prerelaxer, finder, [c for job in chunk for c in job.crystals]))
         for job in chunk:
             predicted = [next(results) for _ in job.crystals]
-            entries[job.name] = job.done or job.entries(predicted, prerelaxer.key)
-            target.take(job, predicted, entries[job.name])
+            moved = [None if crystal.rejected and not write_rejected else crystal.frac for crystal in predicted]
+            entries[job.name] = job.done or job.entries(predicted, moved, prerelaxer.key)
+            target.take(job, moved, entries[job.name])
         target.save(entries)
         if tell is not None:
             tell(len(entries), len(sources))
@@ -168,17 +187,19 @@ class _Job:
     def crystals(self) -> tuple[Crystal, ...]:
         return self.file.crystals if self.file else ()
 
-    def entries(self, predicted: Sequence[PredictedCrystal], weights: str) -> list[ReportedStructure]:
+    def entries(self, predicted: Sequence[PredictedCrystal], moved: Moved, weights: str) -> list[ReportedStructure]:
         common: dict[str, Any] = {"source": str(self.source), "output": self.name, "weights": weights, "key": self.key}
         if self.file is None:
             return [ReportedStructure(**common, index=0, status="failed", reason=self.problem)]
-        return [ReportedStructure(**common, index=k, **_facts(crystal)) for k, crystal in enumerate(predicted)]
+        facts = [_facts(crystal, moved=new is not None) for crystal, new in zip(predicted, moved, strict=True)]
+        return [ReportedStructure(**common, index=k, **stated) for k, stated in enumerate(facts)]
 
 
-def _facts(crystal: PredictedCrystal) -> dict[str, Any]:
+def _facts(crystal: PredictedCrystal, *, moved: bool) -> dict[str, Any]:
     return {
         "status": "failed" if crystal.frac is None else "predicted",
         "verdict": crystal.gate.verdict if crystal.gate else None,
+        "moved": moved,
         "in_domain": crystal.gate.in_domain if crystal.gate else None,
         "reason": crystal.reason,
         "note": crystal.note,
@@ -245,12 +266,12 @@ class _Folder:
                 self.earlier.setdefault(entry.output, []).append(entry)
         return self.earlier
 
-    def take(self, job: _Job, predicted: Sequence[PredictedCrystal], entries: Sequence[ReportedStructure]) -> None:
-        if job.file is None or all(crystal.frac is None for crystal in predicted):
+    def take(self, job: _Job, moved: Moved, entries: Sequence[ReportedStructure]) -> None:
+        if job.file is None or all(entry.status == "failed" for entry in entries):
             return
         path = self.out / job.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, job.file.text([crystal.frac for crystal in predicted], [e.properties() for e in entries]))
+        write_whole(path, job.file.text(moved, [e.properties() for e in entries]))
 
     def save(self, entries: dict[str, list[ReportedStructure]]) -> None:
         """Write the report; what it said of other files stays."""
@@ -294,11 +315,11 @@ class _OneFile(_Folder):
             self.stored.setdefault(entry.output, []).append(frame)
         return self.earlier
 
-    def take(self, job: _Job, predicted: Sequence[PredictedCrystal], entries: Sequence[ReportedStructure]) -> None:
+    def take(self, job: _Job, moved: Moved, entries: Sequence[ReportedStructure]) -> None:
         if job.done:
             self.frames += self.stored[job.name]
         elif job.file is not None:
-            self.frames += job.file.frames([crystal.frac for crystal in predicted], [e.properties() for e in entries])
+            self.frames += job.file.frames(moved, [e.properties() for e in entries])
 
     def save(self, entries: dict[str, list[ReportedStructure]]) -> None:
         """Wait for the end."""

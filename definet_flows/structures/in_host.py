@@ -46,6 +46,11 @@ class PredictedCrystal:
     remark: str = ""
 
     @property
+    def rejected(self) -> bool:
+        """Whether the gate rejects the prediction."""
+        return self.gate is not None and self.gate.verdict == "rejected"
+
+    @property
     def note(self) -> str:
         """What a reader must know."""
         if self.start is None or self.start <= _DISPLACED:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase import Atoms
@@ -17,13 +17,16 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
-from definet_flows.schemas import FloatArray
-from definet_flows.starts.network import NetworkPreRelaxer
+from definet_flows.schemas import DEFINET, FloatArray
+from definet_flows.starts.by_name import outside_campaigns
 from definet_flows.structures.crystal import Crystal
 from definet_flows.structures.crystals import crystal_of
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
 from definet_flows.structures.labels import charge_of, drop_labels, drop_results
 from definet_flows.structures.match import finder_for
+
+if TYPE_CHECKING:
+    from definet_flows.stores.opening import StoreLike
 
 _REPETITIONS = 3  # along a, b, c
 
@@ -42,9 +45,9 @@ class Prerelaxed:
     reason
         Why the gate flags or rejects; why there is no prediction.
     uncertainty
-        Expected mean |component| error of the prediction, Å; None where the weights state none.
+        Expected mean |component| error of the prediction, Å; None where the pre-relaxer states none.
     largest_displacement
-        Largest displacement of an atom that the network predicts, Å; None without a prediction.
+        Largest displacement of an atom that the pre-relaxer proposes, Å; None without a prediction.
     host
         What the host was found to be, such as "MoS2 8 x 8 x 1"; None where none fits.
     defects
@@ -63,16 +66,19 @@ class Prerelaxed:
     note: str = ""
 
 
-def prerelax(
+def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
     structures: Structure | Atoms | Iterable[Structure | Atoms],
     host: Structure | Atoms | str | Path | None = None,
     *,
+    prerelaxer: str = DEFINET,
     model: Checkpoint | str | Path = DEFAULT_MODEL,
+    store: StoreLike | None = None,
+    settings: str | None = None,
     supercell: Sequence[int] | None = None,
     charge: int | None = None,
     allow_unseen_host: bool = False,
 ) -> list[Prerelaxed]:
-    """Move the atoms of defect structures to where DefiNet expects them after a relaxation.
+    """Move the atoms of defect structures to where a pre-relaxer expects them after a relaxation.
 
     The rules are those of `definet predict`. The inputs stay as they are. What was computed for the old positions
     (energies, forces) is left out of a structure that moves. A structure that cannot be predicted is a result with
@@ -85,10 +91,18 @@ def prerelax(
         A single Structure or Atoms counts as a list of length 1.
     host
         Unit cell or bulk supercell of the host: a Structure, ASE's Atoms, a file, or the name of a shipped host.
-        None: the host that fits, of those that the weights were trained on.
+        None: the host that fits, of those that the weights were trained on; for "definet" alone.
+    prerelaxer
+        What proposes: "definet" (the network), "fields" (of the record store's relaxations of the host),
+        "potential:sevennet", "potential:sevennet-l3i5", "potential:chgnet", or a chain such as
+        "fields+potential:sevennet".
     model
-        Name of weights in the package, path of a `.safetensors` file, or a Checkpoint (`checkpoint_of` gives that of
-        a model in a record store).
+        The network: name of weights in the package, path of a `.safetensors` file, or a Checkpoint (`checkpoint_of`
+        gives that of a model in a record store).
+    store
+        The record store that "fields" learn from: a name, a path or a maggma Store; None: that of the settings.
+    settings
+        Beginning of the settings hash whose relaxations "fields" learn from; None: the only one in the store.
     supercell
         Repetitions of the host's cell along a, b, c. None: from the lattice.
     charge
@@ -105,23 +119,26 @@ def prerelax(
     Raises
     ------
     InputError
-        No such model or host, an impossible supercell or charge, or an item that is no Structure and no Atoms with
-        a cell.
+        No such model, pre-relaxer or host, a store without relaxations of the host, an impossible supercell or charge,
+        or an item that is no Structure and no Atoms with a cell.
 
     Examples
     --------
     >>> from definet_flows import prerelax
     >>> results = prerelax([structure], "MoS2")  # doctest: +SKIP
     >>> start = results[0].structure  # doctest: +SKIP
+    >>> charged = prerelax(structures, "GaN.cif", prerelaxer="fields", store="gan.sqlite")  # doctest: +SKIP
     """
     given = [structures] if isinstance(structures, Structure | Atoms) else _listed(structures)
     starts = [_structure(item, k) for k, item in enumerate(given)]
     net = None if charge is None else charge_of({"charge": charge})
-    checkpoint = _checkpoint(model)
-    finder = finder_for(checkpoint.card, host, _repetitions(supercell))
+    chosen, card = outside_campaigns(
+        prerelaxer, host, lambda: _checkpoint(model), store, settings, allow_unseen_host=allow_unseen_host
+    )
+    finder = finder_for(card, host, _repetitions(supercell))
     read = [_crystal(item, net) for item in given]
     crystals = [one for one in read if isinstance(one, Crystal)]
-    predicted = iter(predict_crystals(NetworkPreRelaxer(checkpoint, allow_unseen_host), finder, crystals))
+    predicted = iter(predict_crystals(chosen, finder, crystals))
     return [
         _result(start, PredictedCrystal(None, one) if isinstance(one, str) else next(predicted))
         for start, one in zip(starts, read, strict=True)

@@ -145,12 +145,11 @@ def _decide(task: _Task, predicted: PredictedCrystal, *, write_rejected: bool) -
         charge=task.charge,
         uncertainty=predicted.uncertainty,
     )
-    rejected = predicted.gate is not None and predicted.gate.verdict == "rejected"
     if predicted.gate is None:
         return entry
     if not predicted.defects:
         return entry.model_copy(update={"reason": "the bulk supercell: nothing to move"})
-    if predicted.frac is None or (rejected and not write_rejected):
+    if predicted.frac is None or (predicted.rejected and not write_rejected):
         return entry.model_copy(update={"action": "gated", "reason": predicted.gate.reason})
     original = task.path.with_name(ORIGINAL)
     if not original.exists():

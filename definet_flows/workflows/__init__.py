@@ -8,16 +8,17 @@ from definet_flows._lazy import names_of
 
 if TYPE_CHECKING:
     from definet_flows.workflows.campaign.contents import Campaign
-    from definet_flows.workflows.campaign.flow import DEFAULT_SUPERCELL, DefectFlowMaker, defect_flow
+    from definet_flows.workflows.campaign.flow import DefectFlowMaker, defect_flow
     from definet_flows.workflows.engines.base import ENGINES, Engine, resolve_engine
+    from definet_flows.workflows.engines.calculator import CalculatorRelaxMaker
     from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
     from definet_flows.workflows.engines.potential import PotentialRelaxMaker
     from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, VaspDefectSetGenerator
     from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
 
 __all__ = [
-    "DEFAULT_SUPERCELL",
     "ENGINES",
+    "CalculatorRelaxMaker",
     "Campaign",
     "DefectFlowMaker",
     "Engine",
@@ -32,8 +33,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CalculatorRelaxMaker": "definet_flows.workflows.engines.calculator",
     "Campaign": "definet_flows.workflows.campaign.contents",
-    "DEFAULT_SUPERCELL": "definet_flows.workflows.campaign.flow",
     "DefectFlowMaker": "definet_flows.workflows.campaign.flow",
     "ENGINES": "definet_flows.workflows.engines.base",
     "Engine": "definet_flows.workflows.engines.base",

@@ -87,7 +87,7 @@ def test_too_little_vacuum(tmp_path: Path) -> None:
 
 def test_missing_engine_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
-    refused(*RUN[:-1], "chgnet", "--defect", "v_S", saying="definet-flows[chgnet]")
+    refused(*RUN[:-1], "chgnet", "--defect", "v_S", saying="pip install -e '.[chgnet]'")
 
 
 @pytest.mark.parametrize("supercell", [("2.5", "3", "1"), ("0", "3", "1"), ("-1", "3", "1"), ("a", "3", "1")])
@@ -124,7 +124,7 @@ def test_help(command: str) -> None:
 
 def test_run_help_states_units_and_defaults() -> None:
     text = runner.invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
-    for piece in ("eV/Å", "Å", "[default: 0.1]", "[default: vasp]", "in run else 8 8 1]"):
+    for piece in ("eV/Å", "Å", "[default: 0.1]", "[default: vasp]", "else the smallest"):
         assert piece in text
 
 

@@ -1,4 +1,6 @@
+import json
 import re
+from collections import Counter
 
 import ase.io
 import numpy as np
@@ -32,7 +34,7 @@ def test_the_count_stands_alone_on_the_last_line(repeat, expected):
     rows = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if line.startswith("│")}
     assert len(rows) == 17
     if repeat == 8:
-        assert re.findall(r"[\d,]+", rows["v_Mo+v_S+Se_S"]) == ["3", "1,415", "1,040,384", "1"]
+        assert re.findall(r"[\d,]+", rows["v_Mo+v_S+Se_S"]) == ["3", "1,415", "1,040,384", "0"]
 
 
 def test_limits_distances_and_charges():
@@ -103,15 +105,22 @@ def test_frames(tmp_path):
 
 @pytest.mark.parametrize(("option", "suffix"), [("", "cif"), ("--structures poscar", "vasp")])
 @pytest.mark.filterwarnings("ignore:.*fractional coordinates rounded to ideal values")
-def test_a_folder_of_structures_named_by_id(tmp_path, option, suffix):
+def test_a_folder_of_structures_with_names(tmp_path, option, suffix):
     folder = tmp_path / "structures"
     folder.mkdir()
     assert (
         definet("BN --supercell 3 3 1 --defect C_B --defect v_N --max-defects 2", option, "-o", folder).exit_code == 0
     )
     host, found = read_configurations(folder / INDEX)
-    configurations = {f"{c.id_in(host.hash)}.{suffix}": c for c in found}
-    assert {p.name for p in folder.iterdir()} == {INDEX, *configurations}
+    configurations = {c.id_in(host.hash): c for c in found}
+    files = [json.loads(line) for line in (folder / INDEX).read_text().splitlines()[1:]]
+    assert {p.name for p in folder.iterdir()} == {INDEX, *(line["file"] for line in files)}
+    assert {f"C_B.{suffix}", f"v_N.{suffix}"} < {line["file"] for line in files}
+    often = Counter(line["name"] for line in files)
+    for line in files:
+        tail = f"_{line['id'][:8]}" if often[line["name"]] > 1 else ""
+        assert line["file"] == f"{line['name']}{tail}.{suffix}"
+    configurations = {line["file"]: configurations[line["id"]] for line in files}
     for name, configuration in configurations.items():
         structure = Structure.from_file(folder / name)
         built = build_structure(host, configuration)
@@ -156,7 +165,6 @@ BAD = {
     "supercell of zero": ("MoS2 --supercell 0 2 1 --defect v_S", "--supercell 0 2 1"),
     "half a supercell": ("MoS2 --supercell 1.5 2 1 --defect v_S", "--supercell 1.5 2 1"),
     "two numbers": ("MoS2 --supercell 2 2 --defect v_S", "unexpected extra argument"),
-    "no supercell": ("MoS2 --defect v_S", "no supercell"),
     "two supercells": ("MoS2 --supercell 2 2 1 --min-image 10 --defect v_S", "give one of them"),
     "negative image distance": ("MoS2 --min-image -3 --defect v_S", "must be a positive number"),
     "negative vacuum": ("MoS2 --vacuum -5 --supercell 2 2 1 --defect v_S", "vacuum=-5 Å"),

@@ -75,6 +75,21 @@ def test_a_network_that_was_retrained_is_taken_from_the_record_store(checkpoint)
     assert runner.invoke(app, [*command, "--store", "other.jsonl"]).exit_code == 2
 
 
+def test_a_rejected_prediction_leaves_the_structure_and_is_told(invoke):
+    _, numbers, frac = shuffled(HOST, configurations()[0], 0)
+    numbers[numbers == 16] = np.where(np.arange((numbers == 16).sum()) == 0, 52, 16)  # Te: never seen
+    text = write(Path("te.cif"), LATTICE, numbers, frac).read_text()
+    result = invoke("predict", "te.cif", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert "1 predicted (1 rejected), 0 failed" in result.output
+    assert "1 rejected and written as they came (--write-rejected moves them)" in result.output
+    assert "te.cif[0]: element Te never seen" in " ".join(result.output.split())
+    assert Path("out/te.cif").read_text() == text
+    result = invoke("predict", "te.cif", "-o", "out", "--write-rejected")
+    assert (result.exit_code, "as they came" in result.output) == (0, False)
+    assert np.abs(read(Path("out/te.cif"))[1] - frac).max() > 1e-5
+
+
 def test_some_failures_are_exit_code_1(invoke):
     defect_file("a.cif")
     Path("b.cif").write_text("broken")

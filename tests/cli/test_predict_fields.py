@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.io import read, write
 from typer.testing import CliRunner
 
+from definet_flows import InputError, prerelax
 from definet_flows.cli import app
+from definet_flows.starts import potential
 
 A, INWARD = 3.6, 0.08  # Å
 
@@ -75,10 +78,52 @@ def test_several_settings_are_refused_until_one_is_chosen():
     assert command("predict", "large.extxyz", *FIELDS, "--settings", prefix).exit_code == 0
 
 
+def test_the_function_and_the_command_agree():
+    ingested(vacancy(2, functional="PBE", charge=1))
+    large = vacancy(3, charge=1)
+    write("large.extxyz", large)
+    assert command("predict", "large.extxyz", *FIELDS).exit_code == 0
+    (result,) = prerelax(large, "POSCAR", prerelaxer="fields", store="s.sqlite")
+    theirs = read("out.extxyz")
+    assert (result.verdict, result.defects) == (theirs.info["verdict"], "v_Cu") == ("accepted", "v_Cu")
+    np.testing.assert_allclose(result.structure.cart_coords, theirs.positions, atol=1e-6)
+    assert result.uncertainty == pytest.approx(theirs.info["uncertainty"])
+
+
+def test_the_function_takes_potentials_and_chains(monkeypatch):
+    emt = potential.PotentialPreRelaxer("potential:emt", EMT, "emt")
+    monkeypatch.setattr(potential, "potential_named", lambda _: emt)
+    ingested(vacancy(2, functional="PBE", charge=0))
+    large = vacancy(3)
+    alone, chain = (
+        prerelax(large, "POSCAR", prerelaxer=name, store="s.sqlite")[0] for name in (emt.name, f"fields+{emt.name}")
+    )
+    assert alone.verdict == chain.verdict == "accepted"
+    assert np.abs(alone.structure.cart_coords - chain.structure.cart_coords).max() < 0.01
+    assert np.abs(alone.structure.cart_coords - large.positions).max() > 0.005
+
+
 @pytest.mark.parametrize(
     ("options", "saying"),
     [
-        (("--prerelaxer", "fields", "--store", "s.sqlite"), "name the host with --host"),
+        ({"prerelaxer": "fields"}, "name the host"),
+        ({"prerelaxer": "auto", "host": "POSCAR"}, "auto is of campaigns"),
+        ({"prerelaxer": "magic", "host": "POSCAR"}, "prerelaxer='magic'"),
+        ({"prerelaxer": 3, "host": "POSCAR"}, "prerelaxer=3"),
+        ({"prerelaxer": "fields", "host": "POSCAR", "store": "nowhere.sqlite"}, "nowhere.sqlite"),
+        ({"prerelaxer": "fields", "host": "POSCAR", "store": "s.sqlite", "settings": "zz"}, "no settings 'zz'"),
+    ],
+)
+def test_what_the_function_refuses(options, saying):
+    ingested(vacancy(2, functional="PBE", charge=0))
+    with pytest.raises(InputError, match=saying):
+        prerelax(vacancy(3), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "saying"),
+    [
+        (("--prerelaxer", "fields", "--store", "s.sqlite"), "name the host (--host)"),
         (("--prerelaxer", "auto", "--host", "POSCAR"), "auto is of campaigns"),
         (("--prerelaxer", "magic", "--host", "POSCAR"), "prerelaxer='magic'"),
         (("--prerelaxer", "fields", "--host", "POSCAR", "--store", "s.sqlite", "--settings", "zz"), "no settings 'zz'"),

@@ -90,6 +90,14 @@ def test_savings_in_three_costs_and_all_that_is_beside_them(campaign):
         assert piece in text
 
 
+def test_what_pre_relaxing_cost_is_told_and_what_is_unknown_is_a_dash(campaign):
+    table = call("savings", "--store", campaign, "--by", "prerelaxer").stdout.split("proposals")[1]
+    line = next(line.split() for line in table.splitlines() if line.split()[:1] == ["definet"])
+    assert line[1:6] == ["2", "0.1", "2", "-", "0"]
+    (row,) = [line.split() for line in table.splitlines() if line.split()[:1] == ["pre-relaxing"]]
+    assert row[1:] == ["-", "-", "-", "0.1"]
+
+
 def test_records_are_counted(campaign):
     told = json.loads(call("records", "--store", campaign, "--by", "n_defects", "--json").stdout)
     total = told["total"]

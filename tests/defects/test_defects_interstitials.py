@@ -240,7 +240,7 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     _candidates.cache_clear()
     host = make_host("MoS2", (2, 2, 1))
-    with pytest.raises(InputError, match=r"pip install 'definet-flows\[defects\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[defects\]' in the clone"):
         list(enumerate_configurations(host, Choices(defects=("Li_i",))))
     assert len(list(enumerate_configurations(host, Choices(defects=("v_S",))))) == 1
 

@@ -118,7 +118,7 @@ def test_the_proposed_supercell_repeats_the_unit_cell_whatever_the_matrix_and_th
 @pytest.mark.parametrize(
     "supercell",
     [
-        (0, 1, 1), (8, 8), (1.5, 2, 1), (-1, 2, 1), "8 8 1", None, 0.0, -3.0, float("nan"), True, (1, 1, 999),
+        (0, 1, 1), (8, 8), (1.5, 2, 1), (-1, 2, 1), "8 8 1", 0.0, -3.0, float("nan"), True, (1, 1, 999),
         [[1, 1, 0], [1, 1, 0], [0, 0, 1]], [[0, 1, 0], [1, 0, 0], [0, 0, 1]], [[1, 2], [3, 4]],
     ],
 )  # fmt: skip

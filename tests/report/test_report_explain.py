@@ -64,6 +64,25 @@ def test_an_id_that_begins_nothing_or_several_is_refused(records: Records) -> No
     assert len(find_cases(records, near)) == 1
 
 
+def test_a_name_will_do_where_a_single_configuration_has_it(records: Records) -> None:
+    only_one = make.record(defects=("v_Mo", "Se_S"))
+    records.put(only_one)
+    (case,) = find_cases(records, "v_Mo+Se_S")
+    assert case.shown.id == only_one.id
+    with pytest.raises(InputError, match=r"'v_S' is the name of \d configurations: ") as refused:
+        find_cases(records, " v_S ")
+    site = make.configuration().edits[0].site
+    assert f"{identity('same')[:12]} (MoS2, 27 sites, on {site})" in str(refused.value) or "..." in str(refused.value)
+    assert str(refused.value).endswith("give the beginning of an id")
+    charged = only_one.configuration.model_copy(update={"charge": -1})
+    other = only_one.model_copy(update={"id": "e" * 32, "configuration_id": "d" * 32, "configuration": charged})
+    records.put(other)
+    with pytest.raises(InputError, match=r"dddddddddddd \(MoS2, 27 sites, on \d+ and \d+, charge -1\)"):
+        find_cases(records, "v_Mo+Se_S")
+    with pytest.raises(InputError, match="or has that name"):
+        find_cases(records, "v_Xx")
+
+
 @pytest.mark.parametrize("empty", ["", "  "])
 def test_no_id_at_all_is_refused(records: Records, empty: str) -> None:
     with pytest.raises(InputError, match="no configuration or record"):

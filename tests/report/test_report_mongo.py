@@ -48,7 +48,7 @@ def test_a_reader_gets_page_and_explanation(tmp_path: Path, mongo_server: MongoS
     result = runner.invoke(app, ["report", "--store", "filled"])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "report.html").read_text()
-    assert '<p class="number" id="saving">63.6 %</p>' in page
+    assert '<p class="number" id="saving">90.0 %</p>' in page
     assert mongo_server.spec().get("password", SECRET) not in page
     told = runner.invoke(app, ["explain", identity("better")[:6], "--store", "filled"])
     assert told.exit_code == 0, told.output

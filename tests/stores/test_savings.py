@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from maggma.stores import MemoryStore
-from store_fixtures import record, relaxed_host
+from store_fixtures import prediction, record, relaxed_host
 
 from definet_flows.errors import InputError
-from definet_flows.schemas import dump
+from definet_flows.schemas import Gate, Prediction, base_hash, dump
 from definet_flows.stores import (
     Filter,
     Records,
@@ -135,8 +135,13 @@ def test_the_reason_without_pairs_is_the_true_one(records):
     assert told.endswith("of the configurations 1 were gated out: the gate rejected the prediction")
     assert "control fraction" not in told
     add(records, "alone", None, 12)
-    assert "1 have no control (raise the control fraction), 1 were gated out" in savings(records).message
-    assert savings(records, Filter(configuration_ids=("alone",))).message.endswith("(raise the control fraction)")
+    assert (
+        "1 have no control (raise the control fraction; if it is 1, theirs has not begun), 1 were gated out"
+        in savings(records).message
+    )
+    assert savings(records, Filter(configuration_ids=("alone",))).message.endswith(
+        "(raise the control fraction; if it is 1, theirs has not begun)"
+    )
 
 
 @pytest.mark.parametrize(("status", "words"), [("failed", "failed (definet retry): 1"), ("running", "not finished: 1")])
@@ -251,3 +256,85 @@ def test_a_newer_document_among_many_is_named(records):
     records.store.update({**dump(record(configuration_id="b")), "schema_version": 2})
     with pytest.raises(InputError, match="schema version 2"):
         savings(records)
+
+
+# ------------------------------------------------------------------ what pre-relaxing cost
+
+
+def costing(records, name, seconds, core_seconds, **changes):
+    """Put a control of 10 h, a relaxation from a prediction of 4 h, and the cost of its proposal."""
+    made = record("predicted", configuration_id=name, costs=(None, 4.0), **changes)
+    note = made.prediction.model_copy(update={"seconds": seconds, "core_seconds": core_seconds})
+    records.put(record(configuration_id=name, costs=(None, 10.0)), made.model_copy(update={"prediction": note}))
+    update_pairs(records, name, record().settings_hash)
+
+
+def test_the_net_of_core_hours_pays_for_pre_relaxing(records):
+    costing(records, "a", 900.0, 7200.0)
+    costing(records, "b", 300.0, 3600.0)
+    result = savings(records)
+    assert (result.proposals.count, result.proposals.seconds, result.proposals.core_hours) == (2, 1200.0, 3.0)
+    assert (result.core_hours.saving, result.core_hours.spending.prerelaxing) == (pytest.approx(0.6), 3.0)
+    assert result.core_hours.spending.net == pytest.approx(1 - (20 + 8 + 3) / 20)
+    assert result.seconds.prerelaxing == 1200.0
+    assert result.ionic.spending.prerelaxing is None
+    assert savings_by(records, "name")["v_S"].proposals == result.proposals
+
+
+def test_an_unknown_cost_of_a_proposal_is_none_and_is_counted(records):
+    costing(records, "a", None, None)
+    made = savings(records).proposals
+    assert (made.seconds, made.core_hours, made.without_seconds, made.without_core_hours) == (None, None, 1, 1)
+    assert savings(records).core_hours.spending.prerelaxing is None
+    costing(records, "b", 20.0, None)
+    made = savings(records).proposals
+    assert (made.seconds, made.core_hours, made.without_seconds, made.without_core_hours) == (20.0, None, 1, 2)
+
+
+def test_rejected_proposals_are_paid_for_once_each_and_under_their_own_pre_relaxer(records):
+    """Two pre-relaxers are asked about a configuration; the proposal of the first is rejected."""
+    costing(records, "a", 60.0, 3600.0)
+    start = records.record(record("predicted", configuration_id="a").id)
+    base = base_hash(start.sites.unrelaxed[: start.host.n_sites])
+    for weights, verdict, hours in (("a" * 64, "accepted", 1), ("b" * 64, "rejected", 2)):
+        one = prediction("a").model_copy(
+            update={
+                "id": Prediction.identity("a", weights, base),
+                "weights": weights,
+                "base": base,
+                "gate": Gate(verdict=verdict),
+                "core_seconds": 3600.0 * hours,
+            }
+        )
+        records.put(one, one.model_copy(update={"id": f"{weights} elsewhere", "base": "of another host"}))
+    assert savings(records).proposals.core_hours == 3.0
+    assert {key: one.proposals.core_hours for key, one in savings_by(records, "weights").items()} == {
+        "a" * 64: 1.0,
+        "b" * 64: 2.0,
+    }
+    assert savings(records, Filter(weights="b" * 64)).proposals.core_hours == 2.0
+
+
+def test_rejected_proposals_count_without_any_control_too(records):
+    costing(records, "a", 60.0, 3600.0)
+    start = records.record(record("predicted", configuration_id="a").id)
+    records.store.remove_docs({"start": "unrelaxed"})
+    other = prediction("a").model_copy(
+        update={
+            "weights": "b" * 64,
+            "base": base_hash(start.sites.unrelaxed[: start.host.n_sites]),
+            "gate": Gate(verdict="rejected"),
+            "core_seconds": 7200.0,
+        }
+    )
+    records.put(other)
+    assert savings(records).proposals.core_hours == 3.0
+
+
+def test_wall_time_is_net_of_pre_relaxing(records):
+    for start, wall in (("unrelaxed", 100.0), ("predicted", 40.0)):
+        made = record(start, configuration_id="a")
+        records.put(made.model_copy(update={"ledger": made.ledger.model_copy(update={"wall_seconds": wall})}))
+    update_pairs(records, "a", record().settings_hash)
+    spent = savings(records).seconds
+    assert (spent.prerelaxing, spent.total, spent.baseline) == (0.05, pytest.approx(140.05), 100.0)

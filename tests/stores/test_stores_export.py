@@ -47,6 +47,10 @@ def test_csv(records, tmp_path):
         ("300", "1.5")
     ]
     assert {row["gate"] for row in rows if row["start"] == "predicted"} == {"accepted"}
+    assert {(row["start"], row["proposal_seconds [s]"], row["proposal_core_seconds [s]"]) for row in rows} == {
+        ("unrelaxed", "", ""),
+        ("predicted", "0.05", ""),  # the cores of this proposal are unknown: no zero
+    }
 
 
 def test_pandas(records):

@@ -71,17 +71,34 @@ def test_partial_occupation_and_repeated_atoms_are_results(checkpoint, finder, t
     assert "occupied by 0.5" in tampered(checkpoint, finder, tmp_path, text.replace(" 1.0\n", " 0.5\n", 1))
 
 
-def test_what_the_gate_rejects_is_written_all_the_same(checkpoint, finder, tmp_path):
-    (tmp_path / "q.json").write_text(json.dumps({**structure().as_dict(), "charge": -1}))
+def test_what_the_gate_rejects_is_written_as_it_came_unless_asked_for(checkpoint, finder, tmp_path):
+    came = {"q.json": json.dumps({**structure().as_dict(), "charge": -1})}
     tellurium = configurations()[0].edits[0]
     edit = Edit(marker=1, site=tellurium.site, old=16, new=52)
     replaced = build_structure(HOST, configurations()[0].model_copy(update={"edits": (edit,)}))
-    replaced.to(filename=str(tmp_path / "te.cif"))
-    q, te = predict_files(NetworkPreRelaxer(checkpoint), [tmp_path], tmp_path / "out", finder)
-    assert (q.status, q.verdict, q.in_domain) == ("predicted", "rejected", False)
+    came["te.cif"] = replaced.to(fmt="cif")
+    came["z.vasp"] = replaced.to(fmt="poscar")
+    for name, text in came.items():
+        (tmp_path / name).write_text(text)
+    out = tmp_path / "out"
+    prerelaxer = NetworkPreRelaxer(checkpoint)
+    q, te, _ = entries = predict_files(prerelaxer, [tmp_path], out, finder)
+    assert {(entry.status, entry.verdict, entry.in_domain, entry.moved) for entry in entries} == {
+        ("predicted", "rejected", False, False)
+    }
     assert "charge -1" in q.reason
     assert "element Te never seen" in te.reason
-    assert np.abs(read(tmp_path / "out" / "te.cif")[1] - replaced.frac_coords).max() > 1e-5
+    for name in ("te.cif", "z.vasp"):
+        assert (out / name).read_text() == came[name]
+    kept = json.loads((out / "q.json").read_text())
+    assert (kept["properties"]["verdict"], kept["properties"]["moved"]) == ("rejected", False)
+    np.testing.assert_allclose(read(out / "q.json")[1], structure().frac_coords, atol=1e-12)
+    written = predict_files(prerelaxer, [tmp_path / name for name in came], out, finder, write_rejected=True)
+    assert [entry.moved for entry in written] == [True, True, True]
+    for name in came:
+        assert np.abs(read(out / name)[1] - read(tmp_path / name)[1]).max() > 1e-5
+    predict_files(prerelaxer, [tmp_path / name for name in came], out, finder)
+    assert (out / "te.cif").read_text() == came["te.cif"]
 
 
 def test_inserted_atoms_cannot_be_predicted(checkpoint, finder, tmp_path):

@@ -39,13 +39,15 @@ def _way(cell, site, hole):
     return cell.lattice.get_cartesian_coords(frac - np.rint(frac))
 
 
-def write_run(folder, shifts, *, energy=-100.0, charge=0.0, last_force=0.01, ended=True, date="2024 01 01", **tags):
-    """Write a relaxation of the vacancy through these shifts of its neighbours, a step each; return the folder."""
+def write_run(
+    folder, shifts=(), *, cells=None, energy=-100.0, charge=0.0, last_force=0.01, ended=True, date="2024 01 01", **tags
+):
+    """Write a relaxation of the vacancy through shifts of its neighbours, or through cells; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     before = Path.cwd()
     os.chdir(folder)
     try:
-        cells = [vacancy(shift) for shift in shifts]
+        cells = cells or [vacancy(shift) for shift in shifts]
         electrons = {"NELECT": str(len(cells[0]) - charge)} if charge else {}
         every = {**TAGS, **electrons, **{name: str(value) for name, value in tags.items()}}
         kinds, potcar = (["Cu"], [len(cells[0])]), (["PAW_PBE Cu"], [1.0])

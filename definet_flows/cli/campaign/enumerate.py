@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from definet_flows.defects import Recipe
     from definet_flows.schemas import Configuration, Host
 
+_ID = 12  # characters that a table shows; `explain` takes the beginning of an id
 _STEP = 100  # configurations between two updates of the progress line
 
 
@@ -51,16 +52,22 @@ def enumerate_defects(
         typer.Option("-o", "--output", help="FILE.jsonl (read back by definet), FILE.extxyz, or a new folder."),
     ] = None,
     structures: Annotated[str, typer.Option(help="Format of the structures in a folder: cif or poscar.")] = "cif",
+    as_list: Annotated[
+        bool, typer.Option("--list", help="Print a row for each configuration: name, id, sites, symmetry, charge.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows of --list to this file.")] = None,
 ) -> None:
     """List every symmetry-inequivalent defect configuration of HOST, exactly; or random ones by concentration.
 
-    Without -o the configurations are counted. Lengths are in Å, charges in elementary charges.
+    Without -o, --list or --csv the configurations are counted. Lengths are in Å, charges in elementary charges. The
+    sites of an element that are not equivalent are numbered: v_O1, v_O2.
     """
     from definet_flows.defects.files import check_output, write_configurations
     from definet_flows.hosts import make_host
 
     if output is not None:
         check_output(output)
+    options.check_writable(csv)
     recipe = read_recipe(
         host,
         supercell=supercell,
@@ -81,18 +88,40 @@ def enumerate_defects(
     pristine = make_host(host, recipe.supercell, vacuum=vacuum, symprec=symprec, dimensionality=dimensionality)
     if output is not None:
         written = write_configurations(output, pristine, _progress(recipe.configurations(pristine)), structures)
-        _tell_symmetry(pristine)
-        _tell(f"{written} configurations written to {output}")
-    if count or output is None:
+        _tell_host(pristine)
+        _tell(f"{written} configuration{'s' * (written != 1)} written to {output}")
+    elif not count or csv is not None or as_list:
+        _tell_host(pristine)
+    if as_list or csv is not None:
+        _list(pristine, recipe, csv, shown=as_list)
+    if count or not (as_list or csv or output):
         table, total = _count(pristine, recipe)
-        if output is None:
-            _tell_symmetry(pristine)
         console.print(table)
         typer.echo(total)
 
 
-def _tell_symmetry(host: Host) -> None:
+def _list(host: Host, recipe: Recipe, path: Path | None, *, shown: bool) -> None:
+    """Print the rows of the configurations, write them to a file, or both."""
+    from definet_flows.defects.listing import COLUMNS, listed, write_csv
+
+    rows = list(listed(host, _progress(recipe.configurations(host))))
+    if path is not None:
+        write_csv(path, rows)
+        _tell(f"{len(rows)} configuration{'s' * (len(rows) != 1)} listed in {path}")
+    if shown:
+        table = Table(header_style="bold")
+        for heading in COLUMNS:
+            table.add_column(heading, no_wrap=heading != "name", overflow="fold")
+        for row in rows:
+            name, identity, *rest = row.cells()
+            table.add_row(name, identity[:_ID], *rest)
+        console.print(table, highlight=False)
+
+
+def _tell_host(host: Host) -> None:
     _tell(f"space group: {host.provenance['symmetry']}")
+    if chosen := host.provenance.get("supercell"):
+        _tell(f"supercell: {chosen}")
 
 
 def _tell(text: str) -> None:
@@ -113,11 +142,12 @@ def _count(host: Host, recipe: Recipe) -> tuple[Table, int]:
         return table, sizes.total()
     rows = count_by_class(host, recipe.choices)
     table.add_column("class", overflow="fold")
-    for heading in ("defects", "configurations", "placements", "charge states"):
+    for heading in ("defects", "configurations", "placements", "charges"):
         table.add_column(heading, justify="right")
     for row in rows:
-        numbers = (row.n_defects, row.configurations, row.placements, row.charge_states)
-        table.add_row(row.name, *(f"{number:,}" for number in numbers))
+        numbers = (row.n_defects, row.configurations, row.placements)
+        charges = " ".join(f"{charge:+d}" if charge else "0" for charge in row.charges)
+        table.add_row(row.name, *(f"{number:,}" for number in numbers), charges)
     return table, sum(row.configurations * row.charge_states for row in rows)
 
 

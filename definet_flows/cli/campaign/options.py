@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from definet_flows.cli import options
+from definet_flows.cli.campaign.engine import chosen_engine
 from definet_flows.cli.campaign.recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class CampaignOptions:
     seed: options.Seed = 0
     preset: options.Preset = None
     engine: Annotated[str, typer.Option(help="vasp, gpaw, sevennet, chgnet or vasp-dry-run.")] = "vasp"
+    incar: options.IncarTags = field(default_factory=list)
+    kpoints: options.KpointMesh = None
     control_fraction: Annotated[
         float, typer.Option(help="Share of configurations relaxed from the unrelaxed start too, 0 to 1.")
     ] = 0.1
@@ -74,16 +77,16 @@ class CampaignOptions:
         InputError
             If an option is malformed or missing, or two options exclude each other.
         """
-        from definet_flows.workflows import DEFAULT_SUPERCELL, DefectFlowMaker
+        from definet_flows.workflows import DefectFlowMaker
 
-        choices = set(inspect.signature(read_recipe).parameters) - {"host", "default"}
-        recipe = read_recipe(self.host, **{name: getattr(self, name) for name in choices}, default=DEFAULT_SUPERCELL)
+        choices = set(inspect.signature(read_recipe).parameters) - {"host"}
+        recipe = read_recipe(self.host, **{name: getattr(self, name) for name in choices})
         return DefectFlowMaker(
             defects=recipe,
             vacuum=self.vacuum,
             symprec=self.symprec,
             dimensionality=self.dimensionality,
-            engine=self.engine,
+            engine=chosen_engine(self.engine, self.incar, self.kpoints),
             control_fraction=self.control_fraction,
             batch_size=self.batch_size or batch_size,
             model=self.model or options.DEFAULT_MODEL,

@@ -9,6 +9,7 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.cli.campaign.engine import chosen_engine
 from definet_flows.foreign import one_line
 
 
@@ -18,6 +19,8 @@ def probe_saddle(
     engine: Annotated[
         str, typer.Option(help="Engine that relaxed them: vasp, gpaw, sevennet, chgnet or vasp-dry-run.")
     ] = "vasp",
+    incar: options.IncarTags = options.NONE,
+    kpoints: options.KpointMesh = None,
     sample: Annotated[int, typer.Option(min=1, help="Symmetric ends to look at; a larger sample keeps them.")] = 10,
     rattle: Annotated[float, typer.Option(min=0.01, max=0.05, help="Displacement of every atom, Å.")] = 0.03,
     seed: Annotated[int, typer.Option(help="Seed of its directions.")] = 0,
@@ -32,12 +35,13 @@ def probe_saddle(
     from definet_flows.workflows.recording.cases import settings_hash_of
     from definet_flows.workflows.recovery.probe import probe_flow, symmetric_ends
 
-    resolved = resolve_engine(engine)
+    chosen = chosen_engine(engine, incar, kpoints)
+    resolved = resolve_engine(chosen)
     require_executables(resolved)
     hashes = {settings_hash_of(resolved, relaxed_host=flag) for flag in (True, False)}
     with open_store(store) as records:
         ids = symmetric_ends(records, hashes, sample)
-    flow = probe_flow(ids, engine, store, rattle=rattle, seed=seed)
+    flow = probe_flow(ids, chosen, store, rattle=rattle, seed=seed)
     run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
     with open_store(store, read_only=True) as records:
         for probe in sorted(records.probes(), key=lambda found: found.name):

@@ -40,14 +40,8 @@ def read_recipe(
     per_concentration: int | None,
     seed: int,
     preset: str | None,
-    default: Repetitions | None = None,
 ) -> Recipe:
     """Return the supercell, the choices and the sampling that the options of the same names ask for.
-
-    Parameters
-    ----------
-    default
-        Supercell, for a layer across c, if neither an option nor a preset gives a size; None: refused.
 
     Raises
     ------
@@ -78,17 +72,7 @@ def read_recipe(
         msg = "no defects: give at least 1, such as --defect v_S, or a --preset"
         raise InputError(msg)
     sampling = _sampling(concentration, per_concentration, seed)
-    size = _default_cell(default, host) if cell is None else cell
-    return Recipe(supercell=size, choices=Choices(**limits, charges=charges), sampling=sampling)
-
-
-def _default_cell(default: Repetitions | None, host: str) -> Repetitions:
-    from definet_flows.hosts import for_layer, load_structure
-
-    if default is None:
-        msg = "no supercell: give --supercell, such as --supercell 8 8 1, or --min-image in Å"
-        raise InputError(msg)
-    return for_layer(default, load_structure(host))
+    return Recipe(supercell=cell, choices=Choices(**limits, charges=charges), sampling=sampling)
 
 
 def _sampling(concentration: list[float], per_concentration: int | None, seed: int) -> Sampling | None:

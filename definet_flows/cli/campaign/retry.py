@@ -9,10 +9,13 @@ import typer
 
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console
+from definet_flows.cli.campaign.engine import chosen_engine
 from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
+    from jobflow import Maker
+
     from definet_flows.stores import Filter, Records
 
 _FAILED = 1
@@ -24,6 +27,8 @@ def retry(
     engine: Annotated[
         str, typer.Option(help="Engine that relaxed them: vasp, gpaw, sevennet, chgnet or vasp-dry-run.")
     ] = "vasp",
+    incar: options.IncarTags = options.NONE,
+    kpoints: options.KpointMesh = None,
     host: Annotated[str | None, typer.Option(help="Only this host, by reduced formula such as MoS2.")] = None,
     name: Annotated[str | None, typer.Option(help="Only these defects, such as v_S+W_Mo.")] = None,
     unconverged: Annotated[
@@ -58,19 +63,20 @@ def retry(
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
     from definet_flows.workflows.recovery.retry import collect_killed, nothing_to_retry, retry_flow, unfinished
 
+    chosen = chosen_engine(engine, incar, kpoints)
     if launchpad is not None:
         where = Filter(host=host, name=name)
-        _queue(launchpad, dead_after, placement, store, engine, where, unconverged=unconverged)
+        _queue(launchpad, dead_after, placement, store, chosen, where, unconverged=unconverged)
         return
-    resolved = resolve_engine(engine)
+    resolved = resolve_engine(chosen)
     with open_store(store) as records:
         lost = collect_killed(records, killed) if killed else []
-        ids = unfinished(records, engine, Filter(host=host, name=name), unconverged=unconverged)
+        ids = unfinished(records, chosen, Filter(host=host, name=name), unconverged=unconverged)
         if not ids:
             raise InputError(nothing_to_retry(records, engine))
     require_executables(resolved)
-    console.print(f"{len(ids)} relaxations to go on with, {len(lost)} of them killed")
-    flow = retry_flow(ids, engine, store)
+    console.print(f"{len(ids)} relaxation{'s' * (len(ids) != 1)} to go on with, {len(lost)} killed")
+    flow = retry_flow(ids, chosen, store)
     run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
     with open_store(store, read_only=True) as records:
         if _report(records, ids):
@@ -82,7 +88,7 @@ def _queue(
     dead_after: float,
     placement: Path | None,
     store: str | None,
-    engine: str,
+    engine: str | Maker,
     where: Filter,
     *,
     unconverged: bool,
@@ -101,11 +107,29 @@ def _queue(
     counts = f"{mended.rerun} lost or failed jobs run again, {mended.kept} had stored their output"
     counts = f"{counts}, {mended.given_up} were lost too often and count as failed"
     console.print(f"{counts}, {mended.dropped} half-written jobs dropped", highlight=False)
+    if mended.silences:
+        console.print(_still_running(mended.silences, dead_after), highlight=False, soft_wrap=True)
     with open_store(store) as records:
         ids = unfinished(records, engine, where, unconverged=unconverged)
     if ids:
         first = add_retries(queue, retry_flow(ids, engine, store), placed)
-        console.print(f"{len(ids)} relaxations to go on with: workflow {first}", highlight=False)
+        console.print(
+            f"{len(ids)} relaxation{'s' * (len(ids) != 1)} to go on with: added FireWorks workflow with the id {first}",
+            highlight=False,
+        )
+
+
+def _still_running(silences: tuple[float, ...], dead_after: float) -> str:
+    """Say that jobs without a sign of life may be lost all the same; a worker gives one each hour."""
+    jobs = f"{len(silences)} job{'s' * (len(silences) != 1)} still count{'s' * (len(silences) == 1)} as running"
+    longest = f"the last sign of life of a worker is {_minutes(silences[0])} old"
+    return (
+        f"{jobs}: {longest}, and a run counts as lost after {_minutes(dead_after)} (--dead-after; signs come each hour)"
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min"
 
 
 def _report(records: Records, ids: list[str]) -> int:

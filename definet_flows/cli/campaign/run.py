@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from rich.text import Text
 from definet_flows.atomic import write_whole
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
+from definet_flows.cli.campaign.engine import write_campaign_inputs
 from definet_flows.cli.campaign.options import CampaignOptions, campaign_command
 from definet_flows.foreign import one_line
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows import DefectFlowMaker
 
 _FAILED = 1
+_LONGEST = 60  # characters of a reason in the table
 _MATCHED = "definet-sevennet-mos2"
 """Shipped model that learned the quickstart's engine, from configurations that the quickstart does not use."""
 
@@ -38,12 +39,16 @@ def run(
         Path | None, typer.Option(help="Folder for the jobs.  \\[default: a new folder in the data folder]")
     ] = None,
     json_file: options.Json = None,
+    write_inputs: options.WriteInputs = None,
 ) -> None:
     """Enumerate the defects of HOST, pre-relax, relax and record them on this machine.
 
     Relaxations stop at 0.01 eV/Å. Records of the record store are reused: the same command goes on where it stopped.
     """
     options.check_writable(json_file)
+    if write_inputs is not None:
+        write_campaign_inputs(campaign.maker(), campaign.host, write_inputs)
+        return
     _end(_relax(campaign.maker(), campaign.host, folder), json_file)
 
 
@@ -107,6 +112,8 @@ class _Outcome:
         Relaxations that others have in hand or that have no end, a line for each holder.
     names
         Names of the pre-relaxers by key, where there are several; else None.
+    unlearned
+        What brings the network to a host that it has not learned; None if it has.
     """
 
     model: str
@@ -117,6 +124,7 @@ class _Outcome:
     reasons: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     names: dict[str, str] | None = None
+    unlearned: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -148,6 +156,7 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     from definet_flows.stores.locking import explain_running
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
+    from definet_flows.workflows.learning.unlearned import what_brings_it
     from definet_flows.workflows.recording.cases import settings_hash_of
 
     campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
@@ -155,7 +164,10 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     folder = folder or new_folder()
     with open_store(maker.store) as records:  # tried before anything runs
         place = records.location
-    console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    count = f"{len(campaign.ids)} configuration{'s' * (len(campaign.ids) != 1)}"
+    console.print(f"{count} of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    if chosen := campaign.host.provenance.get("supercell"):
+        console.print(f"supercell: {chosen}", soft_wrap=True, highlight=False)
     if near := near_images(campaign.host):
         errors.print(Text.assemble(("warning:", "yellow"), " ", near), soft_wrap=True)
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
@@ -171,7 +183,8 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
         every = records.record_rows(where.model_copy(update={"weights": None}))
         unfinished = explain_running(records, [row.id for row in every if row.status == "running"])
         names = prerelaxer_names(records) if campaign.sole_key is None else None
-    outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished, names)
+    unlearned = what_brings_it(campaign, str(where.settings_hash), maker.store)
+    outcome = _Outcome(campaign.model, rows, totals, place, folder, bar.reasons, unfinished, names, unlearned)
     _print(outcome)
     return outcome
 
@@ -234,7 +247,7 @@ def _print(outcome: _Outcome) -> None:
     table.add_column("verdict")
     shown = _shown(outcome)
     for row in shown:
-        verdict = row.verdict or ("failed" if row.failed else row.gate)
+        verdict = row.verdict or ("failed" if row.failed else _refused(row))
         table.add_row(
             row.name,
             signed(row.charge),
@@ -246,9 +259,8 @@ def _print(outcome: _Outcome) -> None:
             verdict + (" (flagged)" if row.gate == "flagged" and row.verdict else ""),
         )
     console.print(table)
-    reasons = Counter((row.gate, row.reason) for row in shown if row.reason and not row.verdict and not row.failed)
-    for (gate, reason), count in reasons.items():
-        console.print(f"{gate}, {count} of them: {one_line(reason)}", soft_wrap=True, highlight=False)
+    if outcome.unlearned is not None and any(row.gate == "rejected" for row in shown):
+        console.print(one_line(outcome.unlearned), soft_wrap=True, highlight=False, markup=False)
     totals = outcome.totals
     for line in outcome.unfinished:
         errors.print(Text.assemble(("not finished:", "bold red"), f" {one_line(line)}"), soft_wrap=True)
@@ -266,6 +278,15 @@ def _print(outcome: _Outcome) -> None:
     console.print(totals["message"], highlight=False, soft_wrap=True, markup=False)
     if totals["relaxations_run"] == 0 and totals["relaxations_reused"] and not outcome.unfinished:
         console.print("everything was in the store already: nothing was computed again")
+
+
+def _refused(row: StartsRow) -> str:
+    """Return the gate's verdict with the first of its reasons; `definet explain` tells all of them."""
+    from definet_flows.schemas.starts import NO_PRERELAXER
+
+    first = row.reason.removeprefix(NO_PRERELAXER).split("; ")[0]
+    first = first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"
+    return one_line(f"{row.gate}: {first}" if first else row.gate)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -35,7 +35,7 @@ def status(
     store: options.Store = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every five seconds until all has ended.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: enumerated, predicted, relaxing, recorded, failed.")
+        bool, typer.Option("--json", help="Print JSON: enumerated, predicted, waiting, relaxing, recorded, failed.")
     ] = False,
 ) -> None:
     """Show the progress of the launched campaigns, in configurations."""
@@ -91,16 +91,10 @@ def _drawn(found: list[Status]) -> RenderableType:
 
 def _counts(status: Status) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("enumerated", "predicted", "relaxing", "recorded", "failed", ""):
+    for name in (*_STATES, ""):
         table.add_column(name, justify="right")
     bar = ProgressBar(total=status.enumerated, completed=status.recorded + status.failed, width=40)
-    table.add_row(
-        *(
-            str(count)
-            for count in (status.enumerated, status.predicted, status.relaxing, status.recorded, status.failed)
-        ),
-        bar,
-    )
+    table.add_row(*(str(getattr(status, name)) for name in _STATES), bar)
     return table
 
 

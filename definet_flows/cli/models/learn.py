@@ -37,7 +37,11 @@ def learn(
     ] = "diverse",
     batch: Annotated[int, typer.Option(help="Configurations relaxed in a round.")] = 20,
     held_out: Annotated[
-        int, typer.Option(help="Configurations that are relaxed first and never learned from; 8 at least.")
+        int,
+        typer.Option(
+            help="Configurations that are relaxed first and never learned from; 8 at least.  A pool too small to hold "
+            "8 out is cross-validated."
+        ),
     ] = 12,
     budget: Annotated[int, typer.Option(help="Configurations to relax at most, those held out included.")] = 200,
     target: Annotated[
@@ -76,6 +80,7 @@ def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: 
     from definet_flows.stores import open_store
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
+    from definet_flows.workflows.learning.active.state import holds_out
 
     options.check_writable(json_file)
     pool = maker.campaign(host)
@@ -84,6 +89,8 @@ def _run(maker: ActiveLearningMaker, host: str, folder: Path | None, json_file: 
     with open_store(maker.defects.store) as records:  # the lock is tried before anything runs
         place = records.location
     console.print(f"pool: {len(pool.ids)} configurations of {pool.host.formula}, {pool.host.n_sites} sites")
+    if not holds_out(pool):
+        console.print("too few to hold 8 out: models are judged by cross-validation over what is relaxed")
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
     with console.status("starting") as status:
         last = run_here(

@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from definet_flows.atomic import write_whole
 from definet_flows.cli import options
 from definet_flows.cli.app import app, console, errors
-from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
@@ -64,6 +63,10 @@ _Unseen = Annotated[
     ),
 ]
 
+_WriteRejected = Annotated[
+    bool, typer.Option("--write-rejected", help="Also move the atoms of rejected predictions; else they stay.")
+]
+
 
 @app.command()
 def predict(
@@ -83,11 +86,12 @@ def predict(
     store: options.Store = None,
     settings: _Settings = None,
     allow_unseen_host: _Unseen = False,
+    write_rejected: _WriteRejected = False,
 ) -> None:
     """Pre-relax defect structures: the same atoms in the same order and frame, where DefiNet expects them (Å).
 
-    Rejected predictions are written too, with verdict and reason: in extended XYZ and JSON beside each
-    structure, for every format in OUT/predictions.json. Exit code 1 if some structures could not be predicted.
+    A structure whose prediction the gate rejects is written as it came. Verdict and reason stand in extended XYZ and
+    JSON beside each structure, for every format in OUT/predictions.json. Exit code 1 if some could not be predicted.
     """
     cell = options.parse_supercell(supercell) if supercell else None
     from definet_flows.model.network.kernels import keep_freed_memory
@@ -98,7 +102,7 @@ def predict(
     chosen, card = _chosen(prerelaxer, host, model, store, settings, allow_unseen_host=allow_unseen_host)
     finder = finder_for(card, host, cell, dimensionality)
     with _bar("files") as tell:
-        entries = predict_files(chosen, inputs, out, finder, tell=tell)
+        entries = predict_files(chosen, inputs, out, finder, write_rejected=write_rejected, tell=tell)
     _hosts((entry.host, entry.inferred) for entry in entries)
     failed = [entry for entry in entries if entry.status == "failed"]
     verdicts = Counter(entry.verdict for entry in entries if entry.status == "predicted")
@@ -107,6 +111,12 @@ def predict(
         f"{len(entries) - len(failed)} predicted ({', '.join(counts)}), {len(failed)} failed", highlight=False
     )
     _list(f"{entry.source}[{entry.index}]: {entry.reason}" for entry in failed)
+    as_they_came = [
+        entry for entry in entries if entry.verdict == "rejected" and entry not in failed and not entry.moved
+    ]
+    if as_they_came:
+        console.print(f"{len(as_they_came)} rejected and written as they came (--write-rejected moves them):")
+        _list(f"{entry.source}[{entry.index}]: {entry.reason}" for entry in as_they_came)
     if failed:
         raise typer.Exit(_FAILED)
 
@@ -125,10 +135,7 @@ def prerelax(
     store: options.Store = None,
     settings: _Settings = None,
     allow_unseen_host: _Unseen = False,
-    write_rejected: Annotated[
-        bool,
-        typer.Option("--write-rejected", help="Also move the atoms of rejected predictions; else they stay."),
-    ] = False,
+    write_rejected: _WriteRejected = False,
     json_file: options.Json = None,
 ) -> None:
     """Pre-relax every POSCAR below DIR in place; each original is kept beside it as POSCAR.unrelaxed.
@@ -160,27 +167,13 @@ def prerelax(
 def _chosen(
     name: str, host: str | None, model: str, store: str | None, settings: str | None, *, allow_unseen_host: bool
 ) -> tuple[PreRelaxer, Card | None]:
-    """Return the pre-relaxer of a name, and the card of its network; None if no network takes part."""
-    from definet_flows.starts.network import NetworkPreRelaxer
+    """Return the pre-relaxer of a name, and the card of its network; None unless the network proposes alone."""
+    from definet_flows.starts.by_name import outside_campaigns
     from definet_flows.workflows.campaign.models import checkpoint_of
 
-    if name == "definet":
-        checkpoint = checkpoint_of(model, store)
-        return NetworkPreRelaxer(checkpoint, allow_unseen_host), checkpoint.card
-    from definet_flows.hosts import load_structure
-    from definet_flows.workflows.campaign.prerelaxers import build, name_prerelaxers, stored_fields
-
-    if name == "auto":
-        raise InputError("--prerelaxer auto is of campaigns: name definet, fields, potential:sevennet or a chain")
-    name_prerelaxers((name,), model, "")
-    if host is None:
-        raise InputError(f"--prerelaxer {name}: name the host with --host")
-    formula = load_structure(host).reduced_formula
-
-    def network() -> PreRelaxer:
-        return NetworkPreRelaxer(checkpoint_of(model, store), allow_unseen_host)
-
-    return build(name, network, lambda: stored_fields(store, formula, settings)), None
+    return outside_campaigns(
+        name, host, lambda: checkpoint_of(model, store), store, settings, allow_unseen_host=allow_unseen_host
+    )
 
 
 def _hosts(found: Iterable[tuple[str | None, str]]) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from definet_flows.schemas import DefectRecord
-    from definet_flows.workflows.recovery.ingest_pairs import IngestedFrames
     from definet_flows.workflows.recovery.ingest_record import Ingested
 
 _FRAMES = (".extxyz", ".xyz")
@@ -33,12 +32,12 @@ def ingest(
             "with an array relaxed_positions.",
         ),
     ],
-    host: Annotated[str, typer.Option(help="File of the pristine cell that all of them are defects of, or its name.")],
+    host: Annotated[str, typer.Option(help="File of a cell of the host that all of them are defects of, or its name.")],
     supercell: Annotated[
         tuple[str, str, str] | None,
         typer.Option(
             metavar="A B C",
-            help="Repetitions, if the file holds the unit cell.  \\[default: 1 1 1; of frames: from their cells]",
+            help="Repetitions of the cell in the file.  \\[default: from the cell of each run or frame]",
         ),
     ] = None,
     dimensionality: options.Dimensionality = None,
@@ -58,15 +57,20 @@ def ingest(
         _tell_frames(frames, kept)
         found: Ingested = frames
     else:
-        from definet_flows.hosts import make_host
+        from definet_flows.hosts import load_structure
+        from definet_flows.structures.match import HostFinder
         from definet_flows.workflows.recovery.ingest import ingest as read
+        from definet_flows.workflows.recovery.ingest_record import write_with_hosts
 
-        found = read(make_host(host, repetitions or (1, 1, 1), dimensionality=dimensionality), source)
+        unit = load_structure(host)
+        finder = HostFinder([unit], repetitions, given=True, dimensionality=dimensionality, own_origin=True)
+        found = read(finder, source)
         with open_store(store) as records:
-            records.put(*found.records.values())
+            write_with_hosts(records, found, found.records.values())
             place = records.location
         _tell(found)
-    console.print(f"{len(found.records)} records in {place}", highlight=False, soft_wrap=True)
+    bulk = f" and {len(found.pristine)} pristine hosts" if found.pristine else ""
+    console.print(f"{len(found.records)} records{bulk} in {place}", highlight=False, soft_wrap=True)
 
 
 def _tell(found: Ingested) -> None:
@@ -88,11 +92,14 @@ def _line(record: DefectRecord, where: str = "") -> str:
 
 
 def _tell_left_out(found: Ingested) -> None:
+    for bulk in found.pristine.values():
+        text = f"pristine host {found.hosts[bulk.host.hash].label}: {bulk.ledger.energy:.6f} eV"
+        console.print(f"{text}, settings {bulk.settings_hash[:8]}", highlight=False)
     for place, reason in found.left_out.items():
         console.print(f"left out: {one_line(place)}: {one_line(reason)}", style="dim", soft_wrap=True)
 
 
-def _tell_frames(found: IngestedFrames, kept: dict[str, str]) -> None:
+def _tell_frames(found: Ingested, kept: dict[str, str]) -> None:
     """Print a line for each frame, each different note once, and a summary."""
     notes: Counter[str] = Counter()
     for record in found.records.values():
@@ -108,7 +115,7 @@ def _tell_frames(found: IngestedFrames, kept: dict[str, str]) -> None:
     console.print(f"{len(found.left_out)} frames left out", highlight=False)
 
 
-def _summary(found: IngestedFrames, kept: dict[str, str]) -> Table:
+def _summary(found: Ingested, kept: dict[str, str]) -> Table:
     """Return how many records each supercell and functional gives."""
     from rich import box
     from rich.table import Table

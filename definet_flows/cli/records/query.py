@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from definet_flows.schemas import DefectRecord, RelaxedHost
-    from definet_flows.stores import Counts, Quantity, Savings
+    from definet_flows.stores import Counts, Quantity, Savings, Spending
 
 By = Annotated[
     str | None,
@@ -164,6 +164,8 @@ def savings(
     if by:
         shown = labelled(by, groups, names)
         console.print(_saved(by, shown), _outcomes(by, shown))
+        if by in ("prerelaxer", "weights"):
+            console.print(_prerelaxing(by, shown))
     lines = headlines(evidence, names)
     console.print(_costs(total, several=len(lines) > 1), _apart(total))
     for line in lines:
@@ -235,6 +237,9 @@ def _sum(group: Counts, cost: Literal["electronic_steps", "core_hours", "wall_se
     return sum_in_words(getattr(group, cost), group.stated[cost], group.ended, form).replace(" (", "\n(")
 
 
+_WHOLE = 100  # seconds or hours, from which on no decimals are shown
+
+
 def _interval(quantity: Quantity) -> str:
     if quantity.interval is None:
         return "too few" if quantity.pairs else "-"
@@ -243,6 +248,10 @@ def _interval(quantity: Quantity) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+def _cost(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if value >= _WHOLE else f"{value:.3g}"
 
 
 def _percent(share: float | None) -> str:
@@ -258,29 +267,35 @@ _COSTS: tuple[tuple[str, Callable[[Quantity], str]], ...] = (
     ("median, predicted", lambda quantity: _number(quantity.median_predicted)),
     ("median saving of a pair", lambda quantity: _percent(quantity.median_saving)),
     ("campaign: gated count as 0", lambda quantity: _percent(quantity.campaign)),
-    ("spent, hosts and failures too", lambda quantity: _number(_spent(quantity))),
-    ("relaxations that state no cost", lambda quantity: str(quantity.spending.unknown)),
-    ("net of all that", lambda quantity: _percent(quantity.spending.net)),
+)
+_SPENT: tuple[tuple[str, Callable[[Spending], str]], ...] = (
+    ("pre-relaxing", lambda spending: _cost(spending.prerelaxing)),
+    ("spent, hosts and failures too", lambda spending: f"{spending.total:g}" if spending.stated else "-"),
+    ("relaxations that state no cost", lambda spending: str(spending.unknown)),
+    ("net of all that", lambda spending: _percent(spending.net)),
 )
 
 
-def _spent(quantity: Quantity) -> float | None:
-    return quantity.spending.total if quantity.spending.stated else None
-
-
 def _costs(total: Savings, *, several: bool) -> Table:
-    """Return a column for each cost, over the pairs in the same minimum; `several`: of more than one pre-relaxer."""
-    table = _table("all starts together" if several else "pairs", "ionic steps", "electronic", "core-hours")
-    costs = (total.ionic, total.electronic, total.core_hours)
-    counted = (
-        str(quantity.pairs) if quantity.pairs == total.same_minimum else f"{quantity.pairs} of {total.same_minimum}"
-        for quantity in costs
-    )
-    table.add_row("same minimum, cost known", *counted)
+    """Return a column for each cost, over the pairs in the same minimum; the campaign's wall time beside it.
+
+    `several`: the pairs are of more than one pre-relaxer.
+    """
+    name = "all starts together" if several else "pairs"
+    table, costs = _table(name, "ionic steps", "electronic", "core-hours", "seconds"), _quantities(total)
+    same = total.same_minimum
+    counted = (f"{one.pairs}" if one.pairs == same else f"{one.pairs} of {same}" for one in costs)
+    table.add_row("same minimum, cost known", *counted, "")
     for label, value in _COSTS:
-        table.add_row(label, *map(value, costs))
-    table.add_row("most that could be saved", _percent(total.ceiling), "", "")
+        table.add_row(label, *map(value, costs), "")
+    for label, spent in _SPENT:
+        table.add_row(label, *(spent(quantity.spending) for quantity in costs), spent(total.seconds))
+    table.add_row("most that could be saved", _percent(total.ceiling), "", "", "")
     return table
+
+
+def _quantities(total: Savings) -> tuple[Quantity, Quantity, Quantity]:
+    return total.ionic, total.electronic, total.core_hours
 
 
 def _apart(total: Savings) -> Table:
@@ -300,6 +315,20 @@ def _saved(by: str, groups: Mapping[str, Savings]) -> Table:
     for key, group in groups.items():
         shares = (group.ionic.median_saving, group.electronic.saving, group.core_hours.saving)
         table.add_row(key, _percent(group.saving), _interval(group.ionic), *map(_percent, shares))
+    return table
+
+
+def _prerelaxing(by: str, groups: Mapping[str, Savings]) -> Table:
+    """Return what the proposals of each pre-relaxer cost, and what is saved net of that."""
+    table = _table(by, "proposals", "seconds", "of", "core-hours", "of", "net,\nsteps", "net,\ncore-h", "net,\nseconds")
+    for key, group in groups.items():
+        made = group.proposals
+        known = (
+            *(_cost(made.seconds), str(made.count - made.without_seconds)),
+            *(_cost(made.core_hours), str(made.count - made.without_core_hours)),
+        )
+        net = (group.ionic.spending.net, group.core_hours.spending.net, group.seconds.net)
+        table.add_row(key, str(made.count), *known, *map(_percent, net))
     return table
 
 

@@ -91,7 +91,11 @@ def _write(store: str | None, asked: Asked, output: Path, figures: Path | None, 
 @app.command()
 def explain(
     identity: Annotated[
-        str, typer.Argument(metavar="ID", help="Of a configuration or a record; its first characters will do.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Of a configuration or a record; its first characters, or a name that is unique, will do.",
+        ),
     ],
     store: options.Store = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it to this file, .png or .svg.")] = None,

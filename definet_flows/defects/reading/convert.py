@@ -42,7 +42,8 @@ def _core() -> ModuleType:
     try:
         from pymatgen.analysis.defects import core  # noqa: PLC0415
     except ImportError as error:
-        msg = "pymatgen's Defect objects need pymatgen-analysis-defects: pip install 'definet-flows[defects]'"
+        need = "pymatgen's Defect objects need pymatgen-analysis-defects"
+        msg = f"{need}: pip install -e '.[defects]' in the clone of definet_flows"
         raise InputError(msg) from error
     return core
 

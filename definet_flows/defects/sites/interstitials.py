@@ -115,7 +115,7 @@ def _generator() -> VoronoiInterstitialGenerator:
     try:
         from pymatgen.analysis.defects.generators import VoronoiInterstitialGenerator  # noqa: PLC0415
     except ImportError as error:
-        msg = "inserted atoms need pymatgen-analysis-defects: pip install 'definet-flows[defects]'"
+        msg = "inserted atoms need pymatgen-analysis-defects: pip install -e '.[defects]' in the clone of definet_flows"
         raise InputError(msg) from error
     return VoronoiInterstitialGenerator()
 

@@ -9,6 +9,9 @@ from definet_flows.ledger.vasp.run import CONTROLS, OPTIMIZERS
 if TYPE_CHECKING:
     from definet_flows.ledger.vasp.executions import Execution
 
+STATIC = "a static calculation"
+"""Part of the reason of a run that moves no ion."""
+
 _OTHERS = {0: "molecular dynamics", **dict.fromkeys((5, 6, 7, 8), "phonons"), 40: "a reaction path", 44: "a dimer"}
 _FIXED_CELL = (0, 1, 2)
 
@@ -22,9 +25,9 @@ def no_relaxation(execution: Execution) -> str | None:
     tags: dict[str, int | None] = {**asked, **execution.run.controls}
     steps, optimizer = tags.get("NSW"), tags.get("IBRION")
     if steps is not None and steps <= 0:
-        return f"NSW {steps}: a static calculation, no relaxation"
+        return f"NSW {steps}: {STATIC}, no relaxation"
     if optimizer is not None and optimizer not in OPTIMIZERS:
-        kind = "a static calculation" if optimizer == -1 else _OTHERS.get(optimizer, "no optimiser of VASP")
+        kind = STATIC if optimizer == -1 else _OTHERS.get(optimizer, "no optimiser of VASP")
         return f"IBRION {optimizer}: {kind}, no relaxation"
     if (tags.get("IMAGES") or 0) > 0:
         return f"IMAGES {tags['IMAGES']}: an image of a band, no relaxation"

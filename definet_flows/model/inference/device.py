@@ -41,6 +41,11 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
+def busy_cores(name: str) -> int:
+    """Return the processor cores that work on a device of this name: torch's threads on a CPU, one beside a card."""
+    return torch.get_num_threads() if name == "cpu" else 1
+
+
 def most_configurations(device: torch.device, array: int) -> int:
     """Return how many configurations fit into a card's free memory, one at least.
 

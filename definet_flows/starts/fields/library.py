@@ -54,8 +54,11 @@ class Group:
 
     @cached_property
     def fit(self) -> Fit:
-        """What least squares make of the records."""
-        return fit(self.recorded, pairs=self._pairs)
+        """What least squares make of the records.
+
+        A complex whose charge its defects cannot have by their own records says nothing of them; it counts as a whole.
+        """
+        return fit([record for record in self.recorded if sum(record.charges) == record.charge], pairs=self._pairs)
 
     @cached_property
     def terms(self) -> dict[TermKey, Source]:

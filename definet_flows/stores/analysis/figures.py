@@ -31,6 +31,9 @@ class Spending(Frozen):
     )
     hosts: int | float = Field(description="relaxations of bulk supercells")
     failed: int | float = Field(description="relaxations that failed or have not finished")
+    prerelaxing: float | None = Field(
+        default=None, description="the proposals of pre-relaxers; None where none is known in this unit"
+    )
     unknown: int = Field(default=0, description="relaxations whose ledger does not tell this cost; not in the sums")
     baseline: float | None = Field(
         description="the same configurations from unrelaxed starts: measured where there is a control, else the cost "
@@ -39,8 +42,9 @@ class Spending(Frozen):
 
     @property
     def total(self) -> int | float:
-        """Sum of all computed relaxations."""
-        return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
+        """Sum of all computed relaxations, and of what pre-relaxing is known to have cost."""
+        relaxations = self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
+        return relaxations + (self.prerelaxing or 0)
 
     @property
     def stated(self) -> bool:
@@ -49,7 +53,7 @@ class Spending(Frozen):
 
     @property
     def net(self) -> float | None:
-        """Saving net of controls, host relaxation and failures; None where nothing can be said."""
+        """Saving net of controls, host relaxation, failures and pre-relaxing; None where nothing can be said."""
         return 1 - self.total / self.baseline if self.baseline else None
 
 
@@ -73,12 +77,24 @@ class Quantity(Frozen):
     spending: Spending
 
 
+class Proposals(Frozen):
+    """What the proposals of pre-relaxers cost; sums are over those that state it, None where none does."""
+
+    count: int = Field(description="proposals for configurations that have a relaxation, rejected ones too")
+    seconds: float | None = Field(description="wall time, s")
+    without_seconds: int = Field(description="proposals that state no wall time")
+    core_hours: float | None = Field(description="busy cores times wall time, h")
+    without_core_hours: int = Field(description="proposals that state no cores")
+
+
 class Savings(Frozen):
     """The saving of the pairs in the same minimum, and the counts of all else."""
 
     ionic: Quantity
     electronic: Quantity
     core_hours: Quantity
+    seconds: Spending = Field(description="wall time of the campaign in all, s")
+    proposals: Proposals
     same_minimum: int
     better_minimum: int
     other_minimum: int
@@ -132,7 +148,7 @@ class Savings(Frozen):
     def _without_pairs(self) -> str:
         """Return why there are no pairs: every reason with its number."""
         reasons = {
-            "have no control (raise the control fraction)": self.without_control,
+            "have no control (raise the control fraction; if it is 1, theirs has not begun)": self.without_control,
             "were gated out: the gate rejected the prediction": self.gated,
             "are not compared yet (definet records build)": self.not_compared,
         }

@@ -35,11 +35,21 @@ _FEW = 20  # records of one host and settings, all on one base; those without po
 _MILDEST = {"accepted": 0, "flagged": 1, "rejected": 2}
 
 
+class Asked(NamedTuple):
+    """The predictions that verdicts were read from."""
+
+    predictions: Sequence[PredictionRow]
+    """None where the records say it all."""
+    base: Callable[[str, str], str | None]
+    """Of a host's and a settings hash: hash of the base that the relaxations start from."""
+
+
 class Gates:
     """The gate's verdict on each configuration with the settings of one engine, for all weights that were asked."""
 
-    def __init__(self, said: Mapping[Key, Mapping[str, Gate]]) -> None:
+    def __init__(self, said: Mapping[Key, Mapping[str, Gate]], asked: Asked | None = None) -> None:
         self._said = said
+        self.asked = asked
 
     def under(self, pairing: Key, weights: str) -> Gate | None:
         """Return the verdict under these weights (sha256); None if they were not asked."""
@@ -126,20 +136,20 @@ def find_gates(
     """
     said: dict[Key, dict[str, Gate]] = defaultdict(dict)
     shared = {row.pairing: _host_hash(row) for row in rows if row.start == "unrelaxed"}
-    asked = [row for row in rows if weights is None or row.weights in weights]
-    own = [row for row in asked if row.start == "predicted"]
-    for row in asked:
+    noting = [row for row in rows if weights is None or row.weights in weights]
+    own = [row for row in noting if row.start == "predicted"]
+    for row in noting:
         if row.start == "unrelaxed":
             _note(said, row)
     if weights is not None and len(weights) == 1:
         answered = {row.pairing for row in own}
         shared = {pairing: host for pairing, host in shared.items() if pairing not in answered}
-    if shared:
-        keys = None if weights is None else tuple(sorted(weights))
-        _join(said, records.prediction_rows(keys, ids), shared, cache(partial(base_of, records)))
+    keys = None if weights is None else tuple(sorted(weights))
+    asked = Asked(records.prediction_rows(keys, ids) if shared else [], cache(partial(base_of, records)))
+    _join(said, asked.predictions, shared, asked.base)
     for row in own:
         _note(said, row)
-    return Gates(said)
+    return Gates(said, asked)
 
 
 def _host_hash(row: RecordRow | LedgerRow) -> str:
@@ -210,7 +220,14 @@ def _gate(verdict: Any, reason: str, *, in_domain: bool) -> Gate:  # noqa: ANN40
 
 
 def _with_gate(row: RecordRow, weights: str, gate: Gate) -> RecordRow:
-    return row._replace(weights=weights, gate=gate.verdict, gate_reason=gate.reason)
+    """Return a relaxation from the unrelaxed start, which uses no proposal, with a verdict."""
+    return row._replace(
+        weights=weights,
+        gate=gate.verdict,
+        gate_reason=gate.reason,
+        proposal_seconds=None,
+        proposal_core_seconds=None,
+    )
 
 
 @uncollected()

@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 PAGES = 1024
 """Pages of each kind: some forty kilobytes each at 100,000 records."""
 
-FORMAT = 2
+FORMAT = 3
 """First entry of every row; raised whenever the fields of RecordRow, PairRow or PredictionRow change."""
 
 _HEAD = f"[{FORMAT},"

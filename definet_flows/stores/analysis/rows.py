@@ -24,7 +24,10 @@ Charge = Annotated[int, Field(ge=-MOST_CHARGED, le=MOST_CHARGED)]
 
 
 class RecordRow(NamedTuple):
-    """A relaxation: charge in e, costs in force evaluations, electronic steps, h, s; forces in eV/Å, energy in eV."""
+    """A relaxation: charge in e, costs in force evaluations, electronic steps, h, s; forces in eV/Å, energy in eV.
+
+    `proposal_seconds` is the wall time that the proposal took, `proposal_core_seconds` the same times the busy cores.
+    """
 
     id: str
     configuration_id: Shared
@@ -42,6 +45,8 @@ class RecordRow(NamedTuple):
     gate: Literal["accepted", "flagged", "rejected"] | None
     gate_reason: str | None
     error: str | None
+    proposal_seconds: Cost | None
+    proposal_core_seconds: Cost | None
     converged: bool | None
     ionic_steps: Count | None
     electronic_steps: Count | None
@@ -88,7 +93,7 @@ class PairRow(NamedTuple):
 
 
 class PredictionRow(NamedTuple):
-    """The gate's verdict on a prediction, without its displacements."""
+    """The gate's verdict on a prediction and its cost in seconds, without its displacements."""
 
     id: str
     configuration_id: Shared
@@ -97,6 +102,8 @@ class PredictionRow(NamedTuple):
     gate: Literal["accepted", "flagged", "rejected"]
     gate_reason: str
     in_domain: bool
+    seconds: Cost | None
+    core_seconds: Cost | None
 
 
 _DEEPER = {
@@ -107,6 +114,8 @@ _DEEPER = {
     "weights": "prediction.weights",
     "gate": "prediction.gate.verdict",
     "gate_reason": "prediction.gate.reason",
+    "proposal_seconds": "prediction.seconds",
+    "proposal_core_seconds": "prediction.core_seconds",
     **{field: f"ledger.{field}" for field in RecordRow._fields[RecordRow._fields.index("converged") :]},
 }
 RECORD_PATHS = tuple(_DEEPER.get(field, field) for field in RecordRow._fields)
@@ -115,11 +124,13 @@ RECORD_PATHS = tuple(_DEEPER.get(field, field) for field in RecordRow._fields)
 PAIR_PATHS = tuple("host_formula" if field == "host" else field for field in PairRow._fields if field != "charge")
 """Where a stored pair has each field of a PairRow."""
 
-PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", "gate.verdict", "gate.reason", "gate.in_domain")
+_GATE = ("gate.verdict", "gate.reason", "gate.in_domain")
+PREDICTION_PATHS = ("id", "configuration_id", "weights", "base", *_GATE, "seconds", "core_seconds")
 """Where a stored prediction has each field of a PredictionRow."""
 
 RECORD_NEEDED = RecordRow._fields.index("weights")
 PAIR_NEEDED = PairRow._fields.index("electronic_unrelaxed")
+PREDICTION_NEEDED = PredictionRow._fields.index("seconds")
 """How many of the fields, from the first on, every document has."""
 
 Of = Literal["record", "pair", "prediction"]
@@ -139,7 +150,7 @@ class Form(NamedTuple):
 FORMS: dict[Of, Form] = {
     "record": Form(RecordRow, RECORD_PATHS, RECORD_NEEDED),
     "pair": Form(PairRow, PAIR_PATHS, PAIR_NEEDED),
-    "prediction": Form(PredictionRow, PREDICTION_PATHS, len(PREDICTION_PATHS)),
+    "prediction": Form(PredictionRow, PREDICTION_PATHS, PREDICTION_NEEDED),
 }
 
 

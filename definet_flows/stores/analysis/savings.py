@@ -12,9 +12,11 @@ import numpy as np
 from definet_flows.stores.analysis.figures import UNKNOWN, GroupBy, Quantity, Savings, Spending, check_group
 from definet_flows.stores.analysis.gates import Gates, joined_rows, named, prerelaxer_names
 from definet_flows.stores.analysis.interval import saving_interval
+from definet_flows.stores.analysis.prerelaxing import ProposalCost, add_up, proposal_costs
 from definet_flows.stores.analysis.rows import with_charges
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.garbage import uncollected
+from definet_flows.stores.opening import StoreLike, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,16 +34,18 @@ _T = TypeVar("_T", "RecordRow", "PairRow")
 
 @dataclass(frozen=True)
 class _Measure:
-    """A cost: where rows of pairs and ledgers have it (the ledgers of hosts use the same name)."""
+    """A cost: where rows of pairs, ledgers (of hosts too) and proposals have it."""
 
     unrelaxed: str
     predicted: str
     ledger: str
+    proposal: str | None = None
 
 
 _IONIC = _Measure("steps_unrelaxed", "steps_predicted", "ionic_steps")
 _ELECTRONIC = _Measure("electronic_unrelaxed", "electronic_predicted", "electronic_steps")
-_CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hours")
+_CORE_HOURS = _Measure("core_hours_unrelaxed", "core_hours_predicted", "core_hours", "core_hours")
+_SECONDS = _Measure("", "", "wall_seconds", "seconds")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Evidence:
     rows: list[RecordRow]
     hosts: list[Ledger]
     gates: Gates
+    proposals: list[ProposalCost] = field(default_factory=list)
     names: Mapping[str, str] = field(default_factory=dict)
     """Name of the pre-relaxer of a key; a key that is missing is a network's."""
 
@@ -63,9 +68,11 @@ class Evidence:
         verdicts = [pair.verdict for pair in self.pairs]
         statuses = [row.status for row in self.rows]
         return Savings(
-            ionic=_quantity(_IONIC, same, parts, self.hosts),
-            electronic=_quantity(_ELECTRONIC, same, parts, self.hosts),
-            core_hours=_quantity(_CORE_HOURS, same, parts, self.hosts),
+            ionic=self._quantity(_IONIC, same, parts),
+            electronic=self._quantity(_ELECTRONIC, same, parts),
+            core_hours=self._quantity(_CORE_HOURS, same, parts),
+            seconds=self._spending(_SECONDS, _seconds(same, self.rows), parts),
+            proposals=add_up(self.proposals),
             same_minimum=len(same),
             better_minimum=verdicts.count("better minimum"),
             other_minimum=verdicts.count("other minimum"),
@@ -86,7 +93,10 @@ class Evidence:
             groups = self.apart(None if group == "weights" else self.names)
         else:
             pairs, rows = _grouped(self.pairs, group), _grouped(self.rows, group)
-            groups = {key: Evidence(pairs[key], rows[key], [], self.gates) for key in pairs.keys() | rows.keys()}
+            groups = {
+                key: Evidence(pairs[key], rows[key], [], self.gates, self._proposals_for(rows[key]))
+                for key in pairs.keys() | rows.keys()
+            }
         order = sorted(groups, key=lambda key: (isinstance(key, str), key))
         return {key: groups[key].total() for key in order}
 
@@ -103,18 +113,60 @@ class Evidence:
                 list({row.id: row for key in members for row in by_key.get(key, ())}.values()),
                 [],
                 self.gates.only(members),
+                [cost for cost in self.proposals if cost.weights in members],
             )
             for name, members in groups.items()
         }
 
+    def _proposals_for(self, rows: Sequence[RecordRow]) -> list[ProposalCost]:
+        own = {row.configuration_id for row in rows}
+        return [cost for cost in self.proposals if cost.configuration_id in own]
 
-def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
+    def _quantity(self, measure: _Measure, same: Sequence[PairRow], parts: _Parts) -> Quantity:
+        costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
+        complete = [cost for cost in costs if None not in cost]
+        known = np.array([cost[:2] for cost in complete], dtype=float).reshape(-1, 2)
+        unrelaxed, predicted = known.T
+        sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
+        positive = known[unrelaxed > 0]
+        interval = saving_interval(known, [cost[2] for cost in complete])
+        return Quantity(
+            pairs=count,
+            unrelaxed=sums[0] if count else None,
+            predicted=sums[1] if count else None,
+            saving=1 - sums[1] / sums[0] if sums[0] else None,
+            interval=interval.ends,
+            interval_reason=interval.reason,
+            median_unrelaxed=float(np.median(unrelaxed)) if count else None,
+            median_predicted=float(np.median(predicted)) if count else None,
+            median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
+            campaign=_campaign(measure, sums, count, parts),
+            spending=self._spending(measure, sums, parts),
+        )
+
+    def _spending(self, measure: _Measure, sums: tuple[float, float], parts: _Parts) -> Spending:
+        controls, alone = _sum(measure, parts.controls), _sum(measure, parts.alone)
+        unmeasured = _sum(measure, parts.unmeasured)
+        done = (*parts.predicted, *parts.controls, *parts.alone)
+        return Spending(
+            predicted=_sum(measure, parts.predicted),
+            controls=controls,
+            without_prediction=alone,
+            hosts=_sum(measure, self.hosts),
+            failed=_sum(measure, parts.unfinished),
+            prerelaxing=getattr(add_up(self.proposals), measure.proposal) if measure.proposal else None,
+            unknown=sum(cost is None for cost in map(attrgetter(measure.ledger), done)),
+            baseline=controls + alone + unmeasured * sums[0] / sums[1] if all(sums) else None,
+        )
+
+
+def savings(records: Records | StoreLike, where: Filter = _EVERYTHING) -> Savings:
     """Compute the savings of a campaign, from pairs and ledgers only.
 
     Parameters
     ----------
     records
-        An open store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which records and pairs count. With `weights`, relaxations from unrelaxed starts count for the
         configurations that these weights were asked about.
@@ -122,7 +174,7 @@ def savings(records: Records, where: Filter = _EVERYTHING) -> Savings:
     return gather(records, where).total()
 
 
-def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Savings]:
+def savings_by(records: Records | StoreLike, by: GroupBy, where: Filter = _EVERYTHING) -> dict[str | int, Savings]:
     """Compute the savings of each group, in ascending order of the group's key.
 
     Host relaxations are shared by groups; they are counted only in the total that `savings` gives.
@@ -137,13 +189,13 @@ def savings_by(records: Records, by: GroupBy, where: Filter = _EVERYTHING) -> di
 
 
 @uncollected()
-def gather(records: Records, where: Filter) -> Evidence:
+def gather(records: Records | StoreLike, where: Filter = _EVERYTHING) -> Evidence:
     """Read what a saving is computed from; no structure is read.
 
     Parameters
     ----------
     records
-        An open record store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which records and pairs count.
 
@@ -152,10 +204,15 @@ def gather(records: Records, where: Filter) -> Evidence:
     Evidence
         `total()` and `by(field)` give the savings: ionic and electronic steps, core-hours (h).
     """
-    rows, gates = joined_rows(records, where)
-    hosts = records.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
-    pairs = with_charges(records.pair_rows(where), rows)
-    return Evidence(pairs, rows, hosts, gates, prerelaxer_names(records))
+    with opened(records) as found:
+        rows, gates = joined_rows(found, where)
+        hosts = found.host_ledgers({row.settings_hash for row in rows}, {row.host_hash for row in rows})
+        asked = gates.asked
+        if asked is not None and not asked.predictions:  # verdicts needed none
+            asked = asked._replace(predictions=found.prediction_rows(where.weights, where.configuration_ids))
+        proposals = [] if asked is None else proposal_costs(rows, asked)
+        pairs = with_charges(found.pair_rows(where), rows)
+        return Evidence(pairs, rows, hosts, gates, proposals, prerelaxer_names(found))
 
 
 def _grouped(items: Iterable[_T], field: GroupBy) -> dict[str | int, list[_T]]:
@@ -203,27 +260,17 @@ def _parts(rows: Sequence[RecordRow], gates: Gates) -> _Parts:
     )
 
 
-def _quantity(measure: _Measure, same: Sequence[PairRow], parts: _Parts, hosts: Sequence[Ledger]) -> Quantity:
-    costs = map(attrgetter(measure.unrelaxed, measure.predicted, "configuration_id"), same)
-    complete = [cost for cost in costs if None not in cost]
-    known = np.array([cost[:2] for cost in complete], dtype=float).reshape(-1, 2)
-    unrelaxed, predicted = known.T
-    sums, count = (float(unrelaxed.sum()), float(predicted.sum())), len(known)
-    positive = known[unrelaxed > 0]
-    interval = saving_interval(known, [cost[2] for cost in complete])
-    return Quantity(
-        pairs=count,
-        unrelaxed=sums[0] if count else None,
-        predicted=sums[1] if count else None,
-        saving=1 - sums[1] / sums[0] if sums[0] else None,
-        interval=interval.ends,
-        interval_reason=interval.reason,
-        median_unrelaxed=float(np.median(unrelaxed)) if count else None,
-        median_predicted=float(np.median(predicted)) if count else None,
-        median_saving=float(np.median(1 - positive[:, 1] / positive[:, 0])) if len(positive) else None,
-        campaign=_campaign(measure, sums, count, parts),
-        spending=_spending(measure, sums, parts, hosts),
-    )
+def _seconds(pairs: Sequence[PairRow], rows: Sequence[RecordRow]) -> tuple[float, float]:
+    """Return the wall seconds of pairs from both starts, of pairs that state both."""
+    unrelaxed = {row.pairing: row.wall_seconds for row in rows if row.start == "unrelaxed"}
+    predicted = {(*row.pairing, row.weights): row.wall_seconds for row in rows if row.start == "predicted"}
+    sums = np.zeros(2)
+    for pair in pairs:
+        key = pair.configuration_id, pair.settings_hash
+        both = unrelaxed.get(key), predicted.get((*key, pair.weights))
+        if None not in both:
+            sums += np.array(both, dtype=float)
+    return float(sums[0]), float(sums[1])
 
 
 def _ceiling(pairs: Sequence[PairRow]) -> float | None:
@@ -250,18 +297,3 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
 def _sum(measure: _Measure, rows: Iterable[RecordRow | Ledger]) -> int | float:
     costs: list[int | float | None] = list(map(attrgetter(measure.ledger), rows))
     return sum(cost for cost in costs if cost is not None)
-
-
-def _spending(measure: _Measure, sums: tuple[float, float], parts: _Parts, hosts: Sequence[Ledger]) -> Spending:
-    controls, alone = _sum(measure, parts.controls), _sum(measure, parts.alone)
-    unmeasured = _sum(measure, parts.unmeasured)
-    done = (*parts.predicted, *parts.controls, *parts.alone)
-    return Spending(
-        predicted=_sum(measure, parts.predicted),
-        controls=controls,
-        without_prediction=alone,
-        hosts=_sum(measure, hosts),
-        failed=_sum(measure, parts.unfinished),
-        unknown=sum(cost is None for cost in map(attrgetter(measure.ledger), done)),
-        baseline=controls + alone + unmeasured * sums[0] / sums[1] if all(sums) else None,
-    )

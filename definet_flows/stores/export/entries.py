@@ -17,6 +17,7 @@ from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, RelaxedHost
 from definet_flows.stores.export.tables import finished, refuse_nothing
 from definet_flows.stores.filters import Filter
 from definet_flows.stores.learning.pristine import pristine_of
+from definet_flows.stores.opening import StoreLike, opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,16 +30,17 @@ if TYPE_CHECKING:
 _EVERYTHING = Filter()
 
 
-def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, DefectEntry]:
+def defect_entries(records: Records | StoreLike, where: Filter = _EVERYTHING) -> dict[str, DefectEntry]:
     """Return the finished records with an energy as entries; the lowest end of each configuration.
 
-    The bulk entry is the pristine host relaxed with the same settings, where the store has it. Energies (eV) are the
+    The bulk entry is the neutral pristine host relaxed with the same settings, where the store has it: by a campaign
+    or ingested. Energies (eV) are the
     engine's, without any correction for charge.
 
     Parameters
     ----------
     records
-        An open store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Only these.
 
@@ -53,12 +55,13 @@ def defect_entries(records: Records, where: Filter = _EVERYTHING) -> dict[str, D
         If no record matches, or pymatgen-analysis-defects is not installed.
     """
     lowest: dict[tuple[str, str], DefectRecord] = {}
-    for record in finished(records, where):
-        key = record.configuration_id, record.settings_hash
-        if _energy(record) is not None and (key not in lowest or _rank(record) < _rank(lowest[key])):
-            lowest[key] = record
-    refuse_nothing(len(lowest))
-    hosts = {host.settings_hash + host.host.hash: host for host in records.find(RelaxedHost)}
+    with opened(records) as store:
+        for record in finished(store, where):
+            key = record.configuration_id, record.settings_hash
+            if _energy(record) is not None and (key not in lowest or _rank(record) < _rank(lowest[key])):
+                lowest[key] = record
+        refuse_nothing(len(lowest))
+        hosts = {host.settings_hash + host.host.hash: host for host in store.find(RelaxedHost)}
     found: dict[str, DefectEntry] = {}
     for record in sorted(lowest.values(), key=lambda end: (end.n_defects, end.name, end.id)):
         name = stem = _name(record)
@@ -112,13 +115,12 @@ def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:
     assert record.sites is not None  # noqa: S101 - `finished` yields no other
     sites = record.sites
     kept = [row for row, marker in enumerate(sites.markers) if int(marker) != VACANCY]
-    charge = record.configuration.charge
-    structure = _structure(record, np.array(sites.numbers)[kept].tolist(), sites.relaxed, kept, charge)
+    structure = _structure(record, np.array(sites.numbers)[kept].tolist(), sites.relaxed, kept)
     first = next(row for row, marker in enumerate(sites.markers) if marker != "0")
     place = sites.unrelaxed[first] @ np.linalg.inv(record.host.lattice)
     return DefectEntry(
         defect=defect,
-        charge_state=charge,
+        charge_state=record.configuration.charge,
         sc_entry=_computed(structure, _energy(record), record.id, record),
         sc_defect_frac_coords=tuple(place.tolist()),
         bulk_entry=None if host is None else _bulk(record, host),
@@ -128,14 +130,14 @@ def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:
 
 def _bulk(record: DefectRecord, host: RelaxedHost) -> ComputedStructureEntry:
     pristine = pristine_of(record)
-    structure = _structure(record, list(pristine.numbers), host.relaxed, list(range(pristine.n_sites)), charge=0)
+    numbers: list[Any] = list(pristine.numbers)
+    structure = Structure(record.host.lattice, numbers, host.relaxed, coords_are_cartesian=True)
     return _computed(structure, host.ledger.energy, host.id, record)
 
 
-def _structure(
-    record: DefectRecord, numbers: Sequence[Any], table: FloatArray | None, rows: list[int], charge: int
-) -> Structure:
+def _structure(record: DefectRecord, numbers: Sequence[Any], table: FloatArray | None, rows: list[int]) -> Structure:
     assert table is not None  # noqa: S101 - of a finished record
+    charge = record.configuration.charge
     return Structure(record.host.lattice, numbers, table[rows], coords_are_cartesian=True, charge=charge or None)
 
 

@@ -20,9 +20,10 @@ from definet_flows.schemas import VACANCY, DefectRecord
 from definet_flows.stores.analysis.gates import joined_rows
 from definet_flows.stores.analysis.rows import PairRow, RecordRow, with_charges
 from definet_flows.stores.filters import Filter
+from definet_flows.stores.opening import StoreLike, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from definet_flows.stores.records import Records
@@ -31,6 +32,8 @@ UNITS = {
     "charge": " [e]",
     "core_hours": " [h]",
     "wall_seconds": " [s]",
+    "proposal_seconds": " [s]",
+    "proposal_core_seconds": " [s]",
     "start_max_force": " [eV/Å]",
     "max_force": " [eV/Å]",
     "energy": " [eV]",
@@ -43,41 +46,46 @@ _ORDER = ("host", "n_defects", "name", "charge", "configuration_id")
 _FACTS = ("configuration_id", "settings_hash", "engine", "start", "name")
 
 
-def record_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+def record_frame(records: Records | StoreLike, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per relaxation, by host, defects, charge and start; columns are the fields of a RecordRow.
 
     Charges are in e, costs in ionic and electronic steps, core-hours (h) and s, forces in eV/Å, energies in eV. What a
-    ledger does not state is NaN.
+    ledger does not state is NaN. The cost of a proposal stands in the rows of the relaxations that start from it.
 
     Parameters
     ----------
     records
-        An open record store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which records count.
     """
-    frame = pd.DataFrame(joined_rows(records, where)[0], columns=list(RecordRow._fields))
-    return _unknown_as_nan(frame, "ionic_steps").sort_values([*_ORDER, "start", "id"], ignore_index=True)
+    with opened(records) as found:
+        frame = pd.DataFrame(joined_rows(found, where)[0], columns=list(RecordRow._fields))
+    proposal = ["proposal_seconds", "proposal_core_seconds"]
+    frame.loc[frame["start"] == "unrelaxed", proposal] = None
+    frame = _unknown_as_nan(frame, [*proposal, *frame.columns[list(frame.columns).index("ionic_steps") :]])
+    return frame.sort_values([*_ORDER, "start", "id"], ignore_index=True)
 
 
-def pair_frame(records: Records, where: Filter = _EVERYTHING) -> pd.DataFrame:
+def pair_frame(records: Records | StoreLike, where: Filter = _EVERYTHING) -> pd.DataFrame:
     """Return one row per pair, by host, defects and charge; columns are the fields of a PairRow, unknown costs NaN.
 
     Parameters
     ----------
     records
-        An open record store.
+        Open records; or a maggma Store, a path or a name, as in `open_store`, which is opened for reading.
     where
         Which pairs count.
     """
-    rows = records.record_rows(Filter(configuration_ids=where.configuration_ids))
-    frame = pd.DataFrame(with_charges(records.pair_rows(where), rows), columns=list(PairRow._fields))
-    return _unknown_as_nan(frame, "electronic_unrelaxed").sort_values([*_ORDER, "id"], ignore_index=True)
+    with opened(records) as found:
+        rows = found.record_rows(Filter(configuration_ids=where.configuration_ids))
+        frame = pd.DataFrame(with_charges(found.pair_rows(where), rows), columns=list(PairRow._fields))
+    frame = _unknown_as_nan(frame, frame.columns[list(frame.columns).index("electronic_unrelaxed") :])
+    return frame.sort_values([*_ORDER, "id"], ignore_index=True)
 
 
-def _unknown_as_nan(frame: pd.DataFrame, first: str) -> pd.DataFrame:
-    """Return a frame whose numbers, in the columns from `first` on, are NaN where no ledger states them."""
-    columns = frame.columns[list(frame.columns).index(first) :]
+def _unknown_as_nan(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return a frame whose numbers in these columns are NaN where no ledger states them."""
     return frame.astype({name: float for name in columns if frame[name].dtype == object})
 
 

@@ -54,16 +54,20 @@ class Motifs:
 
     def split(self, configuration: Configuration) -> Split:
         """Return the split of a configuration."""
-        motif = self.motif(configuration)
-        drawn, reached = int(motif, 16) / 16 ** len(motif), 0.0
-        for name, share in SHARES.items():
-            reached += share
-            if drawn < reached:
-                return name
-        return "train"
+        return split_of_motif(self.motif(configuration))
 
     def _where(self, site: int | None, position: tuple[float, float, float] | None) -> FloatArray:
         return self._frac[site] if site is not None else np.array(position)
+
+
+def split_of_motif(motif: str) -> Split:
+    """Return the split of a motif."""
+    drawn, reached = int(motif, 16) / 16 ** len(motif), 0.0
+    for name, share in SHARES.items():
+        reached += share
+        if drawn < reached:
+            return name
+    return "train"
 
 
 def split_of(host: Host, configuration: Configuration) -> Split:

@@ -1,8 +1,9 @@
 """Training sets from a record store: converged ends of one settings hash, on their supercells.
 
 A label is the displacement from the unrelaxed start: relaxed minus unrelaxed position of each site, the mean over the
-atoms removed. The unrelaxed table already contains the host's own relaxation by the same engine, so labels are
-relative to the relaxed host, like the displacements that are added to it when a start is predicted.
+atoms removed, relative to the relaxed host, like the displacements that are added to it when a start is predicted. The
+unrelaxed table of a campaign contains the host's own relaxation by the same engine; from ingested relaxations, which
+began on the host as given, the motion of the pristine host is taken off where the store has it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,28 @@ from pydantic import Field
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host, shipped_hosts
-from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Frozen, Host, HostNote, SiteMap, Supercell
+from definet_flows.schemas import (
+    VACANCY,
+    DefectRecord,
+    FloatArray,
+    Frozen,
+    Host,
+    HostNote,
+    RelaxedHost,
+    SiteMap,
+    Supercell,
+)
 from definet_flows.stores.analysis.pairs import SAME_ENERGY
 from definet_flows.stores.filters import Filter
-from definet_flows.stores.learning.splits import Motifs, Split, density_of
-from definet_flows.stores.learning.vetting import Judge, base_of, displacements_of, odd_potcars, why_refused
+from definet_flows.stores.learning.pristine import own_motion
+from definet_flows.stores.learning.splits import Motifs, Split, density_of, split_of_motif
+from definet_flows.stores.learning.vetting import (
+    Judge,
+    base_of,
+    displacements_of,
+    odd_potcars,
+    why_refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,6 +76,8 @@ class TrainingEntry:
     ----------
     numbers, markers
         Of the pristine sites, [n_sites].
+    motif
+        Kinds and distances of its defects in the host: what is split as a whole.
     moved
         Relaxed minus unrelaxed position, mean over the atoms removed, zero where vacant, Å, [n_sites, 3].
     """
@@ -66,6 +86,7 @@ class TrainingEntry:
     record_id: str
     name: str
     n_defects: int
+    motif: str
     split: Split
     host: Host
     numbers: npt.NDArray[np.int64]
@@ -171,10 +192,13 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
     chosen = {identity: choose_end(ends) for identity, ends in sorted(candidates.items())}
     others = Counter(row.settings_hash for row in records.ledgers() if row.settings_hash != settings_hash)
     motifs = {identity: Motifs(host) for identity, host in known.items()}
+    relaxed = {host.host.hash: host for host in records.find(RelaxedHost, {"settings_hash": settings_hash})}
     return TrainingSet(
         settings_hash=settings_hash,
         engine=found[0].engine if found else "",
-        entries=tuple(_entry(record, motifs[record.host.hash]) for record in chosen.values()),
+        entries=tuple(
+            _entry(record, motifs[record.host.hash], relaxed.get(record.host.hash)) for record in chosen.values()
+        ),
         refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
@@ -195,17 +219,21 @@ def _energy(record: DefectRecord) -> float:
     return np.inf if energy is None else energy
 
 
-def _entry(record: DefectRecord, motifs: Motifs) -> TrainingEntry:
+def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) -> TrainingEntry:
     numbers, markers = nodes(motifs.host, record.configuration)
     moved = displacements_of(record)
     atoms = markers != VACANCY
+    if relaxed is not None:
+        moved[atoms] -= own_motion(record, relaxed)[atoms]
     moved[atoms] -= moved[atoms].mean(0)
+    motif = motifs.motif(record.configuration)
     return TrainingEntry(
         configuration_id=record.configuration_id,
         record_id=record.id,
         name=record.name,
         n_defects=record.n_defects,
-        split=motifs.split(record.configuration),
+        motif=motif,
+        split=split_of_motif(motif),
         host=motifs.host,
         numbers=numbers,
         markers=markers,

@@ -14,16 +14,15 @@ from jobflow import Flow, Job, Maker
 
 from definet_flows.defects import Choices, Recipe, Sampling, select_configurations
 from definet_flows.errors import InputError
-from definet_flows.hosts import SYMPREC, for_layer, load_structure, make_host
+from definet_flows.hosts import SYMPREC, make_host
 from definet_flows.schemas import DEFINET
-from definet_flows.stores.opening import PATHS
+from definet_flows.stores.opening import PATHS, StoreLike, name_of
 from definet_flows.workflows.campaign.beginning import survive_parents
 from definet_flows.workflows.campaign.contents import Campaign, choose_controls, configuration_ids
 from definet_flows.workflows.campaign.jobs import predict_batch, prepare_host, relax_configuration, totals
 from definet_flows.workflows.campaign.models import CHAMPION, champion_of, checkpoint_of
 from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
 from definet_flows.workflows.engines.base import Engine, resolve_engine
-from definet_flows.workflows.engines.potential import PotentialRelaxMaker
 from definet_flows.workflows.recording.cases import settings_hash_of
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 
 SupercellSize = Sequence[int] | Sequence[Sequence[int]] | float
 """Repetitions along a, b, c; a 3 x 3 matrix of whole numbers; or the minimum image distance, Å."""
-
-DEFAULT_SUPERCELL = (8, 8, 1)
-"""The supercell of the published data sets of transition-metal dichalcogenides."""
 
 DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the model that comes with the package."""
@@ -60,7 +56,7 @@ class DefectFlowMaker(Maker):
         Name of the flows.
     supercell
         Repetitions along a, b, c, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: that
-        of the Recipe, else (8, 8, 1), for a layer with its vacuum along a (1, 8, 8).
+        of the Recipe, else the smallest with images at least 12 Å apart, of a layer in its plane.
     defects
         Names such as `v_S`, `W_Mo` or, on a given site, `v_S@12`; or Choices, with every other limit and charges; or a
         Recipe, such as `preset("2dmd-low", "MoS2")`, which brings limits, sampling and supercell.
@@ -88,8 +84,9 @@ class DefectFlowMaker(Maker):
     relax_host
         Relax the bulk supercell with the engine first; defects and displacements start from it.
     store
-        Name of the record store in the settings of the machines that run the jobs, or path of a `.sqlite`
-        file; None: the store that those settings name.
+        Name of the record store in the settings of the machines that run the jobs, path of a `.sqlite` file, or a
+        maggma Store (if neither in a `.sqlite` file nor in the settings: for jobs in this process). None: the store
+        that those settings name.
     allow_unseen_host
         Accept predictions for a host that the model was not trained on. Its atoms may then start further from their
         ends than unrelaxed, and relaxations take more steps.
@@ -122,8 +119,8 @@ class DefectFlowMaker(Maker):
     dimensionality: int | None = None
 
     def __post_init__(self) -> None:
-        """Accept paths for the names of a store and of a model, and a single pre-relaxer."""
-        self.store = None if self.store is None else fspath(self.store)
+        """Accept a Store and paths for the names of a store and of a model, and a single pre-relaxer."""
+        self.store = name_of(self.store)
         self.model = fspath(self.model)
         self.prerelaxer = (self.prerelaxer,) if isinstance(self.prerelaxer, str) else tuple(self.prerelaxer)
 
@@ -191,17 +188,12 @@ class DefectFlowMaker(Maker):
         self._check_numbers()
         size, choices, sampling = self._wanted()
         engine = resolve_engine(self.engine)
-        size = for_layer(DEFAULT_SUPERCELL, load_structure(host)) if size is None else size
         supercell = make_host(host, size, vacuum=self.vacuum, symprec=self.symprec, dimensionality=self.dimensionality)
         configurations = tuple(select_configurations(supercell, choices, sampling))
         if not configurations:
             msg = f"defects {', '.join(choices.defects)}: no configuration of {supercell.formula} is within the limits"
             raise InputError(msg)
-        if isinstance(engine.maker, PotentialRelaxMaker) and any(
-            configuration.charge for configuration in configurations
-        ):
-            msg = f"the engine {engine.name} knows no charges, its energies would be of neutral cells: use vasp or gpaw"
-            raise InputError(msg)
+        engine.refuse_charges(configuration.charge for configuration in configurations)
         ids = configuration_ids(supercell, configurations)
         controls = choose_controls(ids, self.control_fraction)
         model = self._weights(engine)
@@ -331,7 +323,7 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
     model: str = DEFAULT_MODEL,
     prerelaxer: str | Sequence[str] = DEFINET,
     relax_host: bool = True,
-    store: str | Path | None = None,
+    store: StoreLike | None = None,
     allow_unseen_host: bool = False,
     symprec: float = SYMPREC,
     dimensionality: int | None = None,
@@ -369,7 +361,7 @@ def defect_flow(  # noqa: PLR0913 - the fields of DefectFlowMaker, spelled out s
         model=model,
         prerelaxer=prerelaxer,
         relax_host=relax_host,
-        store=None if store is None else fspath(store),
+        store=name_of(store),
         allow_unseen_host=allow_unseen_host,
         symprec=symprec,
         dimensionality=dimensionality,

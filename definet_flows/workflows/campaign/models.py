@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from definet_flows.model.inference.checkpoint import Checkpoint
     from definet_flows.schemas.models import Model
     from definet_flows.stores import Records
+    from definet_flows.stores.opening import StoreLike
 
 CHAMPION = "champion"
 """Stands for the champion of a campaign's settings hash where a model is named."""
@@ -29,7 +30,7 @@ CHAMPION = "champion"
 _FILE = ".safetensors"
 
 
-def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None) -> Checkpoint:
+def checkpoint_of(ref: str, store: StoreLike | None = None, sha256: str | None = None) -> Checkpoint:
     """Return the checkpoint that a person has named, in whichever command.
 
     A checkpoint from a store is kept in the cache folder and used from there; its sha256 is checked each time.
@@ -40,7 +41,7 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
         A `.safetensors` file; a registry id of the package or of the record store; the beginning of a sha256 of either;
         or `champion`: the champion of the record store, if it has a champion for a single settings hash.
     store
-        Name of the record store; None: that of the settings.
+        The record store, as in `open_store`; None: that of the settings.
     sha256
         sha256 of the weights, if known: the store is not asked if the cache holds them.
 
@@ -75,7 +76,7 @@ def checkpoint_of(ref: str, store: str | None = None, sha256: str | None = None)
     raise InputError(msg)
 
 
-def _registered(store: str | None) -> tuple[list[Model], str]:
+def _registered(store: StoreLike | None) -> tuple[list[Model], str]:
     """Return the models of a record store, and in words which they are, or why there are none."""
     from definet_flows.stores.learning.registry import models  # noqa: PLC0415 - loads maggma
 
@@ -88,14 +89,14 @@ def _registered(store: str | None) -> tuple[list[Model], str]:
         return [], str(error)
 
 
-def _from_store(store: str | None, ref: str) -> Checkpoint:
+def _from_store(store: StoreLike | None, ref: str) -> Checkpoint:
     from definet_flows.stores.learning.registry import find_model  # noqa: PLC0415 - loads maggma
 
     with stores.open_store(store, read_only=True) as records:
         return stored_checkpoint(records, find_model(records, ref))
 
 
-def _sole_champion(store: str | None) -> Checkpoint:
+def _sole_champion(store: StoreLike | None) -> Checkpoint:
     """Return the champion of a store with a single settings hash; after a rollback, the package's model.
 
     Raises

@@ -36,7 +36,7 @@ def failed_prediction(pristine: Pristine, configuration: Configuration, key: str
         base=pristine.base_hash,
         displacements=None,
         gate=NOT_PREDICTED,
-        seconds=0.0,
+        seconds=None,
         device="none",
         error="the prediction job failed",
         prerelaxer=name,
@@ -67,6 +67,27 @@ def settled(records: Records, known: Prediction | None, settings_hash: str | Non
     return fit or records.has_done(relaxed)
 
 
+def write_proposals(
+    records: Records,
+    prerelaxer: PreRelaxer,
+    pristine: Pristine,
+    configurations: Sequence[Configuration],
+    kept: Sequence[Prediction | None],
+) -> list[Prediction]:
+    """Write the proposal for each configuration, and return them; see `complete`.
+
+    Those of a slow pre-relaxer are written one by one: a job that is killed leaves all but the last behind.
+    """
+    size = 1 if prerelaxer.slow else max(1, len(configurations))
+    written = list[Prediction]()
+    for first in range(0, len(configurations), size):
+        part = slice(first, first + size)
+        predictions = complete(prerelaxer, pristine, configurations[part], kept[part])
+        records.put(*predictions)
+        written += predictions
+    return written
+
+
 def complete(
     prerelaxer: PreRelaxer,
     pristine: Pristine,
@@ -95,6 +116,7 @@ def complete(
             displacements=judged.displacements,
             gate=prerelaxer.judge(host, configuration, base, judged),
             seconds=judged.seconds,
+            core_seconds=judged.core_seconds,
             device=judged.device,
             uncertainty=judged.uncertainty,
             error=judged.error,
@@ -111,6 +133,7 @@ def _proposal(known: Prediction) -> Proposal:
     return Proposal(
         displacements=known.displacements,
         seconds=known.seconds,
+        core_seconds=known.core_seconds,
         device=known.device,
         uncertainty=known.uncertainty,
         error=known.error,

@@ -28,6 +28,7 @@ from definet_flows.hosts.layer import VACUUM_WARNING, layer_gap
 from definet_flows.schemas import AUTO, DEFINET, VACANCY, dump
 from definet_flows.starts.proposals import Proposal
 from definet_flows.stores import open_store
+from definet_flows.stores.analysis.expected import expected
 from definet_flows.stores.durability import require_lasting, volatile
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.campaign.outputs import job_store_fault
@@ -37,8 +38,9 @@ from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
 from definet_flows.workflows.engines.vasp.dry_run import DRY_RUN, is_dry_run
 from definet_flows.workflows.engines.vasp.inputs import odd_electrons
 from definet_flows.workflows.engines.vasp.maker import VaspDefectSetGenerator
+from definet_flows.workflows.engines.vasp.settings import mesh_of
 from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement
-from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine
+from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -59,10 +61,7 @@ KSPACING = 0.3
 _LAYER = 2
 _LARGE = 30_000  # bytes; the limit for a record of 192 sites
 _LIMIT = 16_777_216  # bytes; MongoDB's largest document
-_RESULT = (
-    9_000,
-    1_800,
-)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
+_RESULT = (9_000, 1_800)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
 _FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
 _SHOWN = 4  # kinds that a line names
 _HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, shown in lines of their own
@@ -109,7 +108,8 @@ def preflight(
         lines += [*_settings(campaign, engine), *_potcars(campaign, engine), *_programs()]
     if isinstance(engine.maker, GpawRelaxMaker):
         lines += list(_gpaw(engine.maker, engine))
-    lines += [*_stores(maker, engine), *_workers(placement), *_starts(campaign), *_model(maker, campaign)]
+    lines += [*_stores(maker, engine), *_workers(placement), *_starts(maker, campaign, engine)]
+    lines += list(_model(maker, campaign))
     lines += [CheckLine("password", text, "warn") for text in exposed(files)]
     return lines
 
@@ -125,6 +125,8 @@ def _host(host: Host) -> Iterator[CheckLine]:
     yield CheckLine("symmetry", f"{symmetry}; {higher}: --symprec" if higher else symmetry, "warn" if higher else "ok")
     lengths = np.linalg.norm(np.array(host.lattice), axis=1)
     yield CheckLine("cell", " x ".join(f"{length:.2f}" for length in lengths) + " Å")
+    if chosen := provenance.get("supercell"):
+        yield CheckLine("supercell", chosen)
     if near := near_images(host):
         yield CheckLine("images", near, "warn")
     if host.dimensionality == _LAYER:
@@ -134,7 +136,7 @@ def _host(host: Host) -> Iterator[CheckLine]:
 
 def _configurations(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     count, controls = len(campaign.ids), len(campaign.controls)
-    text = f"{count} configurations, {controls} of them from the unrelaxed start too: {count + controls} relaxations"
+    text = f"{_counted(count, 'configuration')}, {controls} from the unrelaxed start too: {_relaxations(campaign)}"
     yield CheckLine("campaign", text, "ok" if controls else "warn")
     yield from _documents(campaign, engine)
 
@@ -160,6 +162,10 @@ def _documents(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     if getattr(engine.maker, "store_trajectory", False):
         text += f", and {_kilobytes(_FRAME * record.sites.n_atoms)} for each ionic step in its store 'data'"
     yield CheckLine("documents", text, "ok" if max(job, result) < _LIMIT / 2 else "warn")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _kilobytes(size: float) -> str:
@@ -189,7 +195,7 @@ def _settings(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
         yield CheckLine("MAGMOM", _moments(campaign, generator) if parity else "magnetic ions high-spin, ferromagnetic")
         rattle = f"{generator.rattle:g} Å, seed {generator.rattle_seed}" if generator.rattle else "none"
         yield CheckLine("rattle", rattle)
-        yield _kpoints(campaign.host)
+        yield _kpoints(campaign.host, mesh_of(generator))
     yield CheckLine("settings", engine.settings_hash)
 
 
@@ -205,7 +211,7 @@ def _moments(campaign: Campaign, generator: VaspDefectSetGenerator) -> str:
     found = [kind for kind, is_odd in odd.items() if is_odd]
     shown = f" ({', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''})" if found else ""
     rule = "1 μB on the defect and its first shell if the electrons are odd, else 0"
-    return f"{rule}; odd: {len(found)} of {len(odd)} kinds{shown}"
+    return f"{rule}; odd: {len(found)} of {_counted(len(odd), 'kind')}{shown}"
 
 
 def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:
@@ -213,19 +219,18 @@ def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:
     return {**generator.config_dict["POTCAR"], **generator.user_potcar_settings}
 
 
-def _kpoints(host: Host) -> CheckLine:
-    """Judge Γ alone by the spacing it stands for along each periodic direction."""
+def _kpoints(host: Host, mesh: tuple[int, int, int] = (1, 1, 1)) -> CheckLine:
+    """Judge a mesh around Γ by the spacing it stands for along each periodic direction."""
     structure = to_structure(host)
-    spacings = list(structure.lattice.reciprocal_lattice.abc)
-    mesh = [max(1, ceil(spacing / KSPACING)) for spacing in spacings]
+    lengths = list(structure.lattice.reciprocal_lattice.abc)
     if host.dimensionality == _LAYER:
-        axis = layer_gap(structure)[0]
-        spacings[axis], mesh[axis] = 0.0, 1
-    text = f"Γ alone: {max(spacings):.2f} 1/Å"
-    if max(mesh) == 1:
+        lengths[layer_gap(structure)[0]] = 0.0
+    widest = max(length / count for length, count in zip(lengths, mesh, strict=True))
+    text = f"{'Γ alone' if mesh == (1, 1, 1) else ' x '.join(map(str, mesh))}: {widest:.2f} 1/Å"
+    if widest <= KSPACING:
         return CheckLine("k-points", text)
-    proposal = " x ".join(map(str, mesh))
-    return CheckLine("k-points", f"{text}, coarser than {KSPACING} 1/Å; {proposal} (vasp_std) would do", "warn")
+    finer = " ".join(str(max(1, ceil(length / KSPACING))) for length in lengths)
+    return CheckLine("k-points", f"{text}, coarser than {KSPACING} 1/Å: --kpoints {finer} (vasp_std)", "warn")
 
 
 def _potcars(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
@@ -272,7 +277,7 @@ def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[CheckLine]:
     try:
         with open_store(maker.store) as records:  # for writing: permissions, a lock, and whether it keeps anything
             count = sum(1 for _ in records.ledgers())
-            yield CheckLine("records", f"{records.location}: {count} records, can be written")
+            yield CheckLine("records", f"{records.location}: {_counted(count, 'record')}, can be written")
     except InputError as error:
         yield CheckLine("records", str(error), "fail")
     except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
@@ -299,7 +304,7 @@ def _job_store(engine: Engine) -> str:
         require_lasting(docs, lambda: _unconnected(docs), "the job store", key="uuid")
     finally:
         store.close()  # type: ignore[no-untyped-call]
-    return f"{store.name}: {count} documents, can be written"
+    return f"{store.name}: {_counted(count, 'document')}, can be written"
 
 
 def _unconnected(store: Store) -> Store:
@@ -317,23 +322,48 @@ def _attempt(subject: str, look: Callable[[], str]) -> CheckLine:
 
 
 def _workers(placement: Placement) -> Iterator[CheckLine]:
-    yield CheckLine("workers", "`definet run`: this machine; in a queue:")
+    yield CheckLine("workers", "`definet run`: this machine")
     for kind, jobs in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
         place = getattr(placement, kind)
         worker = f"; worker {place.worker} of jobflow-remote" if place.worker else ""
-        yield CheckLine("", f"{jobs}: FireWorks category {place.category}{worker}")
+        yield CheckLine("queue", f"{jobs}: FireWorks category {place.category}{worker}")
 
 
-def _starts(campaign: Campaign) -> Iterator[CheckLine]:
-    """Yield who proposes the starts, and the stages of a campaign whose starts learn from records."""
+def _relaxations(part: Campaign) -> str:
+    """Return how many relaxations a campaign or a stage of it needs: a proposal that is rejected saves its own."""
+    most = len(part.ids) * len(part.keys) + len(part.controls.intersection(part.ids))
+    return f"{'at most ' * (len(part.keys) > 1)}{_counted(most, 'relaxation')}"
+
+
+def _starts(maker: DefectFlowMaker, campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
+    """Yield who proposes the starts, the stages of a campaign whose starts learn, and what each may save."""
     yield CheckLine("starts", ", ".join(named.name for named in campaign.prerelaxers))
     stages = campaign.stages()
-    for stage in stages if len(stages) > 1 else []:
+    for stage in stages:
         sizes = {len(configuration.edits) for configuration in stage.configurations}
-        kind = f"{min(sizes)} defect{'s' * (min(sizes) > 1)}" + (" and more" if len(sizes) > 1 else "")
-        controls = len(campaign.controls.intersection(stage.ids))
-        count = f"{len(stage.ids)} configuration{'s' * (len(stage.ids) > 1)}"
-        yield CheckLine("stage", f"{kind}: {count}, {controls} with a control")
+        if len(stages) > 1:
+            kind = _counted(min(sizes), "defect") + (" and more" if len(sizes) > 1 else "")
+            controls = len(campaign.controls.intersection(stage.ids))
+            count = _counted(len(stage.ids), "configuration")
+            text = f"{kind}: {count}, {controls} with a control, {_relaxations(stage)}"
+            yield CheckLine("stage", text)
+        yield from _expected(maker, stage, engine, min(sizes) if len(sizes) == 1 else None)
+
+
+def _expected(maker: DefectFlowMaker, stage: Campaign, engine: Engine, n_defects: int | None) -> Iterator[CheckLine]:
+    """Yield the steps that each pre-relaxer may save in a stage, by the pairs in the store."""
+    settings_hash = settings_hash_of(engine, relaxed_host=maker.relax_host)
+    keys = None if AUTO in stage.keys else stage.keys
+    try:
+        with open_store(maker.store, read_only=True) as records:
+            found = expected(records, stage.host.formula, settings_hash, keys, stage.weights, n_defects)
+    except InputError:
+        return  # the line of the records says why
+    for one in found:
+        yield CheckLine("expected", one.text(len(stage.ids)))
+    if not found:
+        text = f"unknown: no pair of {stage.host.formula} with these settings and pre-relaxers is in the store"
+        yield CheckLine("expected", text if stage.controls else f"{text}, and no control would make one")
 
 
 def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
@@ -362,7 +392,7 @@ def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
     if refused:
         name, reason = next(iter(refused.items()))
         instead = "the network proposes nothing there" if names - {DEFINET} else "relaxed without prediction"
-        text = f"{len(refused)} of {len(kinds)} kinds are outside, {instead}; {name}: {reason}"
+        text = f"outside: {len(refused)} of {_counted(len(kinds), 'kind')}, {instead}; {name}: {reason}"
         yield CheckLine("domain", text, "ok" if names - {DEFINET} else "warn")
     else:
-        yield CheckLine("domain", f"all {len(kinds)} kinds of configurations are inside")
+        yield CheckLine("domain", f"inside: {_counted(len(kinds), 'kind')} of configurations")

@@ -17,6 +17,7 @@ from jobflow import Maker
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import ASE_FORCE_CRITERION, ASE_OPTIMIZER, LINE_SEARCHES
+from definet_flows.workflows.engines.calculator import CalculatorRelaxMaker
 from definet_flows.workflows.engines.gpaw import GpawRelaxMaker, require_gpaw
 from definet_flows.workflows.engines.identity import settings_hash
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, require_potential, weights_file
@@ -27,7 +28,7 @@ from definet_flows.workflows.engines.vasp.maker import VaspDefectRelaxMaker, Vas
 from definet_flows.workflows.engines.vasp.run import RECORD_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jobflow import Job
     from pymatgen.core import Structure
@@ -42,7 +43,8 @@ class Engine:
     Attributes
     ----------
     name
-        `vasp`, `sevennet`, `chgnet`, `gpaw`; the class name of a Maker of the user's own.
+        `vasp`, `sevennet`, `chgnet`, `gpaw`, `vasp-dry-run`; the class name of an ASE calculator, or of a Maker of the
+        user's own.
     maker
         Its `make(structure)` returns the job that relaxes the atoms at fixed cell.
     settings_hash
@@ -71,6 +73,30 @@ class Engine:
         """
         marked = isinstance(self.maker, VaspDefectRelaxMaker | GpawRelaxMaker)
         return mark_defects(start, unrelaxed, defects) if marked else start
+
+    @property
+    def knows_charge(self) -> bool:
+        """Whether the code takes the charge of a structure: VASP, GPAW, and Makers that say `knows_charge = True`."""
+        generator = getattr(self.maker, "input_set_generator", None)
+        of_vasp = isinstance(generator, VaspDefectSetGenerator) or getattr(generator, "use_structure_charge", False)
+        return bool(getattr(self.maker, "knows_charge", of_vasp))
+
+    def refuse_charges(self, charges: Iterable[int]) -> None:
+        """Refuse charged configurations where the code would compute neutral cells.
+
+        Parameters
+        ----------
+        charges
+            Net charges, elementary charges.
+
+        Raises
+        ------
+        InputError
+            If any is not zero and the engine knows no charges.
+        """
+        if any(charges) and not self.knows_charge:
+            msg = f"the engine {self.name} knows no charges, its energies would be of neutral cells: use vasp or gpaw"
+            raise InputError(msg)
 
     def relaxation(self, structure: Structure, record_id: str | None = None, store: str | None = None) -> Job:
         """Return the job that relaxes a structure.
@@ -144,7 +170,7 @@ def resolve_engine(engine: str | Maker) -> Engine:
             raise InputError(msg)
         name, maker = engine, ENGINES[engine]()
     elif isinstance(engine, Maker) and callable(getattr(engine, "make", None)):
-        name, maker = type(engine).__name__, engine
+        name, maker = _name_of(engine), engine
     else:
         msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: take {', '.join(ENGINES)}"
         raise InputError(msg)
@@ -153,6 +179,16 @@ def resolve_engine(engine: str | Maker) -> Engine:
     weights = weights_file(maker.mlff.value) if hasattr(maker, "mlff") else None
     code = maker.identity() if isinstance(maker, GpawRelaxMaker) else None
     return Engine(name=name, maker=maker, settings_hash=settings_hash(maker, weights, code), force_criterion=criterion)
+
+
+def _name_of(maker: Maker) -> str:
+    """Return the name of a Maker: of VASP that of the engine, whatever its settings; else that of its class.
+
+    A Maker of any ASE calculator goes by the class of that.
+    """
+    if type(maker) is VaspDefectRelaxMaker:
+        return "vasp-dry-run" if is_dry_run(maker) else "vasp"
+    return maker.engine_name if isinstance(maker, CalculatorRelaxMaker) else type(maker).__name__
 
 
 def _plain(maker: Maker) -> Maker:

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from atomate2.ase.jobs import AseRelaxMaker
 from emmet.core.types.enums import StoreTrajectoryOption
@@ -34,7 +34,8 @@ TEXT_FILE = "gpaw.txt"
 _RELAX_DEFAULTS = {"fmax": FORCE_CRITERION, "final_atoms_object_file": None, "use_emmet_models": True}
 _MISSING = (
     "the engine 'gpaw' needs GPAW and its setups: apt-get install g++ libxc-dev libopenblas-dev libfftw3-dev, then "
-    "GPAW_CONFIG=$PWD/examples/gpaw/siteconfig.py pip install -c constraints.txt 'definet-flows[gpaw]' (docs/gpaw.md)"
+    "GPAW_CONFIG=$PWD/examples/gpaw/siteconfig.py pip install -c constraints.txt -e '.[gpaw]' "
+    "in the clone of definet_flows (docs/gpaw.md)"
 )
 
 
@@ -83,6 +84,7 @@ class GpawRelaxMaker(AseRelaxMaker):
     >>> flow = defect_flow("BN", supercell=(4, 4, 1), defects=("C_B",), engine=GpawRelaxMaker())  # doctest: +SKIP
     """
 
+    knows_charge: ClassVar[bool] = True
     name: str = "gpaw relax"
     mode: Literal["pw", "lcao"] = "pw"
     cutoff: float = 500.0

@@ -10,10 +10,8 @@ from jobflow import Job, Maker, job
 from pydantic import Field
 
 from definet_flows.errors import InputError
-from definet_flows.foreign import file_name
-from definet_flows.schemas import Frozen, Provenance, content_hash
+from definet_flows.schemas import Frozen, Provenance
 from definet_flows.schemas.models import Champion, Model, ModelRef, Trial
-from definet_flows.settings import load_settings
 from definet_flows.stores import open_store
 from definet_flows.stores.learning.registry import (
     add_trial,
@@ -27,17 +25,19 @@ from definet_flows.stores.learning.registry import (
 )
 from definet_flows.stores.learning.training_set import Refusal, settings_in
 from definet_flows.stores.locking import HeldError, sole
+from definet_flows.stores.opening import name_of
 from definet_flows.stores.prefix import only
 from definet_flows.workflows.campaign.models import stored_checkpoint
-from definet_flows.workflows.learning.label_sets import pair_sets, read_training_set
-from definet_flows.workflows.learning.trial import LEAST_HELD_OUT, claimable, hold_trial, residual_steps
+from definet_flows.workflows.learning.challenger import train_challenger, train_on_folds
+from definet_flows.workflows.learning.judging import Judging, judging
+from definet_flows.workflows.learning.label_sets import read_training_set
+from definet_flows.workflows.learning.trial import cross_validate, hold_trial, residual_steps
 from definet_flows.workflows.recording.provenance import now, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from definet_flows.model.inference.checkpoint import Checkpoint
-    from definet_flows.model.training.train import TrainConfig
     from definet_flows.stores import Records
     from definet_flows.stores.learning.training_set import TrainingSet
 
@@ -94,7 +94,8 @@ class RetrainMaker(Maker):
     config
         How much must be new, and the recipe.
     store
-        Name of the record store in the settings of the machine that runs the job, or path of its file.
+        Name of the record store in the settings of the machine that runs the job, or path of its file; or a maggma
+        Store, as in `DefectFlowMaker`.
 
     Examples
     --------
@@ -107,6 +108,10 @@ class RetrainMaker(Maker):
     settings: str | None = None
     config: RetrainConfig = field(default_factory=RetrainConfig)
     store: str | None = None
+
+    def __post_init__(self) -> None:
+        """Accept a Store and a path for the name of a store."""
+        self.store = name_of(self.store)
 
     def make(self, after: object = None) -> Job:
         """Return the job; its output is a list of `Retrained` as dicts.
@@ -201,12 +206,15 @@ def _retrained(
     with open_store(store, read_only=True) as records:
         incumbent = champion_checkpoint(records, plan.training.settings_hash)
     parent = None if config.from_scratch else incumbent
-    tell(f"{plan.engine}: {plan.new} new configurations; learning from {len(plan.training.of_split('train'))}")
-    trained = _train(plan, parent, config)
+    training, how = plan.training, plan.judging
+    by = f", judged by {how.folds}-fold cross-validation, for which as many more are trained" if how.folds else ""
+    tell(f"{plan.engine}: {plan.new} new configurations; learning from {len(training.of_split('train'))}{by}")
+    trained = train_challenger(training, how, parent, config.recipe)
+    folds = list(train_on_folds(training, how, parent, config.recipe, trained.name)) if how.folds else []
     with open_store(store) as records:
         check(records)
         model = _registered(records, plan, trained, parent)
-        trial = _trial(records, plan.training, model, stored_checkpoint(records, model), incumbent)
+        trial = _trial(records, plan.training, model, stored_checkpoint(records, model), incumbent, folds)
         model = add_trial(records, model, trial)
         if not trial.passed:
             return _said(plan, "kept", f"{model.id} stays a challenger: {trial.reason}", model=model.id, trial=trial)
@@ -223,6 +231,8 @@ class _Plan:
 
     Attributes
     ----------
+    judging
+        How the challenger is judged.
     lacking
         Reason to train nothing; empty if there is none.
     passed
@@ -231,7 +241,7 @@ class _Plan:
 
     training: TrainingSet
     new: int
-    claims: tuple[str, ...]
+    judging: Judging
     lacking: str
     passed: Model | None
 
@@ -250,16 +260,13 @@ def _planned(store: str | None, settings_hash: str, config: RetrainConfig) -> _P
         tried = [model for model in models(records, settings_hash) if model.trials]
         document = champion_document(records, settings_hash)
     new = len(training.entries) - (tried[-1].configurations if tried else 0)
-    claims = claimable(training)
-    lacking = ""
+    judged = judging(training)
+    lacking = f"{judged.lacking}: nothing done" if judged.lacking else ""
     if new < config.min_new:
         lacking = f"{new} new configurations, {config.min_new} wanted: nothing done"
-    elif not claims or not training.of_split("val"):
-        held_out, val = (len(training.of_split(split)) for split in ("test", "val"))
-        lacking = f"{held_out} configurations held out and {val} to choose the epoch by"
-        lacking += f", {LEAST_HELD_OUT} of one host and 1 wanted: nothing done"
+        lacking += f"; relax {config.min_new - new} more, or give --min-new {new}" if new and not judged.lacking else ""
     passed = tried[-1] if tried and _awaits_promotion(tried[-1], document) else None
-    return _Plan(training, new, claims, lacking, passed)
+    return _Plan(training, new, judged, lacking, passed)
 
 
 def _awaits_promotion(model: Model, document: Champion | None) -> bool:
@@ -301,39 +308,6 @@ def champion_checkpoint(records: Records, settings_hash: str) -> Checkpoint:
     return load_checkpoint(DEFAULT_MODEL) if found is None else stored_checkpoint(records, found)
 
 
-def _train(plan: _Plan, parent: Checkpoint | None, config: RetrainConfig) -> Checkpoint:
-    """Return the challenger; a finished training is not repeated, a killed training goes on."""
-    from definet_flows.model.inference.checkpoint import load_checkpoint  # noqa: PLC0415 - torch
-    from definet_flows.model.training.finetune import fine_tune  # noqa: PLC0415
-
-    recipe = _recipe(plan.training, parent, config)
-    name = _registry_id(plan.training, parent, recipe)
-    folder = load_settings().data_dir / "retraining" / file_name(name)
-    finished = folder / "model.safetensors"
-    if finished.is_file():
-        return load_checkpoint(finished)
-    return fine_tune(parent, pair_sets(plan.training), recipe, folder, name=name, claims=plan.claims)
-
-
-def _registry_id(training: TrainingSet, parent: Checkpoint | None, recipe: TrainConfig) -> str:
-    """Return a name that the same training has again: engine, and hash of data, parent and recipe."""
-    sha256 = parent.sha256 if parent else None
-    digest = content_hash("model", training.data_hash, sha256, recipe.model_dump(mode="json"))
-    return f"{training.engine}-{digest[:8]}"
-
-
-def _recipe(training: TrainingSet, parent: Checkpoint | None, config: RetrainConfig) -> TrainConfig:
-    from definet_flows.model.training.finetune import fine_tuning, replayed_hosts  # noqa: PLC0415 - torch
-    from definet_flows.model.training.recipes import read_recipe  # noqa: PLC0415
-
-    if parent is None:
-        start = read_recipe("shipped")
-    else:
-        replayed = replayed_hosts(parent, (entries[0].host for entries in training.by_host().values()))
-        start = fine_tuning(len(training.of_split("train")), len(replayed))
-    return type(start).model_validate({**start.model_dump(), **config.recipe})
-
-
 def _registered(records: Records, plan: _Plan, challenger: Checkpoint, parent: Checkpoint | None) -> Model:
     """Return the model to register; a registered model of this name is the outcome of the same training."""
     known = next((model for model in models(records) if model.id == challenger.name), None)
@@ -348,7 +322,7 @@ def _registered(records: Records, plan: _Plan, challenger: Checkpoint, parent: C
         sha256=challenger.sha256,
         size=len(content),
         recipe={**card.recipe, "network": card.config.model_dump(mode="json")},
-        hosts=plan.claims,
+        hosts=plan.judging.claims,
         data_hash=plan.training.data_hash,
         configurations=len(plan.training.entries),
         counts=plan.counts,
@@ -363,9 +337,16 @@ def _registered(records: Records, plan: _Plan, challenger: Checkpoint, parent: C
 
 
 def _trial(
-    records: Records, training: TrainingSet, model: Model, challenger: Checkpoint, incumbent: Checkpoint
+    records: Records,
+    training: TrainingSet,
+    model: Model,
+    challenger: Checkpoint,
+    incumbent: Checkpoint,
+    folds: Sequence[tuple[Checkpoint, TrainingSet]] = (),
 ) -> Trial:
     steps = residual_steps(records, training, challenger.sha256, incumbent.sha256, model.hosts)
+    if folds:
+        return cross_validate(folds, incumbent, training, model.hosts, steps)
     return hold_trial(challenger, incumbent, training, model.hosts, steps)
 
 

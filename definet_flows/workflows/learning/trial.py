@@ -10,11 +10,12 @@ from scipy.stats import wilcoxon
 
 from definet_flows.schemas.models import HostTrial, ModelRef, StepTrial, Trial
 from definet_flows.stores import Filter
+from definet_flows.workflows.learning.judging import LEAST_HELD_OUT
 from definet_flows.workflows.learning.label_sets import pair_sets
 from definet_flows.workflows.recording.provenance import now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from definet_flows.model.data.archive import PairSet
     from definet_flows.model.inference.checkpoint import Checkpoint
@@ -22,18 +23,8 @@ if TYPE_CHECKING:
     from definet_flows.stores import Records
     from definet_flows.stores.learning.training_set import TrainingSet
 
-LEAST_HELD_OUT = 8
-"""Held-out configurations of a host below which nothing can be claimed of it."""
-
 SIGNIFICANCE = 0.05
 """Largest p of the paired test, for each host."""
-
-
-def claimable(training: TrainingSet) -> tuple[str, ...]:
-    """Return the hosts, by formula, with entries to learn from and enough that are held out."""
-    learned = {entry.host.formula for entry in training.of_split("train")}
-    held_out = [entry.host.formula for entry in training.of_split("test")]
-    return tuple(sorted(host for host in learned if held_out.count(host) >= LEAST_HELD_OUT))
 
 
 def hold_trial(
@@ -55,25 +46,72 @@ def hold_trial(
     steps
         From `residual_steps`.
     """
-    errors: dict[str, list[FloatArray]] = defaultdict(list)
-    for pairs in pair_sets(training):
-        if pairs.host.formula in claims and len(pairs.split("test")):
-            errors[pairs.host.formula].append(_errors(challenger, champion, pairs))
-    hosts = tuple(_host_trial(host, np.concatenate(parts, axis=1)) for host, parts in sorted(errors.items()))
+    return _trial(champion, [_errors_by_host(challenger, champion, training, claims)], steps, training.held_out_hash)
+
+
+def cross_validate(
+    parts: Iterable[tuple[Checkpoint, TrainingSet]],
+    champion: Checkpoint,
+    training: TrainingSet,
+    claims: Sequence[str],
+    steps: StepTrial | None,
+) -> Trial:
+    """Compare the champion with networks that were trained as the challenger was, each on the fold that it never saw.
+
+    The rules are those of `hold_trial`. A champion that learned from some of the configurations is favoured by that.
+
+    Parameters
+    ----------
+    parts
+        Of each fold: the network, and the training set whose split `test` is the fold.
+    training
+        All labels.
+    claims
+        Hosts by formula.
+    steps
+        From `residual_steps`.
+    """
+    errors = [_errors_by_host(network, champion, part, claims) for network, part in parts]
+    return _trial(champion, errors, steps, training.data_hash, folds=len(errors))
+
+
+def _trial(
+    champion: Checkpoint,
+    parts: Sequence[Mapping[str, FloatArray]],
+    steps: StepTrial | None,
+    held_out: str,
+    folds: int = 0,
+) -> Trial:
+    """Return the trial of the errors by host, Å, [3, n], of one held-out set or of several folds."""
+    every = {host: [part[host] for part in parts if host in part] for part in parts for host in part}
+    hosts = tuple(_host_trial(host, np.concatenate(found, axis=1)) for host, found in sorted(every.items()))
     problems = [problem for host in hosts for problem in _problems(host)]
     if not hosts:
         problems = [f"no host has {LEAST_HELD_OUT} held-out configurations"]
     if steps is not None and steps.challenger > steps.champion:
         problems.append(f"{steps.n} relaxations took {steps.challenger} steps from it, {steps.champion} from the other")
+    reason = "; ".join(problems) or _praise(champion.name, hosts, steps)
     return Trial(
         champion=ModelRef(name=champion.name, sha256=champion.sha256),
-        held_out=training.held_out_hash,
+        held_out=held_out,
         hosts=hosts,
+        folds=folds,
         steps=steps,
         passed=not problems,
-        reason="; ".join(problems) or _praise(champion.name, hosts, steps),
+        reason=f"{folds}-fold cross-validation: {reason}" if folds else reason,
         at=now(),
     )
+
+
+def _errors_by_host(
+    challenger: Checkpoint, champion: Checkpoint, training: TrainingSet, claims: Sequence[str]
+) -> dict[str, FloatArray]:
+    """Return, for each claimed host, the errors of its held-out configurations, Å, [3, n]."""
+    errors: dict[str, list[FloatArray]] = defaultdict(list)
+    for pairs in pair_sets(training):
+        if pairs.host.formula in claims and len(pairs.split("test")):
+            errors[pairs.host.formula].append(_errors(challenger, champion, pairs))
+    return {host: np.concatenate(parts, axis=1) for host, parts in errors.items()}
 
 
 def _errors(challenger: Checkpoint, champion: Checkpoint, pairs: PairSet) -> FloatArray:

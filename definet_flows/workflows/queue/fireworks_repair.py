@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
@@ -71,6 +72,8 @@ class Mended:
     kept: int
     dropped: int
     given_up: int = 0
+    silences: tuple[float, ...] = field(default=(), compare=False)
+    """Seconds since the last sign of life of the worker of each Firework that counts as running, longest first."""
 
 
 def mend(
@@ -110,7 +113,24 @@ def _mend(launchpad: LaunchPad, outputs: JobStore, dead_after: float, patience: 
     rerun = [fw_id for fw_id in lost if fw_id not in {*kept, *given_up}] + _failed_bookkeeping(launchpad)
     for fw_id in rerun:
         launchpad.rerun_fw(fw_id)
-    return Mended(len(rerun), len(kept), dropped, len(given_up))
+    return Mended(len(rerun), len(kept), dropped, len(given_up), _silences(launchpad))
+
+
+def _silences(launchpad: LaunchPad) -> tuple[float, ...]:
+    """Return how long ago the workers of running Fireworks gave their last sign of life, s, the longest first."""
+    running = sorted(our_fireworks(launchpad, {"state": "RUNNING"}))
+    found = launchpad.launches.find({"fw_id": {"$in": running}, "state": "RUNNING"}, {"state_history": 1})
+    signs = [
+        entry["updated_on"] for launch in found for entry in launch["state_history"] if entry["state"] == "RUNNING"
+    ]
+    at = datetime.now(UTC)
+    return tuple(sorted(((at - _utc(sign)).total_seconds() for sign in signs), reverse=True))
+
+
+def _utc(sign: datetime | str) -> datetime:
+    """Return a time of FireWorks, which writes UTC without saying so."""
+    moment = datetime.fromisoformat(sign) if isinstance(sign, str) else sign
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def add_retries(launchpad: LaunchPad, flow: Flow, placement: Placement = DEFAULT_PLACEMENT) -> int:

@@ -17,6 +17,7 @@ from definet_flows.workflows.queue.routing import DEFAULT_PLACEMENT, Placement, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobflow_remote.config.base import Project
     from jobflow_remote.jobs.jobcontroller import JobController
 
     from definet_flows.workflows.campaign.contents import Campaign
@@ -46,7 +47,8 @@ def launch_remote(
     project
         Name of the project; None: jobflow-remote's current project.
     placement
-        Workers, exec_configs and resources per kind of job; jobs without a worker go to the project's first.
+        Workers, exec_configs and resources per kind of job; jobs without a worker go to the project's first. Resources
+        are left out for workers without a scheduler.
     tell
         Called with the number of configurations of each flow that was added.
 
@@ -60,7 +62,7 @@ def launch_remote(
         from jobflow_remote.config.base import ConfigError  # noqa: PLC0415
         from jobflow_remote.jobs.jobcontroller import JobController  # noqa: PLC0415
     except ImportError:
-        msg = "jobflow-remote is not installed: pip install 'definet-flows[remote]'"
+        msg = "jobflow-remote is not installed: pip install -e '.[remote]' in the clone of definet_flows"
         raise InputError(msg) from None
     try:
         jobs = JobController.from_project_name(project)
@@ -69,9 +71,9 @@ def launch_remote(
             deferred = not state.has_host
             begun, stage = state.progress.begun | waiting, plan.open_stage(state.progress)
             flows = _host_flows(jobs, plan) if deferred else missing_flows(plan, begun, stage)
-            added = []
+            added, given = [], placement.without_resources(without_scheduler(jobs.project))
             for part, flow in flows:
-                place(flow, placement.remote)
+                place(flow, given.remote)
                 still_alone()
                 added.append(str(submit_flow(flow, project=project)[0]))
                 tell(0 if deferred else len(part.ids))
@@ -82,6 +84,16 @@ def launch_remote(
         msg = f"jobflow-remote's queue is not usable ({type(error).__name__}): see `jf project check`"
         raise InputError(msg) from None
     return summary(plan, state.progress, waiting, added, deferred=deferred)
+
+
+def without_scheduler(project: Project | None) -> frozenset[str | None]:
+    """Return the workers that run jobs as plain processes, which take no resources; None if the first of all is one."""
+    from qtoolkit.io.shell import ShellIO  # noqa: PLC0415 - optional
+
+    workers = {} if project is None else project.workers
+    plain = [isinstance(worker.get_scheduler_io(), ShellIO) for worker in workers.values()]
+    names = {name for name, bare in zip(workers, plain, strict=True) if bare}
+    return frozenset({*names, *((None,) if plain[:1] == [True] else ())})
 
 
 def _alive(jobs: JobController) -> set[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from definet_flows.schemas import AUTO, Choice
+from definet_flows.schemas import AUTO, Choice, Frozen, Provenance
 from definet_flows.stores import Filter
 from definet_flows.stores.analysis.gates import Gates, find_gates
 
@@ -26,7 +26,7 @@ class Progress:
     recorded
         Every relaxation that the campaign wants of it is done.
     relaxing
-        A relaxation is running, or was running when it was lost.
+        A relaxation is held by a queue, is running, or was running when it was lost.
     failed
         A relaxation failed and none is running.
     """
@@ -39,6 +39,33 @@ class Progress:
     def begun(self) -> frozenset[str]:
         """All of them."""
         return self.recorded | self.relaxing | self.failed
+
+
+class _Placed(Frozen):
+    """Where a relaxation runs; its engine's job writes this when it starts."""
+
+    kind: Literal["record"] = "record"
+    id: str
+    schema_version: int
+    configuration_id: str
+    provenance: Provenance = Provenance()
+
+
+def started_ids(records: Records, ids: Collection[str], settings_hash: str) -> frozenset[str]:
+    """Return those of some configurations of which a relaxation has started and not ended.
+
+    A relaxation that a queue holds has a running record without a folder; one that is retried has that of before.
+
+    Parameters
+    ----------
+    records
+        An open store.
+    ids, settings_hash
+        Configuration ids, and settings hash of the relaxations.
+    """
+    query = {"status": "running", "settings_hash": settings_hash}
+    found = records.find(_Placed, query, list(_Placed.model_fields))
+    return frozenset(one.configuration_id for one in found if one.provenance.directory is not None).intersection(ids)
 
 
 def progress_of(

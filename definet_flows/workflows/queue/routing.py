@@ -18,7 +18,7 @@ from definet_flows.workflows.queue.kinds import KINDS, Kind, made_by, require_kn
 from definet_flows.yaml_file import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from jobflow import Flow, Job
 
@@ -39,7 +39,10 @@ class Place(Frozen):
     )
     worker: str | None = Field(default=None, description="jobflow-remote: name of the worker in the project")
     exec_config: str | None = Field(default=None, description="jobflow-remote: name of the exec_config in the project")
-    resources: dict[str, Any] = Field(default_factory=dict, description="jobflow-remote: resources of the queue")
+    resources: dict[str, Any] = Field(
+        default_factory=dict,
+        description="jobflow-remote: resources of the queue; left out for a worker without a scheduler",
+    )
 
     @property
     def fireworks(self) -> dict[str, Any]:
@@ -72,6 +75,12 @@ class Placement(Frozen):
     def remote(self) -> dict[Kind, dict[str, Any]]:
         """The manager_config of each kind in jobflow-remote."""
         return {kind: place.remote for kind, place in self._kinds.items()}
+
+    def without_resources(self, workers: Collection[str | None]) -> Placement:
+        """Return the placement whose jobs ask for no resources on some workers of jobflow-remote; None is the first."""
+        places = {name: getattr(self, name) for name in type(self).model_fields}
+        bare = {name: p.model_copy(update={"resources": {}}) for name, p in places.items() if p.worker in workers}
+        return self.model_copy(update=bare)
 
     @property
     def _kinds(self) -> dict[Kind, Place]:

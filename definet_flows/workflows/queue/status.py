@@ -8,14 +8,14 @@ from pydantic import Field
 
 from definet_flows.schemas import AUTO, Choice, Frozen
 from definet_flows.schemas.campaign import LaunchedCampaign
-from definet_flows.workflows.queue.progress import Progress, progress_of
+from definet_flows.workflows.queue.progress import Progress, progress_of, started_ids
 
 if TYPE_CHECKING:
     from definet_flows.stores import Records
 
 
 class Status(Frozen):
-    """Counts of a campaign's configurations; once its relaxation begins, each is relaxing, recorded or failed."""
+    """Counts of a campaign's configurations; each is waiting, relaxing, recorded or failed."""
 
     campaign: str = Field(description="id")
     name: str
@@ -23,6 +23,7 @@ class Status(Frozen):
     launched: str = Field(description="UTC, ISO 8601")
     enumerated: int
     predicted: int = Field(description="every pre-relaxer has been asked, fit or not")
+    waiting: int = Field(description="no relaxation has started that has not ended, and one is missing")
     relaxing: int = Field(description="a relaxation is running, or was when it was lost")
     recorded: int = Field(description="every relaxation that the campaign wants is done")
     failed: int = Field(description="a relaxation failed, none is running: `definet retry`")
@@ -41,6 +42,7 @@ def statuses(records: Records) -> list[Status]:
 
 def _status(records: Records, campaign: LaunchedCampaign) -> Status:
     ids, progress = campaign.configuration_ids, progress_in(records, campaign)
+    started = started_in(records, campaign, progress)
     return Status(
         campaign=campaign.id,
         name=campaign.name,
@@ -48,7 +50,8 @@ def _status(records: Records, campaign: LaunchedCampaign) -> Status:
         launched=campaign.launched,
         enumerated=len(ids),
         predicted=len(predicted_ids(records, campaign) & set(ids)),
-        relaxing=len(progress.relaxing),
+        waiting=len(ids) - len(progress.recorded) - len(progress.failed) - len(started),
+        relaxing=len(started),
         recorded=len(progress.recorded),
         failed=len(progress.failed),
     )
@@ -63,6 +66,11 @@ def progress_in(records: Records, campaign: LaunchedCampaign) -> Progress:
     """Sort the configurations of a launched campaign."""
     controls = frozenset(campaign.controls)
     return progress_of(records, campaign.configuration_ids, controls, campaign.settings_hash, keys_of(campaign))
+
+
+def started_in(records: Records, campaign: LaunchedCampaign, progress: Progress) -> frozenset[str]:
+    """Return the configurations of a launched campaign that are being relaxed, those that a queue holds left out."""
+    return started_ids(records, progress.relaxing, campaign.settings_hash)
 
 
 def predicted_ids(records: Records, campaign: LaunchedCampaign) -> set[str]:

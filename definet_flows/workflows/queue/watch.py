@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from definet_flows.schemas import Frozen, Provenance
 from definet_flows.schemas.campaign import LaunchedCampaign
 from definet_flows.stores import Filter
-from definet_flows.workflows.queue.status import predicted_ids, progress_in
+from definet_flows.workflows.queue.status import predicted_ids, progress_in, started_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ _STAGES = {1: "singles", 2: "pairs", 3: "rest"}
 class StageCounts:
     """Numbers of configurations; each is waiting, relaxing, recorded or failed.
 
-    A relaxation that a queue has accepted and not started yet counts as relaxing: the record store cannot tell.
+    A relaxation that a queue holds and has not started is waiting.
     """
 
     name: str
@@ -40,7 +40,7 @@ class StageCounts:
 
     @property
     def waiting(self) -> int:
-        """Number of which a relaxation is missing that nothing has begun."""
+        """Number of which a relaxation is missing and none has started that has not ended."""
         return self.enumerated - self.relaxing - self.recorded - self.failed
 
 
@@ -122,7 +122,7 @@ class Watcher:
         progress = progress_in(records, campaign)
         sets = {
             "predicted": predicted_ids(records, campaign),
-            "relaxing": progress.relaxing,
+            "relaxing": started_in(records, campaign, progress),
             "recorded": progress.recorded,
             "failed": progress.failed,
         }

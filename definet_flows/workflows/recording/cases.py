@@ -99,7 +99,7 @@ class PlannedConfiguration:
     def note(self) -> PredictionNote:
         """The part of the prediction that the records keep; a missing prediction counts as rejected."""
         if self.prediction is None:
-            return PredictionNote(weights=self.weights, seconds=0.0, device="none", gate=NOT_PREDICTED)
+            return PredictionNote(weights=self.weights, seconds=None, device="none", gate=NOT_PREDICTED)
         kept = {name: getattr(self.prediction, name) for name in PredictionNote.model_fields}
         return PredictionNote(**kept)
 

@@ -11,7 +11,7 @@ from definet_flows.ledger import Execution, Outcome
 from definet_flows.ledger.vasp.charge import Charge, charge_of
 from definet_flows.ledger.vasp.output.archives import archives, read_log
 from definet_flows.ledger.vasp.output.names import OutputFile, is_backup, looks_like_output, output_file, output_files
-from definet_flows.ledger.vasp.purpose import no_relaxation
+from definet_flows.ledger.vasp.purpose import STATIC, no_relaxation
 from definet_flows.ledger.vasp.relaxation import TRIALS, read_with_executions
 from definet_flows.ledger.vasp.restarts import Run, broken_label
 from definet_flows.workflows.engines.vasp.run import folder_name
@@ -112,12 +112,15 @@ class FoundRun:
         Its end and its cost.
     charge
         Its charge, with notes.
+    static
+        Why it is no relaxation, if it is a static calculation; only the pristine host needs none.
     """
 
     place: Path
     run: Run
     outcome: Outcome
     charge: Charge
+    static: str = ""
 
     @property
     def first(self) -> Execution:
@@ -137,11 +140,14 @@ def read_run(place: Path, root: Path) -> FoundRun:
     Raises
     ------
     InputError
-        If the place holds no relaxation of ions in a fixed cell, or several, or the charge state is unknown.
+        If the place holds neither a relaxation of ions in a fixed cell nor a static calculation, or several, or the
+        charge state is unknown.
     """
     where = folder_name(place)
     outcome, executions = read_with_executions(place, where=where)
-    if reason := no_relaxation(executions[-1]):
+    reason = no_relaxation(executions[-1]) or ""
+    headless = all(execution.run.initial is None for execution in executions)
+    if reason and (headless or STATIC not in reason):
         raise InputError(reason)
     named = (
         list(dict.fromkeys(output.label for output in output_files(place) if output.label)) if place.is_dir() else []
@@ -149,9 +155,9 @@ def read_run(place: Path, root: Path) -> FoundRun:
     if broken := broken_label(executions, named):
         msg = f"{place} holds {broken[1:] if broken else 'a run'}, which does not begin where the run before it ended"
         raise InputError(f"{msg}: give each run a folder of its own")
-    if all(execution.run.initial is None for execution in executions):
+    if headless:
         msg = f"{place}: the output breaks off before the first structure"
         raise InputError(msg)
     first = next(execution for execution in executions if execution.run.initial is not None)
     charge = charge_of(first, place, root)
-    return FoundRun(place, Run(executions, charge.value, where), outcome, charge)
+    return FoundRun(place, Run(executions, charge.value, where), outcome, charge, reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,34 +10,29 @@ from pymatgen.core import Structure
 from definet_flows.errors import InputError
 from definet_flows.hosts import load_structure
 from definet_flows.ledger import Outcome
-from definet_flows.schemas import DefectRecord, Provenance, Supercell, content_hash
+from definet_flows.schemas import DefectRecord, Provenance, RelaxedHost, content_hash
 from definet_flows.structures.match import Found, HostFinder
 from definet_flows.workflows.recording.ends import completed
 from definet_flows.workflows.recording.provenance import location
 from definet_flows.workflows.recovery.ingest_chains import NOT_UNRELAXED
 from definet_flows.workflows.recovery.ingest_frames import RelaxedFrame, read_relaxed_frames
-from definet_flows.workflows.recovery.ingest_record import Ingested, begun, better, placement, why_worse
+from definet_flows.workflows.recovery.ingest_pristine import pristine_host
+from definet_flows.workflows.recovery.ingest_record import (
+    Ingested,
+    begun,
+    better,
+    placement,
+    why_worse,
+    write_with_hosts,
+)
 from definet_flows.workflows.recovery.ingest_start import ON_SITE, off_site
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from definet_flows.defects import Recovered
-    from definet_flows.schemas import FloatArray
+    from definet_flows.schemas import FloatArray, Host
     from definet_flows.stores.records import Records
-
-
-@dataclass
-class IngestedFrames(Ingested):
-    """Records of a file's frames.
-
-    Attributes
-    ----------
-    hosts
-        The supercells of the records, by their hash: other than the records they know their sites as given.
-    """
-
-    hosts: dict[str, Found] = field(default_factory=dict)
 
 
 def ingest_frames(
@@ -47,12 +41,12 @@ def ingest_frames(
     supercell: tuple[int, int, int] | None = None,
     *,
     dimensionality: int | None = None,
-) -> IngestedFrames:
+) -> Ingested:
     """Read each frame of an extended XYZ file with an array `relaxed_positions` into a finished record.
 
     The supercell is found for each frame, and the configuration is read off the unrelaxed positions. A row's relaxed
     position is the host's own site plus what the frame moved there. Each functional, in the file's own words, is an
-    engine with a settings hash of its own.
+    engine with a settings hash of its own. Frames of the host itself are kept as pristine hosts.
 
     Parameters
     ----------
@@ -72,17 +66,19 @@ def ingest_frames(
     """
     finder = HostFinder([load_structure(host)], supercell, given=True, dimensionality=dimensionality, own_origin=True)
     frames = read_relaxed_frames(path)
-    found = IngestedFrames(left_out=frames.left_out)
+    found = Ingested(left_out=frames.left_out)
     for frame in frames.found:
         try:
             where, recovered = finder.find(frame.crystal)
-            record = _record(frame, where, recovered)
+            if recovered.configuration.edits:
+                found.take(_record(frame, where, recovered))
+            else:
+                found.take_host(_pristine(frame, where, recovered))
         except InputError as error:
             found.left_out[frame.label] = str(error)
             continue
         found.hosts[where.host.hash] = where
-        found.take(record)
-    if not found.records:
+    if not found.records and not found.pristine:
         (label, reason), count = next(iter(found.left_out.items())), len(found.left_out)
         raise InputError(f"none of {count} frames becomes a record; {label}: {reason}")
     return found
@@ -90,25 +86,38 @@ def ingest_frames(
 
 def _record(frame: RelaxedFrame, found: Found, recovered: Recovered) -> DefectRecord:
     host = found.host
-    if not recovered.configuration.edits:
-        raise InputError("is the host itself, without a defect")
     off = off_site(host, recovered)
     farthest = float(np.linalg.norm(off, axis=1).max(initial=0.0))
-    vectors: FloatArray = recovered.frame.frac(frame.moved) @ recovered.frame.turned
+    vectors = _vectors(frame, recovered)
     ledger = frame.ledger
     if farthest > ON_SITE:
         note = f"{NOT_UNRELAXED}: atoms begin up to {farthest:.2f} Å off the host's sites"
         ledger = ledger.model_copy(update={"notes": (*ledger.notes, note)})
         vectors = vectors + off
     placed = placement(host, recovered)
-    settings = content_hash("relaxed by others", frame.functional)
-    record = begun(host, placed, settings, frame.functional, Provenance(**location({"dir_name": frame.label})))
-    species = frame.crystal.numbers.tolist()
-    end = Structure(host.lattice, species, placed.moved(vectors), coords_are_cartesian=True)
-    return completed(record, Outcome(end, ledger, None))
+    record = begun(host, placed, _settings(frame), frame.functional, Provenance(**location({"dir_name": frame.label})))
+    return completed(record, Outcome(_end(frame, host, placed.moved(vectors)), ledger, None))
 
 
-def write_frames(records: Records, found: IngestedFrames) -> dict[str, str]:
+def _pristine(frame: RelaxedFrame, found: Found, recovered: Recovered) -> RelaxedHost:
+    end = _end(frame, found.host, placement(found.host, recovered).moved(_vectors(frame, recovered)))
+    return pristine_host(found.host, recovered, end, frame.ledger, _settings(frame), frame.label)
+
+
+def _settings(frame: RelaxedFrame) -> str:
+    return content_hash("relaxed by others", frame.functional)
+
+
+def _vectors(frame: RelaxedFrame, recovered: Recovered) -> FloatArray:
+    """Return how far each atom moved, in the host's frame, Å, [n_atoms, 3]."""
+    return np.asarray(recovered.frame.frac(frame.moved) @ recovered.frame.turned)
+
+
+def _end(frame: RelaxedFrame, host: Host, positions: FloatArray) -> Structure:
+    return Structure(host.lattice, frame.crystal.numbers.tolist(), positions, coords_are_cartesian=True)
+
+
+def write_frames(records: Records, found: Ingested) -> dict[str, str]:
     """Write the records that a store lacks, each with its supercell; a better end, or a mended frame, replaces others.
 
     Parameters
@@ -132,10 +141,7 @@ def write_frames(records: Records, found: IngestedFrames) -> dict[str, str]:
             kept[record.id] = "already in the store"
         elif known.provenance.directory != record.provenance.directory and better(known, record)[0] is known:
             kept[record.id] = f"the store keeps {known.provenance.directory}: {why_worse(known, record)}"
-    new = [record for record in found.records.values() if record.id not in kept]
-    cells = {record.host.hash: Supercell.of(found.hosts[record.host.hash].host) for record in found.records.values()}
-    missing = [cell for cell in cells.values() if next(records.find(Supercell, {"id": cell.id}), None) is None]
-    records.put(*missing, *new)
+    write_with_hosts(records, found, [record for record in found.records.values() if record.id not in kept])
     return kept
 
 

@@ -16,12 +16,19 @@ from definet_flows.schemas import (
     Host,
     HostNote,
     Provenance,
+    RelaxedHost,
     SiteMap,
+    Supercell,
 )
 from definet_flows.workflows.recovery.ingest_chains import NOT_UNRELAXED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
+
+    from definet_flows.stores.records import Records
+    from definet_flows.structures.match import Found
 
 _SAME_ENERGY = 1e-3  # eV; runs that end nearer ended at the same energy
 
@@ -36,10 +43,16 @@ class Ingested:
         By id. Of two relaxations of a configuration with the same settings, the `better`.
     left_out
         Why a folder, file or frame gave no record of its own.
+    hosts
+        The supercells of the records, by their hash: other than the records they know their sites as given.
+    pristine
+        Runs of a supercell without a defect, by id. Of two with the same settings, the lower.
     """
 
     records: dict[str, DefectRecord] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, Found] = field(default_factory=dict)
+    pristine: dict[str, RelaxedHost] = field(default_factory=dict)
 
     def take(self, record: DefectRecord) -> None:
         """Keep a record, or leave out whichever of it and the record of the same id is worse."""
@@ -48,6 +61,23 @@ class Ingested:
         self.records[record.id] = kept
         if other is not None:
             self.left_out[str(other.provenance.directory)] = why_worse(kept, other)
+
+    def take_host(self, found: RelaxedHost) -> None:
+        """Keep a run of the pristine host, or leave out whichever of it and another with its settings is higher."""
+        known = self.pristine.get(found.id, found)
+        kept, other = (found, known) if is_lower(found, known) else (known, found)
+        self.pristine[found.id] = kept
+        if other is not kept:
+            self.left_out[str(other.provenance.directory)] = f"the host itself again, as in {kept.provenance.directory}"
+
+
+def write_with_hosts(records: Records, found: Ingested, new: Iterable[DefectRecord]) -> None:
+    """Write records with their supercells as given, and pristine hosts that a store lacks or has higher."""
+    cells = [Supercell.of(place.host) for place in found.hosts.values()]
+    missing = [cell for cell in cells if next(records.find(Supercell, {"id": cell.id}), None) is None]
+    stored = {identity: records.host(identity) for identity in found.pristine}
+    bulk = [run for run in found.pristine.values() if (known := stored[run.id]) is None or is_lower(run, known)]
+    records.put(*missing, *bulk, *new)
 
 
 # ------------------------------------------------------------------ the running record
@@ -161,6 +191,12 @@ def why_worse(kept: DefectRecord, other: DefectRecord) -> str:
         farther = f"no energies to compare, and its end is farther from the start ({_way(other):.3f} Å on average)"
         return f"{again}: {farther} than that of {kept.provenance.directory} ({_way(kept):.3f} Å){start}"
     return f"{again}: the same end as in {kept.provenance.directory}{start}"
+
+
+def is_lower(found: RelaxedHost, other: RelaxedHost) -> bool:
+    """Say whether a run of the pristine host ended lower than another."""
+    energy, known = found.ledger.energy, other.ledger.energy
+    return energy is not None and (known is None or known - energy > _SAME_ENERGY)
 
 
 def _is_converged(record: DefectRecord) -> bool:

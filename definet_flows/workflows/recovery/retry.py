@@ -62,8 +62,12 @@ def unfinished(
 
 def nothing_to_retry(records: Records, engine: str) -> str:
     """Say that no record is to be retried with an engine, and with which engines of the store some failed."""
-    others = sorted({row.engine for row in records.record_rows() if row.status == "failed" and row.engine != engine})
+    rows = records.record_rows()
+    others = sorted({row.engine for row in rows if row.status == "failed" and row.engine != engine})
     failed = f"; records of {', '.join(map(one_line, others))} failed: name it by --engine" if others else ""
+    held = sorted({row.engine for row in rows})
+    if not failed and held and engine not in held:
+        failed = f"; the store holds records of {', '.join(map(one_line, held))}, none of which failed"
     return f"nothing to retry: no record of {engine} failed with these settings{failed}"
 
 

@@ -109,11 +109,11 @@ def test_the_hash_sees_settings_and_weights_but_not_the_name(monkeypatch, tmp_pa
 
 def test_a_missing_package_names_its_extra(monkeypatch):
     monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"pip install 'definet-flows\[chgnet\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[chgnet\]' in the clone"):
         resolve_engine("chgnet")
-    with pytest.raises(InputError, match=r"pip install 'definet-flows\[chgnet\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[chgnet\]' in the clone"):
         resolve_engine(ForceFieldRelaxMaker(force_field_name="CHGNet", relax_cell=False))
-    with pytest.raises(InputError, match=r"pip install 'definet-flows\[chgnet\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[chgnet\]' in the clone"):
         load_potential("CHGNet", "{}")
 
 

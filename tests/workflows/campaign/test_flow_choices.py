@@ -7,14 +7,18 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
+import ase
 import pytest
 from atomate2.ase.jobs import EmtRelaxMaker
+from atomate2.forcefields.jobs import ForceFieldRelaxMaker
+from atomate2.vasp.jobs.core import RelaxMaker
+from atomate2.vasp.sets.core import RelaxSetGenerator
 from flow_helpers import CU, engine, run, stored
 from monty.json import MontyDecoder, MontyEncoder
 from pymatgen.core import Structure
 from typer.testing import CliRunner
 
-from definet_flows import Choices, InputError, defect_flow
+from definet_flows import CalculatorRelaxMaker, Choices, InputError, VaspDefectRelaxMaker, defect_flow
 from definet_flows.cli import app
 from definet_flows.cli.campaign import run as campaign
 from definet_flows.defects import Recipe, Sampling, build_structure, place, preset, read_configurations
@@ -184,6 +188,7 @@ CHARGED = pytest.mark.filterwarnings("ignore:Structure charge")  # pymatgen's wo
 class Told(EmtRelaxMaker):
     """EMT that keeps the charges it was given, by folder; atomate2's document does not."""
 
+    knows_charge: ClassVar[bool] = True
     charges: ClassVar[dict[str, float]] = {}
 
     def run_ase(self, mol_or_struct, prev_dir=None):
@@ -222,3 +227,35 @@ def test_a_potential_that_knows_no_charges_is_refused_for_them(maker):
     maker.defects, maker.engine = Choices(defects=("v_Cu",), charges=(1,)), "sevennet"
     with pytest.raises(InputError, match="sevennet knows no charges"):
         maker.campaign(CU)
+
+
+FIXED = {"ISIF": 2, "EDIFFG": -0.01}
+CALCULATOR = CalculatorRelaxMaker(calculator_class="ase.calculators.emt.EMT", version=ase.__version__)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("EmtRelaxMaker", engine()),
+        ("EMT", CALCULATOR),
+        ("ForceFieldRelaxMaker", ForceFieldRelaxMaker(force_field_name="SevenNet", relax_cell=False)),
+        ("RelaxMaker", RelaxMaker(input_set_generator=RelaxSetGenerator(user_incar_settings=FIXED))),
+    ],
+)
+def test_every_maker_that_knows_no_charges_is_refused_for_them(maker, name, own):
+    maker.defects, maker.engine = Choices(defects=("v_Cu",), charges=(0, 1)), own
+    with pytest.raises(InputError, match=f"^the engine {name} knows no charges, .* use vasp or gpaw$"):
+        maker.campaign(CU)
+    assert not Path("records.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        VaspDefectRelaxMaker(),
+        RelaxMaker(input_set_generator=RelaxSetGenerator(use_structure_charge=True, user_incar_settings=FIXED)),
+    ],
+)
+def test_vasp_takes_charges(maker, own):
+    maker.defects, maker.engine = Choices(defects=("v_Cu",), charges=(-1, 1)), own
+    assert [configuration.charge for configuration in maker.campaign(CU).configurations] == [-1, 1]

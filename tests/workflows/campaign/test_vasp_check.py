@@ -51,15 +51,16 @@ def test_a_machine_with_everything_passes(maker, standin):
     told = {line.subject: line.text for line in lines}
     assert told["program"] == "vasp_gam"
     assert "PAW_PBE Ni" in " ".join(line.text for line in lines if line.subject == "POTCAR")
-    assert told["k-points"].endswith("3 x 3 x 3 (vasp_std) would do")
+    assert told["k-points"].endswith("--kpoints 3 3 3 (vasp_std)")
     assert levels(lines)["k-points"] == "warn"
-    assert "2 configurations, 2 of them" in told["campaign"]
-    assert "all 2 kinds" in told["domain"]
+    assert "2 configurations, 2 from the unrelaxed start too" in told["campaign"]
+    assert told["domain"] == "inside: 2 kinds of configurations"
     assert "unknown" in told["lattice"]
     assert "kB for its result" in told["documents"]
     assert "records, can be written" in told["records"]
     assert "this machine" in told["workers"]
-    shown = " ".join(line.text for line in lines if line.subject == "")
+    assert all(line.subject and line.level in ("ok", "warn", "fail") for line in lines)
+    shown = " ".join(line.text for line in lines if line.subject == "queue")
     assert shown.split(": FireWorks category ")[1:] == ["gpu relaxations", "cpu bookkeeping", "light"]
     assert standin.entries() == []
     maker.defects = ("Ag_Cu",)
@@ -114,7 +115,7 @@ def test_the_size_of_a_result_is_foreseen():
 def test_vacuum_does_not_count_for_the_k_points():
     assert checks._kpoints(make_host("MoS2", (8, 8, 1))).level == "ok"
     line = checks._kpoints(make_host("MoS2", (3, 3, 1)))
-    assert (line.level, "3 x 3 x 1" in line.text) == ("warn", True)
+    assert (line.level, "--kpoints 3 3 1" in line.text) == ("warn", True)
 
 
 def test_check_from_the_shell(workplace, standin):
@@ -148,3 +149,8 @@ def test_nothing_to_retry_asks_for_no_vasp_and_names_the_engines_that_failed(wor
         result = runner.invoke(app, ["retry", "--store", "records.sqlite", *arguments])
         assert result.exit_code == 2
         assert words in result.stderr
+    with open_store("done.sqlite") as records:
+        records.put(record().model_copy(update={"engine": "sevennet"}))
+    result = runner.invoke(app, ["retry", "--store", "done.sqlite"])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("; the store holds records of sevennet, none of which failed\n")

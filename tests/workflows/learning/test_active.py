@@ -21,6 +21,7 @@ from definet_flows import open_store
 from definet_flows.errors import InputError
 from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
+from definet_flows.stores.learning.registry import models
 from definet_flows.workflows.campaign.models import checkpoint_of
 from definet_flows.workflows.learning.active import flow as active
 from definet_flows.workflows.learning.active.state import Limits, by_split, learning_id, read_learning_state, stalled
@@ -141,9 +142,30 @@ def test_bad_fields_are_refused_before_anything_runs(changes, message):
     assert not Path("records.sqlite").exists() or not rounds()
 
 
-def test_a_pool_without_enough_to_hold_out_is_refused():
-    with pytest.raises(InputError, match="a pool of 2 configurations is too small"):
+def test_a_pool_too_small_for_cross_validation_is_refused_with_what_is_needed():
+    needed = "10 are needed for cross-validation, about 53 to hold 8 out: --max-defects 2 gives 17"
+    with pytest.raises(InputError, match=f"a pool of 2 configurations is too small, {needed}$"):
         maker(defects=pool(max_defects=1)).make(CU)
+    with pytest.raises(InputError, match=r"budget=9: 9 are relaxed before the network learns from any, give more"):
+        maker(defects=pool(max_defects=2), budget=9).make(CU)
+
+
+@pytest.mark.slow
+def test_a_small_pool_is_cross_validated():
+    """Too few labels, then enough for a network, whose error is that of its cross-validation."""
+    one = maker(defects=pool(max_defects=2), budget=14, batch=7)
+    output = learn(one)
+    assert output["stop"].startswith("budget spent")
+    found = rounds()
+    assert [len(past.chosen) for past in found] == [7, 7, 0]
+    with open_store("records.sqlite", read_only=True) as records:
+        (model,) = models(records)
+    (trial,) = model.trials
+    assert (trial.folds, trial.hosts[0].n) == (5, 14)
+    champion = found[2].weights.name == model.id
+    assert champion == trial.passed
+    expected = (trial.hosts[0].challenger, 14) if champion else (None, 0)
+    assert (found[2].error, found[2].held_out) == expected
 
 
 # ------------------------------------------------------------------ limits

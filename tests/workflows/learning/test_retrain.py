@@ -24,7 +24,7 @@ from definet_flows.stores import open_store
 from definet_flows.stores.learning.registry import champion, champion_document, models, rollback
 from definet_flows.stores.learning.splits import split_of
 from definet_flows.stores.locking import sole
-from definet_flows.workflows.campaign.models import champion_of, checkpoint_of
+from definet_flows.workflows.campaign.models import champion_of, checkpoint_of, stored_checkpoint
 from definet_flows.workflows.learning import retrain as module
 from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker, retrain, try_again
 
@@ -97,11 +97,34 @@ def test_a_second_time_nothing_is_new(store):
 
 
 def test_too_few_are_no_training(tmp_path):
-    fill("few.jsonl", 30)
-    result = retrain("few.jsonl", SETTINGS, RetrainConfig(min_new=20))
+    fill("few.jsonl", 8)
+    result = retrain("few.jsonl", SETTINGS, RetrainConfig(min_new=1))
     assert result.outcome == "too little new"
-    assert "8 of one host" in result.message
+    assert "8 configurations of MoS2, 10 are needed for cross-validation, about 53 to hold 8 out" in result.message
+    kinds = "--defect Se_S --defect W_Mo --defect v_Mo --defect v_S"
+    assert f"such as `definet run MoS2 --supercell 4 4 1 {kinds} --max-defects 3`: nothing done" in result.message
+    result = retrain("few.jsonl", SETTINGS, RetrainConfig(min_new=20))
+    assert "8 new configurations, 20 wanted: nothing done" in result.message
     assert not (tmp_path / "data" / "retraining").exists()
+
+
+@pytest.mark.slow
+def test_few_labels_are_cross_validated_and_everything_says_so(tmp_path):
+    fill("few.jsonl", 30)
+    told = []
+    result = retrain("few.jsonl", SETTINGS, SMALL, told.append)
+    assert "judged by 5-fold cross-validation" in told[0]
+    assert (result.trial.folds, result.trial.hosts[0].n) == (5, 30)
+    assert "5-fold cross-validation: " in result.message
+    with open_store("few.jsonl", read_only=True) as records:
+        (model,) = models(records)
+        checkpoint = stored_checkpoint(records, model)
+    assert model.trials[-1] == result.trial
+    assert "judged by 5-fold cross-validation over 30 ends" in checkpoint.card.data
+    learned = [one for one in configurations()[:30] if split_of(host(), one) == "train"]
+    assert checkpoint.card.data.startswith(f"{len(learned)} ends")
+    folders = sorted(path.name for path in (tmp_path / "data" / "retraining" / model.id).glob("fold-*"))
+    assert folders == [f"fold-{k}" for k in range(5)]
 
 
 def test_a_challenger_that_is_not_better_is_kept_with_the_reason(store):

@@ -17,6 +17,7 @@ from maggma.stores import MemoryStore, MongoStore
 from typer.testing import CliRunner
 
 from definet_flows.cli import app
+from definet_flows.cli.campaign.retry import _still_running
 from definet_flows.errors import InputError
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker
 from definet_flows.workflows.queue.fireworks import launch_fireworks, make_plan
@@ -74,9 +75,20 @@ def checked_out(launchpad):
 @pytest.mark.mongo
 def test_a_run_whose_worker_died_runs_again(launched, outputs):
     firework, _ = checked_out(launched)
-    assert mend(launched, outputs, dead_after=3600, patience=0) == Mended(0, 0, 0)
-    assert mend(launched, outputs, dead_after=0, patience=0) == Mended(1, 0, 0)
+    silent = mend(launched, outputs, dead_after=3600, patience=0)
+    assert (silent, len(silent.silences)) == (Mended(0, 0, 0), 1)
+    assert 0 <= silent.silences[0] < 600
+    mended = mend(launched, outputs, dead_after=0, patience=0)
+    assert (mended, mended.silences) == (Mended(1, 0, 0), ())
     assert launched.get_fw_by_id(firework.fw_id).state == "READY"
+
+
+def test_a_worker_that_is_silent_for_less_than_the_limit_is_told():
+    assert _still_running((2520.0, 60.0), 14400.0) == (
+        "2 jobs still count as running: the last sign of life of a worker is 42 min old, and a run counts as lost "
+        "after 240 min (--dead-after; signs come each hour)"
+    )
+    assert _still_running((60.0,), 600.0).startswith("1 job still counts as running: ")
 
 
 @pytest.mark.mongo

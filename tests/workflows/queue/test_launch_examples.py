@@ -14,6 +14,7 @@ from monty.json import MontyDecoder
 from queue_helpers import EXAMPLES, example
 
 from definet_flows.settings import Settings
+from definet_flows.workflows.queue.jobflow_remote import without_scheduler
 from definet_flows.workflows.queue.routing import read_placement
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -59,12 +60,29 @@ def test_the_launchpad_encrypts():
 
 
 def test_the_remote_project_knows_every_name_of_the_placement():
-    base = pytest.importorskip("jobflow_remote.config.base", reason="pip install 'definet-flows[remote]'")
+    base = pytest.importorskip("jobflow_remote.config.base", reason="pip install -e '.[remote]'")
     project = base.Project.model_validate(example("jobflow_remote.yaml"))
     placement = read_placement(EXAMPLES / "placement.yaml")
     for place in (placement.predict, placement.relax, placement.light):
         assert place.worker in project.workers
         assert place.exec_config in project.exec_config
+
+
+def test_resources_are_left_out_where_there_is_no_scheduler():
+    base = pytest.importorskip("jobflow_remote.config.base", reason="pip install -e '.[remote]'")
+    content = example("jobflow_remote.yaml")
+    placement = read_placement(EXAMPLES / "placement.yaml")
+    content["workers"]["cpu"]["scheduler_type"] = "shell"
+    bare = without_scheduler(base.Project.model_validate(content))
+    assert bare == {"cpu", "light"}
+    given = placement.without_resources(bare)
+    assert (given.predict, given.relax.remote) == (placement.predict, {"worker": "cpu", "exec_config": "vasp"})
+    content["workers"]["gpu"]["scheduler_type"] = "shell"
+    assert None in without_scheduler(base.Project.model_validate(content))
+    nowhere = placement.relax.model_copy(update={"worker": None})
+    placement = placement.model_copy(update={"relax": nowhere})
+    assert placement.without_resources({None}).relax.resources == {}
+    assert placement.without_resources(set()).relax.resources
 
 
 @pytest.mark.parametrize("page", ["cluster-admin.md", "cluster-user.md"])

@@ -1,4 +1,4 @@
-"""The five counts, from records alone."""
+"""The six counts, from records alone."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def arm(letter, start, status="done", **more):
     return record(start, configuration_id=letter * 32, status=status, **more)
 
 
+def placed(record, folder):
+    """The record of a relaxation that has started in a folder; None: a queue holds it."""
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update={"directory": folder})})
+
+
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("DEFINET_FLOWS_CONFIG", str(tmp_path / "none.yaml"))
@@ -46,7 +51,7 @@ def store(tmp_path, monkeypatch):
             arm("a", "unrelaxed"),  # a control: done when both are
             arm("a", "predicted"),
             arm("b", "predicted"),  # the other arm is missing
-            arm("c", "predicted", "running"),
+            placed(arm("c", "predicted", "running"), "/scratch/job"),
             arm("d", "unrelaxed", gated=True),  # without a fit prediction one is all
             arm("e", "predicted", "failed"),
             arm("z", "predicted"),  # of another campaign
@@ -61,17 +66,27 @@ def test_each_configuration_counts_once(store):
     assert (found.relaxing, found.recorded, found.failed, found.ended) == (1, 2, 1, False)
 
 
-def test_json_has_the_five_counts(store):
+def test_json_has_the_six_counts(store):
     result = CliRunner().invoke(app, ["status", "--store", store, "--json"])
     (told,) = json.loads(result.stdout)
-    five = ("enumerated", "predicted", "relaxing", "recorded", "failed")
-    assert [told[name] for name in five] == [6, 4, 1, 2, 1]
+    six = ("enumerated", "predicted", "waiting", "relaxing", "recorded", "failed")
+    assert [told[name] for name in six] == [6, 4, 2, 1, 2, 1]
+
+
+def test_what_a_queue_holds_is_waiting(store):
+    with open_store(store) as records:
+        records.put(placed(arm("c", "predicted", "running"), None), placed(arm("f", "predicted", "running"), None))
+        (found,) = statuses(records)
+        assert (found.waiting, found.relaxing) == (3, 0)
+        records.put(placed(arm("f", "predicted", "running"), "/scratch/job"))
+        (found,) = statuses(records)
+        assert (found.waiting, found.relaxing, found.recorded, found.failed) == (2, 1, 2, 1)
 
 
 def test_a_bar_is_drawn(store):
     result = CliRunner().invoke(app, ["status", "--store", store])
     assert result.exit_code == 0
-    assert "enumerated  predicted  relaxing  recorded  failed" in result.stdout
+    assert "enumerated  predicted  waiting  relaxing  recorded  failed" in result.stdout
 
 
 def test_watching_ends_when_all_has_ended(store):

@@ -39,7 +39,7 @@ def campaign(launched=NOW - timedelta(hours=48), sizes=SIZES):
 def ended(k, hours_ago, status="done", error=None, costs=(None, None)):
     made = record("predicted", configuration_id=IDS[k], status=status, costs=costs)
     finished = None if hours_ago is None else (NOW - timedelta(hours=hours_ago)).isoformat()
-    where = made.provenance.model_copy(update={"finished": finished})
+    where = made.provenance.model_copy(update={"finished": finished, "directory": "/scratch/job"})
     return made.model_copy(update={"provenance": where, "error": error})
 
 

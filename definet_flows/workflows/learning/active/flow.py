@@ -15,7 +15,9 @@ from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
 from definet_flows.schemas.starts import DEFINET
 from definet_flows.stores import Filter, open_store
+from definet_flows.stores.learning.folds import LEAST_LABELS, can_be_folded
 from definet_flows.stores.learning.registry import champion
+from definet_flows.stores.learning.splits import Motifs
 from definet_flows.workflows.campaign.beginning import survive_parents
 from definet_flows.workflows.campaign.contents import Campaign
 from definet_flows.workflows.campaign.flow import DefectFlowMaker
@@ -29,12 +31,14 @@ from definet_flows.workflows.learning.active.state import (
     Limits,
     by_split,
     held_out_error,
+    holds_out,
     learning_id,
     read_learning_state,
+    trial_error,
 )
+from definet_flows.workflows.learning.judging import LEAST_HELD_OUT, needed
 from definet_flows.workflows.learning.label_sets import pair_sets
 from definet_flows.workflows.learning.retrain import RetrainConfig, RetrainMaker
-from definet_flows.workflows.learning.trial import LEAST_HELD_OUT
 from definet_flows.workflows.recording.cases import settings_hash_of
 from definet_flows.workflows.recording.provenance import now
 
@@ -82,7 +86,8 @@ class ActiveLearningMaker(Maker):
     batch
         Configurations of a round.
     held_out
-        Configurations that are relaxed and never learned from; at least eight.
+        Configurations that are relaxed and never learned from; at least eight. A pool too small for that, of ten or
+        more, is cross-validated instead: the error is that of the champion's trial.
     budget
         Configurations to relax at most, the held-out ones included.
     target
@@ -145,19 +150,30 @@ class ActiveLearningMaker(Maker):
             msg = f"target={self.target}: an error in Å, such as 0.002"
             raise InputError(msg)
         pool = self.defects.campaign(host)
-        splits = by_split(pool)
-        if len(splits["test"]) < LEAST_HELD_OUT or not splits["val"] or not splits["train"]:
-            found = f"{len(splits['train'])} to learn from, {len(splits['test'])} to hold out"
-            msg = (
-                f"a pool of {len(pool.ids)} configurations is too small ({found}): allow more defects, or a larger cell"
-            )
-            raise InputError(msg)
-        first = self.held_out + validation(self.held_out)
+        self._refuse_small(pool, host)
+        first = self.held_out + validation(self.held_out) if holds_out(pool) else LEAST_LABELS - 1
         if self.budget <= first:
             msg = f"budget={self.budget}: {first} are relaxed before the network learns from any, give more"
             raise InputError(msg)
         self._check_uncertainty()
         return pool
+
+    def _refuse_small(self, pool: Campaign, host: Structure | str | Path) -> None:
+        """Refuse a pool too small even for cross-validation; say how many are needed, and which pool has more."""
+        motifs = [Motifs(pool.host).motif(configuration) for configuration in pool.configurations]
+        if holds_out(pool) or (can_be_folded(motifs) and by_split(pool)["train"]):
+            return
+        msg = f"a pool of {len(pool.ids)} configurations is too small, {needed(len(motifs), len(set(motifs)))}"
+        raise InputError(f"{msg}: {self._larger(pool, host)}")
+
+    def _larger(self, pool: Campaign, host: Structure | str | Path) -> str:
+        """Return a pool with a defect more, in words."""
+        most = max(len(configuration.edits) for configuration in pool.configurations) + 1
+        try:
+            size = len(replace(self.defects, max_defects=most).campaign(host).ids)
+        except InputError:  # of a Recipe, or with limits that allow no more
+            return "allow more defects, or a larger cell"
+        return f"--max-defects {most} gives {size}"
 
     def _check_uncertainty(self) -> None:
         """Refuse, before anything runs, a strategy that needs uncertainties if the first weights give none."""
@@ -246,7 +262,11 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: L
     name = maker.predictor(records)
     checkpoint = checkpoint_of(name, maker.defects.store)
     earlier = [past for past in state.rounds if past.number < number]
-    error, count = held_out_error(checkpoint.network, state.training, pool.ids)
+    weights = ModelRef(name=name, sha256=checkpoint.sha256)
+    if holds_out(pool):
+        error, count = held_out_error(checkpoint.network, state.training, pool.ids)
+    else:
+        error, count = trial_error(records, weights, pool.host.formula)
     left = _candidates(pool, state)
     stop = maker.limits.reached([*(past.error for past in earlier), error], len(state.chosen), len(left))
     chosen = () if stop else _choose(maker, pool, records, state, checkpoint, left, number)
@@ -258,7 +278,7 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: L
         learning=learning,
         number=number,
         strategy=maker.strategy,
-        weights=ModelRef(name=name, sha256=checkpoint.sha256),
+        weights=weights,
         error=error,
         held_out=count,
         relaxed=len(state.chosen),
@@ -271,9 +291,11 @@ def begin(maker: ActiveLearningMaker, pool: Campaign, records: Records, state: L
 
 
 def _candidates(pool: Campaign, state: LearningState) -> list[tuple[str, Configuration]]:
-    """Return the configurations that could still be learned from."""
+    """Return the configurations that could still be chosen: those to learn from; all that are cross-validated."""
     gone = state.ended | state.chosen
-    return [candidate for candidate in by_split(pool)["train"] if candidate[0] not in gone]
+    splits = by_split(pool)
+    every = splits["train"] if holds_out(pool) else [candidate for part in splits.values() for candidate in part]
+    return [candidate for candidate in every if candidate[0] not in gone]
 
 
 def _choose(
@@ -326,7 +348,9 @@ def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:
 def _missing(
     maker: ActiveLearningMaker, pool: Campaign, state: LearningState, random: np.random.Generator
 ) -> list[str]:
-    """Draw the held-out and the validation configurations that are still to be relaxed."""
+    """Draw the held-out and the validation configurations that are still to be relaxed; none under cross-validation."""
+    if not holds_out(pool):
+        return []
     splits = by_split(pool)
     wanted: dict[Split, int] = {"test": maker.held_out, "val": validation(maker.held_out)}
     drawn: list[str] = []

@@ -9,8 +9,10 @@ import numpy as np
 
 from definet_flows.schemas import content_hash
 from definet_flows.schemas.learning import Round
+from definet_flows.schemas.models import Model, ModelRef
 from definet_flows.stores import Filter
 from definet_flows.stores.learning.splits import Motifs, Split
+from definet_flows.workflows.learning.judging import LEAST_HELD_OUT
 from definet_flows.workflows.learning.label_sets import pair_sets, read_training_set
 
 if TYPE_CHECKING:
@@ -141,6 +143,27 @@ def held_out_error(network: Network, training: TrainingSet, ids: Sequence[str]) 
         names = [pairs.ids[k] for k in pairs.split("test")]
         errors += [float(e) for e, name in zip(found, names, strict=True) if name in wanted]
     return (float(np.mean(errors)), len(errors)) if errors else (None, 0)
+
+
+def trial_error(records: Records, weights: ModelRef, formula: str) -> tuple[float | None, int]:
+    """Return the mean |component| error of a model in its last trial, Å, and the number of configurations.
+
+    Parameters
+    ----------
+    weights
+        The model; one that was not trained on the store's records has no trial.
+    formula
+        The host.
+    """
+    model = next(records.find(Model, {"id": weights.name, "sha256": weights.sha256}), None)
+    hosts = model.trials[-1].hosts if model is not None and model.trials else ()
+    return next(((host.challenger, host.n) for host in hosts if host.host == formula), (None, 0))
+
+
+def holds_out(campaign: Campaign) -> bool:
+    """Say whether a pool is large enough to hold configurations out; else learning is cross-validated."""
+    splits = by_split(campaign)
+    return len(splits["test"]) >= LEAST_HELD_OUT and bool(splits["val"]) and bool(splits["train"])
 
 
 def by_split(campaign: Campaign) -> dict[Split, list[tuple[str, Configuration]]]:

@@ -1,0 +1,117 @@
+"""The measured part of the page Proofs, from the files of results."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+NEAR = ("A3", "A4", "A5", "A6", "mae")
+_BASELINES = ("dummy", "dummy_host", "additive")
+_NOT_YET = "Not measured yet: `{}`.\n"
+
+
+def page(results: Path) -> str:
+    """Return every section, those without results with the command that makes them."""
+    return "\n".join(
+        [
+            _accuracy(_read(results / "accuracy.json")),
+            *(_networks(results, claim, title) for claim, title in _TRAINED.items()),
+            _potentials(_read(results / "potentials.json")),
+        ]
+    )
+
+
+_TRAINED = {
+    "twin": "Fig. 3: beside a network without markers",
+    "ablations": "Suppl. 7 and 8: what each part brings",
+    "data-size": "Suppl. 9: how much data",
+    "transfer": "Transfer: to another density, to other pair distances",
+}
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}".lstrip("0")
+
+
+def _short(name: str) -> str:
+    return name.replace("_density_defects/", " ").replace("_spin", "").replace("_500", "")
+
+
+def _accuracy(evaluation: Any) -> str:  # noqa: ANN401 - JSON
+    title = "### Fig. 3: errors near defects\n"
+    if evaluation is None:
+        return f"{title}\n{_NOT_YET.format('python benchmarks/paper/accuracy.py --data FOLDER')}"
+    rows = []
+    for name, result in evaluation["sets"].items():
+        errors = [_number(result[field]) for field in (*NEAR, *_BASELINES)]
+        lower = f"{1 - result['mae'] / result['dummy_host']:.0%}"
+        rows.append([_short(name), str(result["n"]), *errors, lower])
+    head = (
+        "set",
+        "n",
+        "A3",
+        "A4",
+        "A5",
+        "A6",
+        "all",
+        "no motion",
+        "host's motion",
+        "sum of fields",
+        "lower than host's",
+    )
+    return f"{title}\n{_table(head, rows)}"
+
+
+def _networks(results: Path, claim: str, title: str) -> str:
+    rows = _read(results / f"{claim}.json")
+    title = f"### {title}\n"
+    if not rows:
+        command = f"python benchmarks/paper/networks.py {claim} --data FOLDER --work FOLDER"
+        return f"{title}\n{_NOT_YET.format(command)}"
+    means: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        for name, of_set in row["sets"].items():
+            means[row["run"], name].append(of_set)
+    lines = []
+    for (run, name), seeds in means.items():
+        errors = [_number(_mean([s["network"][field] for s in seeds])) for field in NEAR]
+        beside = [_number(seeds[0][kind]["mae"]) for kind in ("dummy", "additive")]
+        lines.append([run, _short(name), str(len(seeds)), *errors, *beside])
+    budget = f"Epochs of {rows[0]['entries']} structures of each set: {rows[0]['epochs']}, the same for all.\n"
+    head = ("network", "measured on", "seeds", "A3", "A4", "A5", "A6", "all", "no motion", "sum of fields")
+    return f"{title}\n{budget}\n{_table(head, lines)}"
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _potentials(rows: Any) -> str:  # noqa: ANN401 - JSON
+    title = "### Suppl. 5 and 6: beside universal potentials\n"
+    if not rows:
+        return f"{title}\n{_NOT_YET.format('python benchmarks/paper/potentials.py --data FOLDER')}"
+    lines = []
+    for name in dict.fromkeys(row["potential"] for row in rows):
+        members = [row for row in rows if row["potential"] == name]
+        errors = [_number(fmean(r[k] for r in members)) for k in ("dummy", "relaxed", "without_host", "network")]
+        better = sum(row["network"] < min(row["relaxed"], row["without_host"]) for row in members)
+        times = [f"{median(r['processor_s'] for r in members):.0f}", f"{median(r['network_s'] for r in members):.2f}"]
+        lines.append([name, str(len(members)), *errors, f"{better} of {len(members)}", *times])
+    head = ("potential", "n", "no motion", "relaxed", "less the host's motion", "network", "network nearer to DFT")
+    return f"{title}\n{_table((*head, 'processor s', 'network, processor s'), lines)}"

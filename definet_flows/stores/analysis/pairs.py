@@ -10,7 +10,6 @@ import numpy.typing as npt
 from definet_flows.errors import InputError
 from definet_flows.schemas import VACANCY, DefectRecord, FloatArray, Ledger, Pair, SiteMap, Start, Verdict
 from definet_flows.stores.filters import Filter
-from definet_flows.stores.learning.pristine import pristine_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +40,7 @@ Images: TypeAlias = "SiteOperations | None"
 def images_of(record: DefectRecord) -> Images:
     """Return the operations that leave the record's unrelaxed configuration as it is; None if unknown."""
     from definet_flows.defects.sites.symmetry import stabilizer  # noqa: PLC0415 - loads spglib and pymatgen's io
+    from definet_flows.stores.learning.pristine import pristine_of  # noqa: PLC0415 - loads the readers of VASP
 
     try:
         return stabilizer(pristine_of(record), record.configuration)

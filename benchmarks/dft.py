@@ -26,9 +26,7 @@ def main() -> None:
             one.add_argument("--store", required=True, help="record store: a path that ends in .sqlite")
         if name != "run":
             one.add_argument("--data", type=Path, default=DATA, help="file of records")
-    parsers["table"].add_argument(
-        "--write", action="store_true", help="put them into docs/notes/dft.md and README.md"
-    )
+    parsers["table"].add_argument("--write", action="store_true", help="put them into docs/notes/dft.md and README.md")
     parsers["run"].add_argument("--folder", type=Path, default=Path("hbn-jobs"), help="folder for the jobs")
     parsers["run"].add_argument("--engine", default="gpaw", help="another engine tries the command out")
     given = parser.parse_args()

@@ -30,7 +30,7 @@ pytest_plugins = ["flow_fixtures"]
 
 
 @pytest.fixture(autouse=True)
-def settings(tmp_path, monkeypatch):
+def settings(workplace, tmp_path, monkeypatch):  # noqa: ARG001 - after it, which sets settings of its own
     """Settings with a record store in SQLite, and one in a JSON file."""
     path = tmp_path / "settings.yaml"
     json_file = {"@module": "maggma.stores", "@class": "JSONStore", "paths": [str(tmp_path / "second.json")]}

@@ -3,7 +3,7 @@
     python benchmarks/dft.py run --store hbn.sqlite        relax what is missing, in the order of the page
     python benchmarks/dft.py commit --store hbn.sqlite     take finished relaxations into the file of records
     python benchmarks/dft.py restore --store hbn.sqlite    put those of the file into a store: `run` goes on from them
-    python benchmarks/dft.py table                         what the file of records says; into the page with --write
+    python benchmarks/dft.py table                         what the file of records says; into the pages with --write
 
 A run that was killed goes on from its last positions. `commit` leaves out what belongs to a machine.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from standins.dft_campaign import DATA, commit, restore, run, table, write_page
+from standins.dft_campaign import DATA, README, commit, restore, run, table, totals, write_page
 
 
 def main() -> None:
@@ -26,7 +26,9 @@ def main() -> None:
             one.add_argument("--store", required=True, help="record store: a path that ends in .sqlite")
         if name != "run":
             one.add_argument("--data", type=Path, default=DATA, help="file of records")
-    parsers["table"].add_argument("--write", action="store_true", help="put the tables into docs/notes/dft.md")
+    parsers["table"].add_argument(
+        "--write", action="store_true", help="put them into docs/notes/dft.md and README.md"
+    )
     parsers["run"].add_argument("--folder", type=Path, default=Path("hbn-jobs"), help="folder for the jobs")
     parsers["run"].add_argument("--engine", default="gpaw", help="another engine tries the command out")
     given = parser.parse_args()
@@ -41,6 +43,7 @@ def main() -> None:
         print(tables, end="")
         if given.write:
             write_page(tables)
+            write_page(totals(given.data), README, "dft")
 
 
 if __name__ == "__main__":

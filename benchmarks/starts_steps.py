@@ -1,12 +1,12 @@
 """Ionic steps that starts save on three hosts that the shipped network never saw, pair by pair and way by way.
 
-    python benchmarks/starts_steps.py run FOLDER [--host MgO --host GaN --host WS2] [--stage singles]
+    python benchmarks/starts_steps.py run FOLDER [--host MgO --host GaN --host WS2] [--stage singles] [--way fields]
     python benchmarks/starts_steps.py table FOLDER
 
 The engine is SevenNet-0 at fixed cell, every configuration has a control. FOLDER holds a record store for each host,
-`MgO.sqlite`; a run that was stopped goes on from there. For single defects, then for near pairs, then for far pairs
-`auto` chooses first and then the ways are relaxed: `auto` knows the records and savings of the stages before and
-no others. Its choices name relaxations that a way needs too: nothing is relaxed twice.
+`MgO.sqlite`; a run that was stopped goes on from there. Single defects come first, then near pairs, then far pairs.
+What `auto` saves is replayed in the table: its rule, given the pairs of the stages before, names for each
+configuration a way that was relaxed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from rich.table import Table
 from definet_flows import Choices, DefectFlowMaker
 from definet_flows.defects import enumerate_configurations
 from definet_flows.hosts import make_host
-from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Prediction
+from definet_flows.schemas import AUTO, DEFINET, FIELDS, Prediction
+from definet_flows.starts.auto import Measured, ranked, trials
 from definet_flows.stores import open_store
 from definet_flows.stores.analysis.interval import saving_interval
 from definet_flows.workflows.campaign.local import run_here
@@ -123,23 +124,21 @@ def ids_of(name: str, stage: Stage) -> frozenset[str]:
     return frozenset(one.id_in(host.hash) for one in enumerate_configurations(host, CASES[name].choices(stage)))
 
 
-def run(folder: Path, name: str, stage: Stage) -> None:
-    """Relax a stage of a host, `auto` first; what is recorded is not relaxed again."""
+def run(folder: Path, name: str, stage: Stage, ways: Sequence[str]) -> None:
+    """Relax a stage of a host; what is recorded is not relaxed again."""
     case = CASES[name]
-    for prerelaxer in (AUTO, WAYS):
-        maker = DefectFlowMaker(
-            supercell=case.supercell,
-            defects=case.choices(stage),
-            engine=ENGINE,
-            control_fraction=1.0,
-            prerelaxer=prerelaxer,
-            store=str(store_of(folder, name)),
-        )
-        began = time.perf_counter()
-        jobs = folder / "jobs" / f"{name}-{time.time_ns()}"
-        found = run_here(maker.make(host_of(name)), jobs, _tell)
-        message = found["message"] if found else "the flow did not end"
-        print(f"{name}, {stage}, {prerelaxer}: {message}; {time.perf_counter() - began:.0f} s", flush=True)
+    maker = DefectFlowMaker(
+        supercell=case.supercell,
+        defects=case.choices(stage),
+        engine=ENGINE,
+        control_fraction=1.0,
+        prerelaxer=tuple(ways),
+        store=str(store_of(folder, name)),
+    )
+    began = time.perf_counter()
+    found = run_here(maker.make(host_of(name)), folder / "jobs" / f"{name}-{time.time_ns()}", _tell)
+    message = found["message"] if found else "the flow did not end"
+    print(f"{name}, {stage}: {message}; {time.perf_counter() - began:.0f} s", flush=True)
 
 
 def _tell(event: str, what: str) -> None:
@@ -167,7 +166,7 @@ class Result:
     same
         Configurations whose pair is in the same minimum.
     relaxed
-        Number of configurations that were relaxed from both starts.
+        Configurations that were relaxed from both starts; others of `costs` are refused.
     forces
         Largest force at the unrelaxed and at this start, eV/Å, of each pair.
     seconds
@@ -176,9 +175,9 @@ class Result:
 
     costs: dict[str, tuple[int, int]] = field(default_factory=dict)
     same: list[str] = field(default_factory=list)
-    relaxed: int = 0
-    forces: list[tuple[float, float]] = field(default_factory=list)
-    seconds: float = 0.0
+    relaxed: list[str] = field(default_factory=list)
+    forces: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seconds: float | None = 0.0
 
     @property
     def cells(self) -> Iterator[str]:
@@ -186,16 +185,49 @@ class Result:
         pairs = [self.costs[one] for one in self.same]
         unrelaxed, predicted = (sum(steps) for steps in zip(*pairs, strict=True)) if pairs else (0, 0)
         ends = saving_interval(pairs, self.same).ends if pairs else None
-        yield from map(str, (len(self.costs), self.relaxed, len(self.same), unrelaxed, predicted))
+        yield from map(str, (len(self.costs), len(self.relaxed), len(self.same), unrelaxed, predicted))
         yield f"{1 - predicted / unrelaxed:.0%}" if pairs else "-"
         yield f"{ends[0]:.0%} to {ends[1]:.0%}" if ends else "-"
         yield f"{1 - sum(cost for _, cost in self.costs.values()) / sum(cost for cost, _ in self.costs.values()):.0%}"
-        yield " to ".join(f"{median(column):.2f}" for column in zip(*self.forces, strict=True)) or "-"
-        yield f"{self.seconds:.1f}"
+        yield " to ".join(f"{median(column):.2f}" for column in zip(*self.forces.values(), strict=True)) or "-"
+        yield "-" if self.seconds is None else f"{self.seconds:.1f}"
+
+    def measured(self, n_defects: int) -> list[Measured]:
+        """Return what the pairs show to `auto`."""
+        costs = (self.costs[one] for one in self.relaxed)
+        return [Measured(1 - predicted / unrelaxed, n_defects) for unrelaxed, predicted in costs]
+
+    def take(self, other: Result, one: str) -> None:
+        """Take a configuration from another way."""
+        self.costs[one] = other.costs[one]
+        self.relaxed += [one] * (one in other.relaxed)
+        self.same += [one] * (one in other.same)
+        self.forces |= {one: other.forces[one]} if one in other.forces else {}
+
+
+def replayed(found: dict[str, Result], measured: dict[str, list[Measured]], n_defects: int) -> Result:
+    """Return what `auto` saves in a stage, of the configurations whose relaxation from its choice is known.
+
+    Parameters
+    ----------
+    found
+        What each way saved in the stage.
+    measured
+        What the stages before have shown of each way.
+    """
+    result, ids = Result(seconds=None), sorted({one for way in found.values() for one in way.costs})
+    candidates = [DEFINET, FIELDS, *(way for way in measured if measured[way] and way not in (DEFINET, FIELDS))]
+    for one in ids:
+        order = [ranking.key for ranking in ranked(candidates, measured, n_defects, trial=one in trials(ids))]
+        known = [found.get(way, Result()) for way in order]
+        fit = next((way for way in known if one in way.relaxed or one not in way.costs), known[0])
+        if one in fit.costs:
+            result.take(fit, one)
+    return result
 
 
 def results(folder: Path, name: str, stage: Stage) -> dict[str, Result]:
-    """Return what each way, and `auto`, saved in a stage of a host."""
+    """Return what each way saved in a stage of a host."""
     ids = ids_of(name, stage)
     with open_store(str(store_of(folder, name)), read_only=True) as records:
         rows = {
@@ -205,25 +237,23 @@ def results(folder: Path, name: str, stage: Stage) -> dict[str, Result]:
         }
         pairs = {(pair.configuration_id, pair.weights): pair for pair in records.pair_rows()}
         proposals = [one for one in records.find(Prediction) if (one.configuration_id, False) in rows]
-        chosen = {choice.configuration_id: choice.key for choice in records.find(Choice)}
     found: dict[str, Result] = defaultdict(Result)
     for proposal in proposals:
         one, key = proposal.configuration_id, proposal.weights
-        by_auto = one in chosen and key == (chosen[one] or AUTO)
-        for way in {proposal.prerelaxer, AUTO} if by_auto else {proposal.prerelaxer}:
-            pair, result, steps = pairs.get((one, key)), found[way], rows[one, False].steps
-            if pair is None and proposal.gate.verdict != "rejected":
-                continue  # not relaxed yet
-            result.seconds += proposal.seconds
-            result.costs[one] = (steps, steps)
-            if pair is None:
-                continue
-            result.relaxed += 1
-            result.forces.append((rows[one, False].start_max_force or 0.0, rows[one, key].start_max_force or 0.0))
-            if pair.verdict == "same minimum":
-                result.same.append(one)
-                result.costs[one] = (pair.steps_unrelaxed, pair.steps_predicted)
-    return {way: found[way] for way in (*WAYS, AUTO) if way in found}
+        refused = proposal.gate.verdict == "rejected"
+        pair, result, steps = pairs.get((one, key)), found[proposal.prerelaxer], rows[one, False].steps
+        if pair is None and not refused:
+            continue  # not relaxed yet
+        result.seconds = (result.seconds or 0.0) + proposal.seconds
+        result.costs[one] = (steps, steps)
+        if pair is None or refused:
+            continue
+        result.relaxed.append(one)
+        result.forces[one] = rows[one, False].start_max_force or 0.0, rows[one, key].start_max_force or 0.0
+        if pair.verdict == "same minimum":
+            result.same.append(one)
+            result.costs[one] = (pair.steps_unrelaxed, pair.steps_predicted)
+    return {way: found[way] for way in WAYS if way in found}
 
 
 def show(folder: Path, names: Sequence[str]) -> None:
@@ -236,9 +266,15 @@ def show(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         if not store_of(folder, name).exists():
             continue
+        measured: dict[str, list[Measured]] = defaultdict(list)
         for stage in get_args(Stage):
-            for way, result in results(folder, name, stage).items():
-                table.add_row(name, stage, way, *result.cells)
+            found, n_defects = results(folder, name, stage), 1 if stage == "singles" else 2
+            auto = replayed(found, measured, n_defects)
+            for way, result in (found | {AUTO: auto}).items():
+                if result.costs:
+                    table.add_row(name, stage, way, *result.cells)
+            for way, result in found.items():
+                measured[way] += result.measured(n_defects)
     Console(width=200).print(table)
 
 
@@ -249,6 +285,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--host", choices=tuple(CASES), action="append")
     parser.add_argument("--stage", choices=get_args(Stage), action="append")
+    parser.add_argument("--way", choices=WAYS, action="append")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     names = given.host or list(CASES)
@@ -257,7 +294,7 @@ def main() -> None:
         return
     for stage in given.stage or get_args(Stage):
         for name in names:
-            run(given.folder, name, stage)
+            run(given.folder, name, stage, given.way or WAYS)
 
 
 if __name__ == "__main__":

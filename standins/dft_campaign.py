@@ -31,7 +31,7 @@ from definet_flows.schemas import (
 )
 from definet_flows.stores import Records, open_store
 from definet_flows.stores.versions import parse
-from standins.dft_table import markdown
+from standins.dft_table import markdown, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,9 @@ _ROOT = Path(__file__).parents[1]
 
 PAGE = _ROOT / "docs" / "notes" / "dft.md"
 """The page that shows the tables, between two marks."""
+
+README = _ROOT / "README.md"
+"""It shows the totals, between two marks named `dft`."""
 
 DATA = _ROOT / "benchmarks" / "data" / "hbn-gpaw.jsonl.gz"
 """Documents of the campaign, each a line of JSON, in the order of kind and id."""
@@ -216,13 +219,24 @@ def opened(data: Path) -> Iterator[Records]:
 
 def table(data: Path) -> str:
     """Return the tables of a file of records, in Markdown."""
-    cases = {case.name: configuration(case) for case in CASES}
     with opened(data) as records:
-        return markdown(records, {one.id_in(host().hash): (name, apart) for name, (one, apart) in cases.items()})
+        return markdown(records, _cases())
 
 
-def write_page(tables: str, page: Path = PAGE) -> None:
-    """Put the tables into the page, between its marks."""
-    before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- table -->\n")
-    _, end, after = rest.partition("<!-- /table -->")
+def totals(data: Path) -> str:
+    """Return the totals of a file of records, a row for each pre-relaxer."""
+    with opened(data) as records:
+        return summary(records, _cases())
+
+
+def _cases() -> dict[str, tuple[str, float | None]]:
+    """Return name and distance of the defects of each case by configuration_id."""
+    cases = {case.name: configuration(case) for case in CASES}
+    return {one.id_in(host().hash): (name, apart) for name, (one, apart) in cases.items()}
+
+
+def write_page(tables: str, page: Path = PAGE, name: str = "table") -> None:
+    """Put the tables into a page, between the marks of that name."""
+    before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
     write_whole(page, f"{before}{mark}{tables}{end}{after}")

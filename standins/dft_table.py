@@ -32,6 +32,15 @@ def markdown(records: Records, cases: Mapping[str, tuple[str, float | None]]) ->
     return "\n".join(_of_way(records, cases, key, name) for key, name in keys.items())
 
 
+def summary(records: Records, cases: Mapping[str, tuple[str, float | None]]) -> str:
+    """Return a table of the totals, a row for each pre-relaxer that has pairs."""
+    keys = {load_checkpoint(SHIPPED).sha256: DEFINET, **prerelaxer_names(records)}
+    found = {name: savings(records, Filter(configuration_ids=tuple(cases), weights=key)) for key, name in keys.items()}
+    rows = [_totals(f"`{name}`", one) for name, one in found.items() if one.pairs]
+    heads = ("start", "pairs", "in the same minimum", "steps unrelaxed", "from the start", "saved", "95 %")
+    return "\n".join([*_table(heads, rows), ""])
+
+
 def _of_way(records: Records, cases: Mapping[str, tuple[str, float | None]], key: str, name: str) -> str:
     """Return the tables of the starts from a pre-relaxer."""
     where = Filter(configuration_ids=tuple(cases), weights=key)

@@ -31,6 +31,7 @@ def test_each_case_is_a_configuration_of_its_own_with_the_defects_it_names():
 
 def test_the_page_shows_the_tables_of_the_committed_records():
     assert dft.table(dft.DATA) in PAGE.read_text(encoding="utf-8")
+    assert f"<!-- dft -->\n{dft.totals(dft.DATA)}<!-- /dft -->" in dft.README.read_text(encoding="utf-8")
 
 
 @needs_records

@@ -26,8 +26,8 @@ SupercellOption = Annotated[
     typer.Option(
         "--supercell",
         metavar="A B C",
-        help="Repetitions of the unit cell, whole numbers.  \\[default: that of --preset, else the smallest with images 12 Å "
-        "apart]",
+        help="Repetitions of the unit cell, whole numbers.  \\[default: that of --preset, else the smallest with "
+        "images 12 Å apart]",
     ),
 ]
 MinImage = Annotated[

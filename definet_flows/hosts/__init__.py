@@ -73,8 +73,8 @@ def make_host(
         lattice vectors are all reversed (no atom moves), which `provenance["axes"]` then says.
     supercell
         Three whole numbers, a 3 x 3 matrix of whole numbers, or the minimum image distance in Å; None: 12 Å. A distance
-        takes the smallest supercell by whole repetitions whose shortest lattice vector, of a layer in its plane, is that
-        long; `provenance["supercell"]` then says which.
+        takes the smallest supercell by whole repetitions whose shortest lattice vector (of a layer: in its plane) is
+        that long; `provenance["supercell"]` then says which.
     vacuum
         2D hosts: set the gap between the layer and its periodic image to this many Å, along the layer's normal.
     center

@@ -1,27 +1,44 @@
 """Which pre-relaxer is asked first for a configuration: by what each has saved, measured with controls.
 
-A bandit by Thompson's rule (doi:10.1093/biomet/25.3-4.285): each pre-relaxer's mean saving is drawn from what its pairs
-leave possible, and the largest draw goes first. A pre-relaxer without pairs is drawn too: a low saving that is measured
-does not keep others from being tried. A draw depends on nothing but the configuration and the pre-relaxer, so the same
-campaign made twice chooses the same.
+A pre-relaxer is expected to save the mean of what its pairs saved, drawn towards 30 % the less it was measured. Pairs
+of as many defects as the configuration count whole, others half: what single defects show is no more than a hint for
+pairs. All configurations of a batch are ordered before any of them is relaxed, so trying what is not the best teaches
+later batches only: a tenth of a batch is given to it, nothing of a batch of less than ten (docs/notes/starts-steps.md).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-
-import numpy as np
 
 FEWEST = 3
 """Pairs of any pre-relaxer below which the order is that without evidence."""
 
 EXPECTED = 0.3
-"""Mean saving of a pre-relaxer that has no pairs; it weighs as much as a pair (docs/notes/starts-steps.md)."""
+"""Mean saving of a pre-relaxer that has no pairs; it weighs as much as a pair."""
 
-_SPREAD = 0.3  # of the saving of a single pair, and of the means of pre-relaxers
+OTHER_SIZE = 0.5
+"""Weight of a pair of another number of defects."""
+
+TRIED = 10
+"""Of so many configurations, one asks the pre-relaxers that are measured least first."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a pair has shown of a pre-relaxer.
+
+    Attributes
+    ----------
+    saving
+        1 - predicted / unrelaxed ionic steps; 0 if the relaxation from the prediction ended in another minimum or did
+        not converge.
+    n_defects
+        Of the configuration.
+    """
+
+    saving: float
+    n_defects: int
 
 
 @dataclass(frozen=True)
@@ -40,46 +57,57 @@ class Ranked:
     reason: str
 
 
-def ranked(keys: Sequence[str], savings: Mapping[str, Sequence[float]], configuration_id: str) -> list[Ranked]:
+def trials(configuration_ids: Collection[str]) -> frozenset[str]:
+    """Return the ids of a batch that try what is measured least: the lowest, which have controls before all others."""
+    return frozenset(sorted(configuration_ids)[: len(configuration_ids) // TRIED])
+
+
+def ranked(
+    keys: Sequence[str], measured: Mapping[str, Sequence[Measured]], n_defects: int, *, trial: bool = False
+) -> list[Ranked]:
     """Return the pre-relaxers in the order in which they are to be asked.
 
     Parameters
     ----------
     keys
         Of the pre-relaxers, in the order that holds without evidence.
-    savings
-        Of each key, the saving of each of its pairs on this host with these settings: 1 - predicted / unrelaxed ionic
-        steps, 0 for a pair whose relaxation from the prediction ended in another minimum or did not converge.
-    configuration_id
-        What is to be relaxed.
+    measured
+        Of each key, its pairs on this host with these settings.
+    n_defects
+        Of the configuration that is to be relaxed.
+    trial
+        Whether what is measured least is asked first.
 
     Returns
     -------
     list of Ranked
         All keys.
     """
-    known = {key: np.array(savings.get(key, ())) for key in keys}
-    order = list(keys)
-    if max(map(len, known.values())) >= FEWEST:
-        order.sort(key=lambda key: -_draw(known[key], configuration_id, key))
-    return [Ranked(key, _reason(known[key])) for key in order]
+    pairs = {key: measured.get(key, ()) for key in keys}
+    if max(map(len, pairs.values())) < FEWEST:
+        return [Ranked(key, _reason(pairs[key], n_defects)) for key in keys]
+    order = sorted(keys, key=lambda key: -expected(pairs[key], n_defects))
+    if trial:
+        order.sort(key=lambda key: _weight(pairs[key], n_defects))
+    why = "tried as measured less than others; " if trial else ""
+    return [Ranked(key, why + _reason(pairs[key], n_defects)) for key in order]
 
 
-def _reason(values: np.ndarray) -> str:
-    if not len(values):
-        return "pairs that measure it here: 0"
-    return f"it saved {values.mean():.0%} in {len(values)} pair{'s' * (len(values) > 1)} here"
+def expected(pairs: Sequence[Measured], n_defects: int) -> float:
+    """Return what a pre-relaxer is expected to save, as a share of the ionic steps, of its pairs."""
+    total = EXPECTED + sum(_counts(pair, n_defects) * pair.saving for pair in pairs)
+    return total / (1 + _weight(pairs, n_defects))
 
 
-def _draw(values: np.ndarray, configuration_id: str, key: str) -> float:
-    """Return a possible mean saving: normal around the mean of the pairs and the expected saving, by its error."""
-    mean = (EXPECTED + values.sum()) / (1 + len(values))
-    scatter = max(float(values.std(ddof=1)), _SPREAD) if len(values) > 1 else _SPREAD
-    error = scatter / np.sqrt(1 + len(values))
-    return float(mean + error * NormalDist().inv_cdf(_uniform(key, configuration_id)))
+def _weight(pairs: Sequence[Measured], n_defects: int) -> float:
+    return sum(_counts(pair, n_defects) for pair in pairs)
 
 
-def _uniform(*parts: str) -> float:
-    """Return a number between 0 and 1, both excluded, that depends on nothing but the parts."""
-    digest = hashlib.sha256("\n".join(parts).encode()).digest()
-    return (int.from_bytes(digest[:6], "big") + 0.5) / 256**6
+def _counts(pair: Measured, n_defects: int) -> float:
+    return 1.0 if pair.n_defects == n_defects else OTHER_SIZE
+
+
+def _reason(pairs: Sequence[Measured], n_defects: int) -> str:
+    same = sum(pair.n_defects == n_defects for pair in pairs)
+    of = f"{same} pair{'s' * (same != 1)} here with as many defects, {len(pairs) - same} with more or fewer"
+    return f"expected to save {expected(pairs, n_defects):.0%}, by {of}"

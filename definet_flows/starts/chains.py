@@ -61,6 +61,11 @@ class ChainPreRelaxer:
         return content_hash("chain", self.first.key, self.second.key)
 
     @property
+    def slow(self) -> bool:
+        """Whether one of the two is slow."""
+        return self.first.slow or self.second.slow
+
+    @property
     def state(self) -> str:
         """Hash of both states, in order."""
         return content_hash("chain", self.first.state, self.second.state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from definet_flows.schemas import DEFINET, content_hash
 from definet_flows.starts.proposals import Proposal
@@ -30,6 +30,7 @@ class NetworkPreRelaxer:
     checkpoint: Checkpoint
     allow_unseen_host: bool = False
     name: str = DEFINET
+    slow: ClassVar[bool] = False
 
     @property
     def key(self) -> str:

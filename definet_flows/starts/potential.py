@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,7 @@ class PotentialPreRelaxer:
     knows_charge: bool = False
     criterion: float = FORCE_CRITERION
     steps: int = MOST_STEPS
+    slow: ClassVar[bool] = True
     _calculator: Calculator | None = field(default=None, init=False, repr=False)
     _hosts: dict[tuple[str, str], FloatArray | str] = field(default_factory=dict, init=False, repr=False)
 

@@ -59,6 +59,10 @@ class PreRelaxer(Protocol):
     def state(self) -> str:
         """Hash of everything that proposals and verdicts depend on, what was learned from included."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether a proposal takes seconds or more: each is stored before the next begins."""
+
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration, in order.
 

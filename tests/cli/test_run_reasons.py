@@ -54,7 +54,9 @@ def test_what_brings_the_network_counts_what_is_recorded(maker, workplace):
     line = what_brings_it(replace(campaign, host=make_host("BN")), settings, maker.store)
     assert line is not None
     assert "has not learned BN. What brings it there: 28 relaxed configurations or more, 3 are recorded" in line
-    assert f"definet retrain --settings {settings[:8]} --min-new 28 --store {maker.store}; then --model champion" in line
+    assert (
+        f"definet retrain --settings {settings[:8]} --min-new 28 --store {maker.store}; then --model champion" in line
+    )
     assert "\n" not in line
     assert workplace.is_dir()
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase.calculators.emt import EMT
 from pymatgen.core import Lattice, Structure
 
@@ -192,6 +193,16 @@ def test_the_key_is_the_potential_and_the_criterion(monkeypatch, tmp_path):
     assert identity_of("sevennet").startswith("7net-0 sha256:")
 
 
+def test_a_proposal_keeps_its_time_and_that_of_its_cores():
+    one = proposed(VACANCY)
+    assert one.core_seconds == pytest.approx(one.seconds * torch.get_num_threads())
+    known = Proposal(moved(GOLD), seconds=2.0, core_seconds=6.0)
+    (both,) = ChainPreRelaxer(Told(known), emt()).propose(CU, CU.cartesian, [GOLD])
+    assert both.core_seconds > 6.0
+    failed = proposed(IRON)
+    assert (failed.error is not None, failed.seconds > 0) == (True, True)
+
+
 def test_one_calculator_and_one_relaxation_of_the_host():
     made = []
     relaxer = PotentialPreRelaxer("emt", lambda: made.append(Counted()) or made[-1], "emt")
@@ -219,7 +230,7 @@ def test_a_named_potential_is_loaded_at_its_first_proposal():
 class Told:
     """A pre-relaxer that says what it is told to say."""
 
-    name, key = "told", "k"
+    name, key, slow = "told", "k", False
 
     def __init__(self, *proposals: Proposal) -> None:
         self.proposals = list(proposals)
@@ -243,6 +254,7 @@ def test_a_chain_begins_where_the_first_ends():
     assert relaxer._calculator.calls == calls + 1 == emt_calls_of_the_host() + 2
     assert np.abs(proposal.displacements - end).max() < 1e-9
     assert proposal.seconds > 2.0
+    assert proposal.core_seconds is None  # that of the first is unknown
     assert proposal.uncertainty is None
     assert proposal.note == "of two records; emt knows no charge: relaxed as neutral, not +1"
 

@@ -125,8 +125,13 @@ def test_the_reason_without_pairs_is_the_true_one(records):
     assert told.endswith("of the configurations 1 were gated out: the gate rejected the prediction")
     assert "control fraction" not in told
     add(records, "alone", None, 12)
-    assert "1 have no control (raise the control fraction; if it is 1, theirs has not begun), 1 were gated out" in savings(records).message
-    assert savings(records, Filter(configuration_ids=("alone",))).message.endswith("(raise the control fraction; if it is 1, theirs has not begun)")
+    assert (
+        "1 have no control (raise the control fraction; if it is 1, theirs has not begun), 1 were gated out"
+        in savings(records).message
+    )
+    assert savings(records, Filter(configuration_ids=("alone",))).message.endswith(
+        "(raise the control fraction; if it is 1, theirs has not begun)"
+    )
 
 
 @pytest.mark.parametrize(("status", "words"), [("failed", "failed (definet retry): 1"), ("running", "not finished: 1")])

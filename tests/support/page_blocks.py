@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _REASON = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_HASH = re.compile(r"(?<!\w)(?=\w*\d)[0-9a-f]{8,}(?!\w)")
 _RULES = re.compile(r"[─━═┄]{3,}")
 SHOWN = "text"
 """The language of a block that shows what the block before it prints."""
@@ -71,7 +72,7 @@ def agrees(shown: str, printed: str) -> bool:
     Compare what a page shows with what was printed.
 
     A line `...` stands for any lines. A number may differ by 1 or by a fifth: relaxations take other numbers of steps
-    where a processor rounds in another way. Trailing spaces, empty lines and the widths of columns do not count.
+    where a processor rounds in another way. Hashes, empty lines and the widths of columns do not count.
     """
     wanted, seen = _lines(shown), _lines(printed)
     parts: list[list[str]] = [[]]
@@ -101,7 +102,8 @@ def _fits(parts: list[list[str]], seen: list[str]) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    kept = (" ".join(_RULES.sub("─", line).split()) for line in text.splitlines())
+    plain = _HASH.sub("hash", _RULES.sub("─", text))
+    kept = (" ".join(line.split()) for line in plain.splitlines())
     return [line for line in kept if line]
 
 

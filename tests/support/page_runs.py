@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+import typer
 import typer.main
 from typer.testing import CliRunner
 
@@ -68,7 +68,7 @@ def unknown(line: str) -> list[str]:
     """Return what a command line of the package names and the package does not have: commands and options."""
     words = shlex.split(line.replace("...", ""), comments=True)[1:]
     command: Any = COMMAND
-    context = click.Context(command, info_name="definet")
+    context = typer.Context(command, info_name="definet")
     while words and getattr(command, "commands", None) and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
         if found is None:

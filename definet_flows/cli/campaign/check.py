@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from definet_flows.workflows.campaign.preflight import CheckLine
 
 _FAILED = 1
-_MARKS = {"ok": Text("ok", "green"), "warn": Text("look", "yellow"), "fail": Text("fails", "bold red")}
+_MARKS = {"ok": Text("ok", "green"), "warn": Text("warns", "yellow"), "fail": Text("fails", "bold red")}
 
 
 @app.command()
@@ -37,7 +37,7 @@ def check(
     tell_lines(lines)
     failing = sum(line.level == "fail" for line in lines)
     if failing:
-        console.print(f"{failing} of {len(lines)} would fail")
+        console.print(f"{failing} of {len(lines)} lines would fail")
         raise typer.Exit(_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""The engine that options name, with INCAR tags and k-points of the user's own, and the inputs that it would be given."""
+"""The engine that options name, with the user's own INCAR tags and k-points, and the inputs that it would be given."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def write_campaign_inputs(maker: DefectFlowMaker, host: str, folder: Path) -> No
     require_inputs(engine, folder)
     campaign = maker.campaign(host)
     written = write_inputs(folder, engine, _structures(campaign, engine, with_host=maker.relax_host))
-    console.print(f"inputs of {written} relaxations written to {folder}; nothing was run", soft_wrap=True, highlight=False)
+    console.print(
+        f"inputs of {written} relaxations written to {folder}; nothing was run", soft_wrap=True, highlight=False
+    )
     base = "the host as given; in a run it is the relaxed host" if maker.relax_host else "the host as given"
     console.print(
         f"POSCAR: the unrelaxed start in {base}. A predicted start differs in POSCAR alone.",

@@ -118,22 +118,28 @@ def open_launchpad(path: Path | None) -> LaunchPad:
 
 
 def _tell(launched: Launched, to: str) -> None:
-    kind = "workflows" if to == "fireworks" else "flows"
     if launched.workflows:
-        console.print(f"{kind}: {' '.join(launched.workflows)}", soft_wrap=True, highlight=False)
+        kind = "FireWorks workflow" if to == "fireworks" else "jobflow-remote flow"
+        several = "s" * (len(launched.workflows) != 1)
+        text = f"added {kind}{several} with the id{several} {' '.join(launched.workflows)}"
+        console.print(text, soft_wrap=True, highlight=False)
     if launched.deferred:
-        then = "are added when it has ended" if to == "fireworks" else "are added by the same command when it has ended"
+        then = "" if to == "fireworks" else ", by the same command"
         state = "the host is relaxed first" if launched.workflows else "the host is being relaxed"
-        console.print(f"{state}: {launched.deferred} configurations {then}", highlight=False)
+        console.print(f"{state}; added when it has ended{then}: {_count(launched.deferred)}", highlight=False)
     if launched.later:
         then = "is added when its predecessor has ended" if to == "fireworks" else "is added by the same command then"
-        console.print(f"later stages: {launched.later} configurations; each {then}", highlight=False)
+        console.print(f"later stages: {_count(launched.later)}; each stage {then}", highlight=False)
     for count, text in (
         (launched.added, "added"),
-        (launched.waiting, "were waiting or running already"),
-        (launched.done, "are recorded already"),
+        (launched.waiting, "waiting or running already"),
+        (launched.done, "recorded already"),
         (launched.failed, "failed: definet retry"),
-        (launched.elsewhere, "are relaxed by another campaign, or were lost: definet retry"),
+        (launched.elsewhere, "relaxed by another campaign, or lost: definet retry"),
     ):
         if count:
-            console.print(f"{count} configurations {text}", highlight=False)
+            console.print(f"{_count(count)} {text}", highlight=False)
+
+
+def _count(number: int) -> str:
+    return f"{number} configuration{'s' * (number != 1)}"

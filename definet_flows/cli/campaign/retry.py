@@ -75,7 +75,7 @@ def retry(
         if not ids:
             raise InputError(nothing_to_retry(records, engine))
     require_executables(resolved)
-    console.print(f"{len(ids)} relaxations to go on with, {len(lost)} of them killed")
+    console.print(f"{len(ids)} relaxation{'s' * (len(ids) != 1)} to go on with, {len(lost)} killed")
     flow = retry_flow(ids, chosen, store)
     run_here(flow, folder or new_folder(), lambda event, job: console.print(f"{event} {one_line(job)}", style="dim"))
     with open_store(store, read_only=True) as records:
@@ -113,14 +113,19 @@ def _queue(
         ids = unfinished(records, engine, where, unconverged=unconverged)
     if ids:
         first = add_retries(queue, retry_flow(ids, engine, store), placed)
-        console.print(f"{len(ids)} relaxations to go on with: workflow {first}", highlight=False)
+        console.print(
+            f"{len(ids)} relaxation{'s' * (len(ids) != 1)} to go on with: added FireWorks workflow with the id {first}",
+            highlight=False,
+        )
 
 
 def _still_running(silences: tuple[float, ...], dead_after: float) -> str:
     """Say that jobs without a sign of life may be lost all the same; a worker gives one each hour."""
     jobs = f"{len(silences)} job{'s' * (len(silences) != 1)} still count{'s' * (len(silences) == 1)} as running"
     longest = f"the last sign of life of a worker is {_minutes(silences[0])} old"
-    return f"{jobs}: {longest}, and a run counts as lost after {_minutes(dead_after)} (--dead-after; signs come each hour)"
+    return (
+        f"{jobs}: {longest}, and a run counts as lost after {_minutes(dead_after)} (--dead-after; signs come each hour)"
+    )
 
 
 def _minutes(seconds: float) -> str:

@@ -164,7 +164,8 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     folder = folder or new_folder()
     with open_store(maker.store) as records:  # tried before anything runs
         place = records.location
-    console.print(f"{len(campaign.ids)} configurations of {campaign.host.formula}, {campaign.host.n_sites} sites")
+    count = f"{len(campaign.ids)} configuration{'s' * (len(campaign.ids) != 1)}"
+    console.print(f"{count} of {campaign.host.formula}, {campaign.host.n_sites} sites")
     if chosen := campaign.host.provenance.get("supercell"):
         console.print(f"supercell: {chosen}", soft_wrap=True, highlight=False)
     if near := near_images(campaign.host):

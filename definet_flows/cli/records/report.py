@@ -82,7 +82,8 @@ def explain(
     identity: Annotated[
         str,
         typer.Argument(
-            metavar="ID", help="Of a configuration or a record; its first characters, or a name that is unique, will do."
+            metavar="ID",
+            help="Of a configuration or a record; its first characters, or a name that is unique, will do.",
         ),
     ],
     store: options.Store = None,

@@ -44,6 +44,11 @@ class Cluster:
     def __len__(self) -> int:
         return len(self.basis)
 
+    @property
+    def kinds(self) -> tuple[Key, ...]:
+        """What its defects are, wherever they stand to each other."""
+        return tuple(sorted(self.part([k]).canonical[0] for k in range(len(self))))
+
     def part(self, which: list[int]) -> Cluster:
         """Return some of the defects."""
         return Cluster(self.crystal, self.basis[which], self.cells[which], self.new[which])

@@ -7,6 +7,7 @@ each other share one field.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -53,6 +54,9 @@ class Recorded:
         return self.laid.rows.cell
 
 
+Kinds = tuple[Key, ...]
+"""What two defects are, wherever they stand to each other."""
+
 TermKey = tuple[Key, tuple[int, ...]]
 """Canonical cluster and the sorted charges of its defects."""
 
@@ -81,11 +85,14 @@ class Fit:
         Mean |component| error of a complex whose pairs are recorded, left out of the fit, Å; None if unknown.
     error_per_pair
         The same of a complex whose pairs are not recorded, over the square root of their number.
+    error_of_kinds
+        The same of a single pair that is not recorded, by the kinds of its two defects, at any distance, Å.
     """
 
     fields: dict[TermKey, tuple[Field, list[str]]]
     error: float | None = None
     error_per_pair: float | None = None
+    error_of_kinds: dict[Kinds, float] = field(default_factory=dict)
 
 
 def fit(recorded: Sequence[Recorded], *, pairs: bool = True) -> Fit:
@@ -168,7 +175,7 @@ class _Design:
 
     def _errors(
         self, residual: FloatArray, matrix: sparse.bsr_array, scaled: FloatArray
-    ) -> tuple[float | None, float | None]:
+    ) -> tuple[float | None, float | None, dict[Kinds, float]]:
         """Return the mean errors of complexes left out of the fit; see `Fit`.
 
         A pair in a single record is unknown without that record: its field, which leaves nothing of the record to the
@@ -181,18 +188,20 @@ class _Design:
                 lonely[rows] = scaled[rows]
         without = residual + matrix @ lonely.ravel()
         ends = np.cumsum([target.size for target in self.targets])
-        known, unknown = list[float](), list[float]()
+        known, unknown, of_kinds = list[float](), list[float](), defaultdict[Kinds, list[float]](list)
         for part, members in zip(np.split(without, ends[:-1]), self.members, strict=True):
             counts = [len(set(term.records)) for term in members]
-            alone = [len(term.cluster) for term, count in zip(members, counts, strict=True) if count == 1]
-            if len(members) == 1 or 1 in alone:
+            alone = [term.cluster for term, count in zip(members, counts, strict=True) if count == 1]
+            if len(members) == 1 or 1 in map(len, alone):
                 continue  # a single, or a complex with a defect that no other record shows
             size = float(np.abs(part).mean())
             if alone:
                 unknown.append(size / len(alone) ** 0.5)
+                if len(alone) == 1:
+                    of_kinds[alone[0].kinds].append(size)
             else:
                 known.append(size * max((k / (k - 1) for k in counts), default=1.0))
-        return _mean(known), _mean(unknown)
+        return _mean(known), _mean(unknown), {kinds: float(np.mean(sizes)) for kinds, sizes in of_kinds.items()}
 
 
 def images(crystal: Crystal, rows: Rows, maps: Sequence[Mapping], values: FloatArray) -> FloatArray:

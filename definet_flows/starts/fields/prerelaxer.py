@@ -31,6 +31,7 @@ class FieldsPreRelaxer:
     """
 
     name = "fields"
+    slow = False
 
     def __init__(self, evidence: Sequence[Evidence], *, pairs: bool = True) -> None:
         self._evidence, self._pairs = tuple(evidence), pairs

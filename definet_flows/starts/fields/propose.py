@@ -81,7 +81,7 @@ def _sum(library: Library, laid: Laid, configuration: Configuration) -> tuple[Su
         return None, [edit.name for edit, option in zip(ordered, options, strict=True) if not option]
     charges = split(configuration.charge, options)
     values, doubts = np.zeros_like(laid.off), list[float]()
-    terms = _terms(library, laid.cluster, charges)
+    terms, missing = _terms(library, laid.cluster, charges)
     for source, piece in terms:
         part = source.field.onto(laid.rows, piece)
         values += part
@@ -91,33 +91,44 @@ def _sum(library: Library, laid: Laid, configuration: Configuration) -> tuple[Su
     motion = mean_size(values, laid.atoms)
     cut = any(not source.group.cell.has_lattice_of(library.cell) for source, _ in terms) * CUT * motion
     records = tuple(record for source, _ in terms for record in source.records)
-    error = math.hypot(*doubts, cut, _interaction(library, laid.cluster, terms, motion))
+    error = math.hypot(*doubts, cut, _interaction(library, laid.cluster, terms, missing, motion))
     return Sum(values, records, sum(charges), error), []
 
 
-def _interaction(library: Library, cluster: Cluster, terms: Sequence[tuple[Source, Cluster]], motion: float) -> float:
+def _interaction(
+    library: Library,
+    cluster: Cluster,
+    terms: Sequence[tuple[Source, Cluster]],
+    missing: Sequence[Cluster],
+    motion: float,
+) -> float:
     """Return the expected error for what defects do to each other that no recorded pair shows, Å.
 
-    Errors of pairs add like their squares. Where no record shows such an error, it is the share of the motion that
-    is left where all pairs are missing; three defects together do half of what a pair does.
+    A missing pair errs like recorded pairs of the same two kinds, else like all recorded pairs. Errors of pairs add
+    like their squares. Where no record shows such an error, it is the share of the motion that is left where all
+    pairs are missing; three defects together do half of what a pair does.
     """
     fitted = terms[0][0].group.fit
-    pairs = len(parts(library.cell, cluster)) - len(cluster)
+    pairs = len(terms) + len(missing) - len(cluster)
     if pairs == 0:
         return 0.0
-    missing = pairs - (len(terms) - len(cluster))
     per_pair = CUT * motion / math.sqrt(pairs) if fitted.error_per_pair is None else fitted.error_per_pair
     known = per_pair / 2 if fitted.error is None else fitted.error
     if not library.pairs and fitted.error is not None:
         return known  # complexes left out of the fit show what all pairs do
-    return math.hypot(known, math.sqrt(missing) * per_pair)
+    of_pairs = [fitted.error_of_kinds.get(pair.kinds, per_pair) for pair in missing]
+    return math.hypot(*of_pairs, known * (len(missing) < pairs or pairs > 1))
 
 
-def _terms(library: Library, cluster: Cluster, charges: Sequence[int]) -> list[tuple[Source, Cluster]]:
-    """Return the fields of all defects, and of those pairs that are recorded."""
-    found = []
+def _terms(
+    library: Library, cluster: Cluster, charges: Sequence[int]
+) -> tuple[list[tuple[Source, Cluster]], list[Cluster]]:
+    """Return the fields of all defects and of those pairs that are recorded, and the pairs that are not."""
+    found, missing = [], []
     for which, placements in parts(library.cell, cluster):
         taken = tuple(sorted(charges[k] for k in which))
         sources = ((library.term((piece.canonical[0], taken), library.cell), piece) for piece in placements)
-        found += [(source, piece) for source, piece in sources if source is not None][:1]
-    return found
+        recorded = [(source, piece) for source, piece in sources if source is not None][:1]
+        found += recorded
+        missing += [] if recorded else placements[:1]
+    return found, missing

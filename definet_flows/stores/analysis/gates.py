@@ -219,8 +219,13 @@ def _gate(verdict: Any, reason: str, *, in_domain: bool) -> Gate:  # noqa: ANN40
 
 def _with_gate(row: RecordRow, weights: str, gate: Gate) -> RecordRow:
     """Return a relaxation from the unrelaxed start, which uses no proposal, with a verdict."""
-    cost = {"proposal_seconds": None, "proposal_core_seconds": None}
-    return row._replace(weights=weights, gate=gate.verdict, gate_reason=gate.reason, **cost)
+    return row._replace(
+        weights=weights,
+        gate=gate.verdict,
+        gate_reason=gate.reason,
+        proposal_seconds=None,
+        proposal_core_seconds=None,
+    )
 
 
 @uncollected()

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from definet_flows.errors import InputError
 from definet_flows.schemas import AUTO, DEFINET, FIELDS, Choice, Gate, KnownPreRelaxer, Prediction, PreRelaxerName
 from definet_flows.schemas.starts import NO_PRERELAXER
-from definet_flows.starts.auto import Ranked, ranked
+from definet_flows.starts.auto import Measured, Ranked, ranked, trials
 from definet_flows.starts.by_name import POTENTIAL
 from definet_flows.stores import Filter, savings
 from definet_flows.stores.analysis.gates import named, prerelaxer_names
-from definet_flows.workflows.campaign.prediction import complete, failed_prediction, prediction_of
+from definet_flows.workflows.campaign.prediction import failed_prediction, prediction_of, write_proposals
 from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.engines.potential import PotentialRelaxMaker, own_name
@@ -48,7 +48,10 @@ def choose_starts(auto: PreRelaxerName, place: Workplace, configurations: Sequen
     counts = Counter[str]({"configurations": len(configurations), "predicted": len(left)})
     asked = _Candidates(auto, place)
     refusals: dict[str, list[str]] = defaultdict(list)
-    orders = {c.id_in(pristine.host.hash): asked.order(c.id_in(pristine.host.hash)) for c in left}
+    tried = trials([c.id_in(pristine.host.hash) for c in left])
+    orders = {
+        identity: asked.order(c, trial=identity in tried) for c in left if (identity := c.id_in(pristine.host.hash))
+    }
     for rank in range(len(asked.names)):
         groups: dict[str, list[Configuration]] = defaultdict(list)
         for configuration in left:
@@ -76,12 +79,12 @@ class _Candidates:
     def __init__(self, auto: PreRelaxerName, place: Workplace) -> None:
         self._place = place
         self._made: dict[str, PreRelaxer | str] = {}
-        self._savings = _savings(place)
-        self.names = {named.key: named for named in _candidates(auto, place, self._savings)}
+        self._measured = _measured(place)
+        self.names = {named.key: named for named in _candidates(auto, place, self._measured)}
 
-    def order(self, configuration_id: str) -> list[Ranked]:
+    def order(self, configuration: Configuration, *, trial: bool) -> list[Ranked]:
         """Return the keys in the order in which they are asked."""
-        return ranked(list(self.names), self._savings, configuration_id)
+        return ranked(list(self.names), self._measured, len(configuration.edits), trial=trial)
 
     def propose(self, key: str, configurations: Sequence[Configuration]) -> list[Prediction]:
         """Return the proposals of a pre-relaxer, and write them; one that cannot be had here proposes nothing."""
@@ -97,15 +100,13 @@ class _Candidates:
             missing = [failed_prediction(place.pristine, c, key, named.name) for c in configurations]
             return [prediction.model_copy(update={"gate": gate, "error": made}) for prediction in missing]
         kept = [place.kept(configuration, key) for configuration in configurations]
-        predictions = complete(made, place.pristine, configurations, kept)
         if named.name != DEFINET:
             place.records.put(KnownPreRelaxer.of(named))
-        place.records.put(*predictions)
-        return predictions
+        return write_proposals(place.records, made, place.pristine, configurations, kept)
 
 
 def _candidates(
-    auto: PreRelaxerName, place: Workplace, measured: Mapping[str, Sequence[float]]
+    auto: PreRelaxerName, place: Workplace, measured: Mapping[str, Sequence[Measured]]
 ) -> Iterator[PreRelaxerName]:
     """Yield the network, fields and a potential, unless the engine is a potential; then what else is measured here."""
     from definet_flows.workflows.campaign.models import checkpoint_of  # noqa: PLC0415 - torch
@@ -125,13 +126,14 @@ def _candidates(
             yield from (named for named in name_prerelaxers([known.name], model, weights) if named.key == known.key)
 
 
-def _savings(place: Workplace) -> dict[str, list[float]]:
-    """Return the saving of each pair on this host with these settings, by the key of its pre-relaxer."""
+def _measured(place: Workplace) -> dict[str, list[Measured]]:
+    """Return what the pairs on this host with these settings show, by the key of the pre-relaxer."""
     where = Filter(host=place.pristine.host.formula, settings_hash=place.settings_hash)
-    found: dict[str, list[float]] = defaultdict(list)
+    found: dict[str, list[Measured]] = defaultdict(list)
     for pair in place.records.pair_rows(where):
         same = pair.verdict in ("same minimum", "better minimum") and pair.steps_unrelaxed > 0
-        found[pair.weights].append(1 - pair.steps_predicted / pair.steps_unrelaxed if same else 0.0)
+        saving = 1 - pair.steps_predicted / pair.steps_unrelaxed if same else 0.0
+        found[pair.weights].append(Measured(saving, pair.n_defects))
     return found
 
 

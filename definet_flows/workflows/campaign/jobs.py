@@ -29,7 +29,7 @@ from definet_flows.workflows.campaign.beginning import (
     survive_parents,
 )
 from definet_flows.workflows.campaign.choosing import choose_starts, planned, savings_by_start, wanted_starts
-from definet_flows.workflows.campaign.prediction import complete
+from definet_flows.workflows.campaign.prediction import write_proposals
 from definet_flows.workflows.campaign.prerelaxers import Workplace, known_names, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
 from definet_flows.workflows.recording.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry, owned, owner
@@ -157,8 +157,7 @@ def _propose(
     if None in kept:
         configurations = [*configurations, *ahead]
         kept += [place.kept(configuration, prerelaxer.key) for configuration in ahead]
-    predictions = complete(prerelaxer, place.pristine, configurations, kept)
-    place.records.put(*predictions)
+    predictions = write_proposals(place.records, prerelaxer, place.pristine, configurations, kept)
     verdicts = Counter[str](prediction.gate.verdict for prediction in predictions)
     return Counter({"configurations": len(predictions), "predicted": kept.count(None)}) + verdicts
 

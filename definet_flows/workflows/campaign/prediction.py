@@ -67,6 +67,27 @@ def settled(records: Records, known: Prediction | None, settings_hash: str | Non
     return fit or records.has_done(relaxed)
 
 
+def write_proposals(
+    records: Records,
+    prerelaxer: PreRelaxer,
+    pristine: Pristine,
+    configurations: Sequence[Configuration],
+    kept: Sequence[Prediction | None],
+) -> list[Prediction]:
+    """Write the proposal for each configuration, and return them; see `complete`.
+
+    Those of a slow pre-relaxer are written one by one: a job that is killed leaves all but the last behind.
+    """
+    size = 1 if prerelaxer.slow else max(1, len(configurations))
+    written = list[Prediction]()
+    for first in range(0, len(configurations), size):
+        part = slice(first, first + size)
+        predictions = complete(prerelaxer, pristine, configurations[part], kept[part])
+        records.put(*predictions)
+        written += predictions
+    return written
+
+
 def complete(
     prerelaxer: PreRelaxer,
     pristine: Pristine,

@@ -61,10 +61,7 @@ KSPACING = 0.3
 _LAYER = 2
 _LARGE = 30_000  # bytes; the limit for a record of 192 sites
 _LIMIT = 16_777_216  # bytes; MongoDB's largest document
-_RESULT = (
-    9_000,
-    1_800,
-)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
+_RESULT = (9_000, 1_800)  # bytes, and bytes per atom, of a TaskDoc: seven structures, no ionic steps
 _FRAME = 130  # bytes per atom: six numbers of a trajectory's frame
 _SHOWN = 4  # kinds that a line names
 _HIDDEN = ("MAGMOM", "LDIPOL", "IDIPOL", "NELECT")  # by structure, shown in lines of their own
@@ -139,7 +136,7 @@ def _host(host: Host) -> Iterator[CheckLine]:
 
 def _configurations(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     count, controls = len(campaign.ids), len(campaign.controls)
-    text = f"{count} configurations, {controls} of them from the unrelaxed start too: {_relaxations(campaign)}"
+    text = f"{_counted(count, 'configuration')}, {controls} from the unrelaxed start too: {_relaxations(campaign)}"
     yield CheckLine("campaign", text, "ok" if controls else "warn")
     yield from _documents(campaign, engine)
 
@@ -165,6 +162,10 @@ def _documents(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     if getattr(engine.maker, "store_trajectory", False):
         text += f", and {_kilobytes(_FRAME * record.sites.n_atoms)} for each ionic step in its store 'data'"
     yield CheckLine("documents", text, "ok" if max(job, result) < _LIMIT / 2 else "warn")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _kilobytes(size: float) -> str:
@@ -210,7 +211,7 @@ def _moments(campaign: Campaign, generator: VaspDefectSetGenerator) -> str:
     found = [kind for kind, is_odd in odd.items() if is_odd]
     shown = f" ({', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''})" if found else ""
     rule = "1 μB on the defect and its first shell if the electrons are odd, else 0"
-    return f"{rule}; odd: {len(found)} of {len(odd)} kinds{shown}"
+    return f"{rule}; odd: {len(found)} of {_counted(len(odd), 'kind')}{shown}"
 
 
 def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:
@@ -276,7 +277,7 @@ def _stores(maker: DefectFlowMaker, engine: Engine) -> Iterator[CheckLine]:
     try:
         with open_store(maker.store) as records:  # for writing: permissions, a lock, and whether it keeps anything
             count = sum(1 for _ in records.ledgers())
-            yield CheckLine("records", f"{records.location}: {count} records, can be written")
+            yield CheckLine("records", f"{records.location}: {_counted(count, 'record')}, can be written")
     except InputError as error:
         yield CheckLine("records", str(error), "fail")
     except Exception as error:  # noqa: BLE001 - a driver's message may quote a password
@@ -303,7 +304,7 @@ def _job_store(engine: Engine) -> str:
         require_lasting(docs, lambda: _unconnected(docs), "the job store", key="uuid")
     finally:
         store.close()  # type: ignore[no-untyped-call]
-    return f"{store.name}: {count} documents, can be written"
+    return f"{store.name}: {_counted(count, 'document')}, can be written"
 
 
 def _unconnected(store: Store) -> Store:
@@ -321,17 +322,17 @@ def _attempt(subject: str, look: Callable[[], str]) -> CheckLine:
 
 
 def _workers(placement: Placement) -> Iterator[CheckLine]:
-    yield CheckLine("workers", "`definet run`: this machine; in a queue:")
+    yield CheckLine("workers", "`definet run`: this machine")
     for kind, jobs in (("predict", "predictions"), ("relax", "relaxations"), ("light", "bookkeeping")):
         place = getattr(placement, kind)
         worker = f"; worker {place.worker} of jobflow-remote" if place.worker else ""
-        yield CheckLine("", f"{jobs}: FireWorks category {place.category}{worker}")
+        yield CheckLine("queue", f"{jobs}: FireWorks category {place.category}{worker}")
 
 
 def _relaxations(part: Campaign) -> str:
     """Return how many relaxations a campaign or a stage of it needs: a proposal that is rejected saves its own."""
     most = len(part.ids) * len(part.keys) + len(part.controls.intersection(part.ids))
-    return f"{'at most ' * (len(part.keys) > 1)}{most} relaxation{'s' * (most > 1)}"
+    return f"{'at most ' * (len(part.keys) > 1)}{_counted(most, 'relaxation')}"
 
 
 def _starts(maker: DefectFlowMaker, campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
@@ -340,10 +341,10 @@ def _starts(maker: DefectFlowMaker, campaign: Campaign, engine: Engine) -> Itera
     stages = campaign.stages()
     for stage in stages:
         sizes = {len(configuration.edits) for configuration in stage.configurations}
-        kind = f"{min(sizes)} defect{'s' * (min(sizes) > 1)}" + (" and more" if len(sizes) > 1 else "")
         if len(stages) > 1:
+            kind = _counted(min(sizes), "defect") + (" and more" if len(sizes) > 1 else "")
             controls = len(campaign.controls.intersection(stage.ids))
-            count = f"{len(stage.ids)} configuration{'s' * (len(stage.ids) > 1)}"
+            count = _counted(len(stage.ids), "configuration")
             text = f"{kind}: {count}, {controls} with a control, {_relaxations(stage)}"
             yield CheckLine("stage", text)
         yield from _expected(maker, stage, engine, min(sizes) if len(sizes) == 1 else None)
@@ -391,7 +392,7 @@ def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
     if refused:
         name, reason = next(iter(refused.items()))
         instead = "the network proposes nothing there" if names - {DEFINET} else "relaxed without prediction"
-        text = f"{len(refused)} of {len(kinds)} kinds are outside, {instead}; {name}: {reason}"
+        text = f"outside: {len(refused)} of {_counted(len(kinds), 'kind')}, {instead}; {name}: {reason}"
         yield CheckLine("domain", text, "ok" if names - {DEFINET} else "warn")
     else:
-        yield CheckLine("domain", f"all {len(kinds)} kinds of configurations are inside")
+        yield CheckLine("domain", f"inside: {_counted(len(kinds), 'kind')} of configurations")

@@ -16,8 +16,8 @@ LABELS = 28
 """Relaxed configurations of a host after which a network retrained on them saves a third of the steps of others."""
 
 MEASURED = (
-    f"(MgO 2 x 2 x 2, SevenNet: {LABELS} save 32 % of the ionic steps of other configurations, 60 save 55 %), a quarter "
-    "of an hour of processor"
+    f"(MgO 2 x 2 x 2, SevenNet: {LABELS} save 32 % of the ionic steps of other configurations, 60 save 55 %), "
+    "a quarter of an hour of processor"
 )
 
 
@@ -46,9 +46,9 @@ def what_brings_it(campaign: Campaign, settings_hash: str, store: str | None) ->
     count = len({row.configuration_id for row in rows if row.status == "done" and row.converged})
     at = f" --store {store}" if store else ""
     return (
-        f"the network {campaign.model} has not learned {formula}. What brings it there: {LABELS} relaxed configurations or "
-        f"more, {count} are recorded {MEASURED}, and definet retrain --settings {settings_hash[:8]} --min-new {LABELS}{at}; "
-        "then --model champion"
+        f"the network {campaign.model} has not learned {formula}. What brings it there: {LABELS} relaxed "
+        f"configurations or more, {count} are recorded {MEASURED}, and definet retrain --settings {settings_hash[:8]} "
+        f"--min-new {LABELS}{at}; then --model champion"
     )
 
 

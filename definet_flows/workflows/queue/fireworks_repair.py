@@ -73,7 +73,7 @@ class Mended:
     dropped: int
     given_up: int = 0
     silences: tuple[float, ...] = field(default=(), compare=False)
-    """Of each Firework that still counts as running, seconds since its worker's last sign of life, the longest first."""
+    """Seconds since the last sign of life of the worker of each Firework that counts as running, longest first."""
 
 
 def mend(
@@ -120,7 +120,9 @@ def _silences(launchpad: LaunchPad) -> tuple[float, ...]:
     """Return how long ago the workers of running Fireworks gave their last sign of life, s, the longest first."""
     running = sorted(our_fireworks(launchpad, {"state": "RUNNING"}))
     found = launchpad.launches.find({"fw_id": {"$in": running}, "state": "RUNNING"}, {"state_history": 1})
-    signs = [entry["updated_on"] for launch in found for entry in launch["state_history"] if entry["state"] == "RUNNING"]
+    signs = [
+        entry["updated_on"] for launch in found for entry in launch["state_history"] if entry["state"] == "RUNNING"
+    ]
     at = datetime.now(UTC)
     return tuple(sorted(((at - _utc(sign)).total_seconds() for sign in signs), reverse=True))
 

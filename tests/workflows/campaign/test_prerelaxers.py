@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import killed_proposals
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
@@ -12,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 
 from definet_flows import open_store
 from definet_flows.errors import InputError
-from definet_flows.schemas import AUTO, Choice
+from definet_flows.schemas import AUTO, Choice, Prediction
 from definet_flows.starts import potential
 from definet_flows.stores import Filter, savings_by
 from definet_flows.workflows.campaign import choosing
@@ -76,6 +82,12 @@ def test_several_pre_relaxers_share_one_control(pairs_too, jobs, weights):
     with open_store("records.sqlite") as store:
         found = savings_by(store, "prerelaxer")
     assert set(found) == {"definet", "fields"}
+    for one in found.values():  # rejected proposals of fields cost too
+        made = one.proposals
+        assert (made.count, made.without_seconds, made.without_core_hours) == (len(by_configuration), 0, 0)
+        assert one.core_hours.spending.prerelaxing == made.core_hours > 0
+        assert one.seconds.prerelaxing == made.seconds > 0
+    assert all(record.prediction.core_seconds > 0 for record in records)
     assert found["fields"].same_minimum == sum(len(same) == 3 for same in by_configuration.values())
 
 
@@ -143,7 +155,7 @@ def test_auto_asks_what_was_measured_here_beside_its_own_candidates(maker, jobs,
     run(replace(small, prerelaxer=AUTO, supercell=(3, 2, 2)).make(silver), jobs)
     large = [record for record in stored()[0] if record.host.n_sites == 48 and record.start == "predicted"]
     assert emt.name in {record.prediction.prerelaxer for record in large}
-    assert any("it saved" in record.prediction.note for record in large)
+    assert any("by 3 pairs here" in record.prediction.note for record in large)
 
 
 def test_auto_falls_to_fields_then_unrelaxed_for_a_host_that_the_network_does_not_know(maker, jobs, monkeypatch):
@@ -171,6 +183,25 @@ def test_a_configuration_without_a_record_falls_to_the_next_way_and_says_so(make
     (record,) = stored()[0]
     assert (record.start, record.prediction.prerelaxer) == ("predicted", emt.name)
     assert "fields: no prediction: no record of v_Ag" in record.prediction.note
+
+
+def test_a_killed_prediction_job_keeps_the_proposals_of_a_potential_that_it_made(tmp_path, monkeypatch):
+    tests = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}:{tests / 'support'}"}
+    command = [sys.executable, str(tests / "support" / "killed_proposals.py")]
+    (tmp_path / "slow").touch()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as child:
+        assert child.stdout.readline() == "hanging\n"
+        os.kill(child.pid, signal.SIGKILL)
+    store = str(tmp_path / "records.sqlite")
+    with open_store(store, read_only=True) as records:
+        (kept,) = records.find(Prediction)
+    (tmp_path / "slow").unlink()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(potential, "potential_named", killed_proposals.emt)
+    assert killed_proposals.proposed() == {"configurations": 3, "predicted": 2, "accepted": 3}
+    with open_store(store, read_only=True) as records:
+        assert (kept.id, kept.seconds) in {(one.id, one.seconds) for one in records.find(Prediction)}
 
 
 @pytest.mark.parametrize(

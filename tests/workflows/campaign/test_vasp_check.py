@@ -53,13 +53,14 @@ def test_a_machine_with_everything_passes(maker, standin):
     assert "PAW_PBE Ni" in " ".join(line.text for line in lines if line.subject == "POTCAR")
     assert told["k-points"].endswith("--kpoints 3 3 3 (vasp_std)")
     assert levels(lines)["k-points"] == "warn"
-    assert "2 configurations, 2 of them" in told["campaign"]
-    assert "all 2 kinds" in told["domain"]
+    assert "2 configurations, 2 from the unrelaxed start too" in told["campaign"]
+    assert told["domain"] == "inside: 2 kinds of configurations"
     assert "unknown" in told["lattice"]
     assert "kB for its result" in told["documents"]
     assert "records, can be written" in told["records"]
     assert "this machine" in told["workers"]
-    shown = " ".join(line.text for line in lines if line.subject == "")
+    assert all(line.subject and line.level in ("ok", "warn", "fail") for line in lines)
+    shown = " ".join(line.text for line in lines if line.subject == "queue")
     assert shown.split(": FireWorks category ")[1:] == ["gpu relaxations", "cpu bookkeeping", "light"]
     assert standin.entries() == []
     maker.defects = ("Ag_Cu",)

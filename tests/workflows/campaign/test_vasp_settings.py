@@ -77,7 +77,9 @@ def test_what_breaks_a_campaign_is_refused_with_the_reason(items, why):
     assert why in str(refused.value)
 
 
-@pytest.mark.parametrize("mesh", [("0", "1", "1"), ("2", "2", "-1"), ("2", "2", "1.5"), ("65", "1", "1"), ("9" * 99,) * 3])
+@pytest.mark.parametrize(
+    "mesh", [("0", "1", "1"), ("2", "2", "-1"), ("2", "2", "1.5"), ("65", "1", "1"), ("9" * 99,) * 3]
+)
 def test_a_mesh_that_is_none_is_refused(mesh):
     with pytest.raises(InputError, match="whole number from 1 to 64"):
         read_kpoints(mesh)
@@ -126,6 +128,7 @@ def test_what_is_written_is_what_a_run_gives_to_vasp(workplace, jobs, standin, w
     options = "--incar ENCUT=450 --store records.sqlite --write-inputs inputs"
     result = runner.invoke(app, ["run", *words.split(), *options.split()])
     assert result.exit_code == 0, result.output
+    assert Path.cwd() == workplace
     assert "inputs of 2 relaxations written to inputs; nothing was run" in result.output
     assert standin.entries() == []
     assert sorted(path.name for path in Path("inputs").iterdir()) == ["Ni_Cu", "v_Cu"]
@@ -170,7 +173,12 @@ def test_without_potcars_their_names_are_written_and_nothing_runs(workplace, mon
     folders = {path.name for path in Path("inputs").iterdir()}
     assert folders == {"host", "v_N", "C_B", "v_N+C_B"}
     for folder in folders:
-        assert {path.name for path in (Path("inputs") / folder).iterdir()} == {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"}
+        assert {path.name for path in (Path("inputs") / folder).iterdir()} == {
+            "INCAR",
+            "KPOINTS",
+            "POSCAR",
+            "POTCAR.spec",
+        }
     mesh = (1, 1, 1) if command == "launch" else (3, 3, 1)
     assert Kpoints.from_file("inputs/C_B/KPOINTS").kpts == [mesh]
     assert (Path("inputs") / "C_B" / "POTCAR.spec").read_text().split() == ["C", "B", "N"]  # C takes the first site
@@ -200,7 +208,9 @@ def test_retry_takes_the_same_options(workplace, standin):
     result = runner.invoke(app, ["retry", "--store", "records.sqlite", "--incar", "NSW=0"])
     assert result.exit_code == 2
     assert "nothing relaxes" in result.stderr
-    result = runner.invoke(app, ["retry", "--store", "records.sqlite", "--incar", "ENCUT=520", "--kpoints", "2", "2", "1"])
+    result = runner.invoke(
+        app, ["retry", "--store", "records.sqlite", "--incar", "ENCUT=520", "--kpoints", "2", "2", "1"]
+    )
     assert "nothing to retry: no record of vasp failed with these settings" in result.stderr
     assert standin.entries() == []
     assert workplace.is_dir()

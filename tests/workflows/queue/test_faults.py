@@ -85,8 +85,8 @@ def test_a_run_whose_worker_died_runs_again(launched, outputs):
 
 def test_a_worker_that_is_silent_for_less_than_the_limit_is_told():
     assert _still_running((2520.0, 60.0), 14400.0) == (
-        "2 jobs still count as running: the last sign of life of a worker is 42 min old, and a run counts as lost after "
-        "240 min (--dead-after; signs come each hour)"
+        "2 jobs still count as running: the last sign of life of a worker is 42 min old, and a run counts as lost "
+        "after 240 min (--dead-after; signs come each hour)"
     )
     assert _still_running((60.0,), 600.0).startswith("1 job still counts as running: ")
 

@@ -41,7 +41,10 @@ _LIMITED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "IBRION": (lambda kind: kind in (1, 2, 3), "only 1, 2 and 3 relax the atoms"),
     "ISIF": (lambda kind: kind in (0, 1, 2), "the cell stays as it is: 0, 1 or 2"),
     "EDIFFG": (lambda limit: limit < 0, "the end of a relaxation is judged by forces: below 0, in eV/Å"),
-    "ISYM": (lambda kind: kind in (-1, 0), "symmetry would hold the unrelaxed start and not the predicted one: 0 or -1"),
+    "ISYM": (
+        lambda kind: kind in (-1, 0),
+        "symmetry would hold the unrelaxed start and not the predicted one: 0 or -1",
+    ),
 }
 """Tags of which only some values keep the meaning of a relaxation: a test, and the reason."""
 

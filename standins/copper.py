@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 CU = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
 
 
-def write_weights(path: Path, host: Structure = CU, seed: int = 0) -> Checkpoint:
-    """Write small untrained weights that know the host, nickel and copper; they move atoms by hundredths of Å."""
+def write_weights(path: Path, host: Structure = CU, seed: int = 0, elements: tuple[int, ...] = (28, 29)) -> Checkpoint:
+    """Write small untrained weights that know the host and some elements; they move atoms by hundredths of Å."""
     torch.manual_seed(seed)
     config = NetworkConfig(hidden=8, layers=2, gaussians=16)
-    card = Card(name="small", config=config, hosts=(unit_cell(make_host(host, (1, 1, 1))),), elements=(28, 29))
+    card = Card(name="small", config=config, hosts=(unit_cell(make_host(host, (1, 1, 1))),), elements=elements)
     return save_checkpoint(path, DefiNet(config), card)

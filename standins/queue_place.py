@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ EXAMPLES = ROOT / "examples" / "cluster"
 DATABASE = "definet"
 EVERYTHING = ["gpu", "cpu", "light"]
 """Categories of a worker that takes all jobs."""
+
+_NEEDED = ("definet_flows.workflows.campaign.flow", "definet_flows.model.inference.predict", "standins.spring_engine")
+"""Modules that the jobs of a worker need; its start."""
 
 _LOGIN = ("username", "password", "auth_source", "authsource", "mongoclient_kwargs")
 
@@ -110,4 +114,9 @@ class Place:
 if __name__ == "__main__":
     from fireworks.core.rocket_launcher import rapidfire
 
+    for needed in _NEEDED:
+        import_module(needed)
+    from standins.metered import meter
+
+    meter(0.0)
     rapidfire(LaunchPad.from_file(sys.argv[1]), Worker(), nlaunches=-1, sleep_time=1, strm_lvl="ERROR")

@@ -72,14 +72,16 @@ class SpringRelaxMaker(AseRelaxMaker):
 
     def run_ase(self, mol_or_struct: Structure | Molecule, prev_dir: str | Path | None = None) -> AseResult:
         """Relax, and log when it began and ended."""
-        began, record = time.perf_counter(), record_at_work().get("id", "")
+        began, processor, record = time.perf_counter(), time.process_time(), record_at_work().get("id", "")
         log("begin", record=record)
         Path("WORK").write_bytes(os.urandom(1 << 18))  # what an engine leaves in its folder
         time.sleep(self.seconds)
         result = super().run_ase(mol_or_struct, prev_dir=prev_dir)
         if self.guarded:
             require_finite(result)
-        log("end", record=record, seconds=time.perf_counter() - began)
+        clock = time.process_time()
+        spent = {"seconds": time.perf_counter() - began, "cpu": clock - processor, "clock": clock}
+        log("end", record=record, **spent)
         return result
 
     def _get_calculator(self) -> Calculator:

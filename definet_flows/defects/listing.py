@@ -75,4 +75,5 @@ def point_group(host: Host, configuration: Configuration) -> str:
     cell = np.array(host.lattice)
     rotations = [cell @ rotation.T @ np.linalg.inv(cell) for rotation in stabilizer(host, configuration).rotations]
     whole = np.unique(np.rint(rotations).astype(np.intc), axis=0)
-    return str(spglib.get_pointgroup(whole.transpose(0, 2, 1))[0]).strip()
+    found = spglib.get_pointgroup(whole.transpose(0, 2, 1))
+    return str(found[0]).strip() if found else "1"

@@ -178,12 +178,6 @@ class Reader:
             lacking = [store.document(number) for number, row in batch if row is None]
             yield pages.tried(partial(row_of, of), [raw for raw in lacking if raw is not None])
 
-    def predicted(self, weights: str) -> set[str]:
-        """Return the ids of the configurations that these weights (sha256) have predicted, fit or not."""
-        criteria = {"kind": "prediction", "weights": weights, "displacements": {"$ne": None}}
-        found = (raw.get("configuration_id") for raw in self._query(criteria, ["configuration_id"]))
-        return {identity for identity in found if isinstance(identity, str)}
-
     def host_ledgers(self, settings_hashes: set[str], host_hashes: set[str]) -> list[Ledger]:
         """Return what relaxing these pristine hosts with these settings took."""
         criteria = {

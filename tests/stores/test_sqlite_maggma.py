@@ -15,6 +15,7 @@ from monty.serialization import loadfn
 from pymongo.errors import DuplicateKeyError
 
 from definet_flows.stores import SqliteStore
+from definet_flows.stores.backends import matching
 from definet_flows.stores.backends.projection import Projection, keep, kept
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,9 @@ CRITERIA = [
     {"deep": {"$type": "object"}, "tags": {"$size": 2}},
     {"id": {"$eq": "b"}},
     {"n": {"$in": [True, -1]}},
+    {"id": {"$in": ["a", "b", "e"]}, "tags": "red"},
+    {"name": {"$in": ["v_S", "v_Mo"]}, "n": {"$in": [1, 2]}},
+    {"deep.x": {"$in": ["5", "none"]}},
 ]
 
 
@@ -233,3 +237,16 @@ def test_jobflow_yaml_holds_no_secret_and_shows_the_other_form():
     assert "# " in text
     assert "MongoStore" in text
     assert "GridFSStore" in text
+
+
+def test_a_document_is_not_compared_with_every_value_of_a_long_list(path, monkeypatch):
+    store = SqliteStore(str(path))
+    store.connect()
+    ids = [f"{k:04d}" for k in range(300)]
+    store.update([{"id": name, "kind": "record"} for name in ids])
+    asked, matches = [], matching.matches
+    monkeypatch.setattr(matching, "matches", lambda criteria, doc: asked.append(criteria) or matches(criteria, doc))
+    assert store.count({"id": {"$in": ids}, "kind": "record"}) == 300
+    assert asked == [{"kind": "record"}] * 300
+    assert store.count({"id": {"$in": ids[:3]}}) == 3
+    store.close()

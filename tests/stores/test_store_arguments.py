@@ -30,15 +30,14 @@ pytest_plugins = ["flow_fixtures"]
 
 
 @pytest.fixture(autouse=True)
-def settings(tmp_path, monkeypatch):
-    """Settings with two record stores in JSON files."""
+def settings(workplace, tmp_path, monkeypatch):  # noqa: ARG001 - after it, which sets settings of its own
+    """Settings with a record store in SQLite, and one in a JSON file."""
     path = tmp_path / "settings.yaml"
+    json_file = {"@module": "maggma.stores", "@class": "JSONStore", "paths": [str(tmp_path / "second.json")]}
     specs = {
-        name: {"@module": "maggma.stores", "@class": "JSONStore", "paths": [str(tmp_path / f"{name}.json")]}
-        for name in ("first", "second")
+        "first": {**SqliteStore(str(tmp_path / "first.sqlite")).as_dict()},
+        "second": {**json_file, "read_only": False, "key": "id"},
     }
-    for spec in specs.values():
-        spec |= {"read_only": False, "key": "id"}
     path.write_text(yaml.safe_dump({"record_stores": specs}))
     monkeypatch.setenv("DEFINET_FLOWS_CONFIG", str(path))
     return specs

@@ -157,13 +157,16 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     from definet_flows.workflows.campaign.local import new_folder, run_here
     from definet_flows.workflows.engines.base import require_executables, resolve_engine
     from definet_flows.workflows.learning.unlearned import what_brings_it
+    from definet_flows.workflows.queue.progress import settled_in
     from definet_flows.workflows.recording.cases import settings_hash_of
 
     campaign, engine = maker.campaign(host), resolve_engine(maker.engine)
     require_executables(engine)
     folder = folder or new_folder()
+    settings = settings_hash_of(engine, relaxed_host=maker.relax_host)
     with open_store(maker.store) as records:  # tried before anything runs
         place = records.location
+        settled = settled_in(records, campaign.ids, campaign.controls, settings, campaign.keys)
     count = f"{len(campaign.ids)} configuration{'s' * (len(campaign.ids) != 1)}"
     console.print(f"{count} of {campaign.host.formula}, {campaign.host.n_sites} sites")
     if chosen := campaign.host.provenance.get("supercell"):
@@ -171,11 +174,11 @@ def _relax(maker: DefectFlowMaker, host: str, folder: Path | None) -> _Outcome:
     if near := near_images(campaign.host):
         errors.print(Text.assemble(("warning:", "yellow"), " ", near), soft_wrap=True)
     console.print(f"records: {place}\njobs:    {folder}", soft_wrap=True, highlight=False)
-    with _Bar(len(campaign.ids) + len(campaign.controls)) as bar:
-        totals = run_here(maker.assemble(campaign), folder, bar.tell)
+    with _Bar(len(campaign.ids) + len(campaign.controls), sum(settled.values())) as bar:
+        totals = run_here(maker.assemble(campaign, settled), folder, bar.tell)
     where = Filter(
         configuration_ids=campaign.ids,
-        settings_hash=settings_hash_of(engine, relaxed_host=maker.relax_host),
+        settings_hash=settings,
         weights=campaign.sole_key,
     )
     with open_store(maker.store, read_only=True) as records:
@@ -202,10 +205,10 @@ def _end(outcome: _Outcome, json_file: Path | None, others: Mapping[str, _Outcom
 class _Bar(Progress):
     """A bar over relaxations that names the job at work."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, done: int) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, TimeElapsedColumn(), console=console)
-        self.relaxations = self.add_task("starting", total=total)
+        self.relaxations = self.add_task("starting", total=total, completed=done)
         self.reasons: list[str] = []
 
     def tell(self, event: str, name: str) -> None:

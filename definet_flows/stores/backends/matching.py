@@ -12,7 +12,7 @@ from mongomock_ng.filtering import (  # type: ignore[attr-defined]  # NOTHING co
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Doc = dict[str, Any]
 Criteria = dict[str, Any] | None
@@ -22,6 +22,31 @@ Properties = dict[str, Any] | list[str] | None
 def matches(criteria: Criteria, doc: Doc) -> bool:
     """Return whether a document matches a MongoDB filter."""
     return not criteria or bool(filter_applies(criteria, doc))  # type: ignore[no-untyped-call]
+
+
+def matcher(criteria: Criteria) -> Callable[[Doc], bool]:
+    """Return the test whether a document matches a MongoDB filter, for many documents.
+
+    A text is looked up in a long `$in`: to compare it with every value makes a query for n documents cost n².
+    """
+    members = {
+        field: frozenset(condition["$in"])
+        for field, condition in (criteria or {}).items()
+        if not field.startswith("$") and isinstance(condition, dict) and set(condition) == {"$in"}
+        if all(isinstance(value, str) for value in condition["$in"])
+    }
+    rest = {field: condition for field, condition in (criteria or {}).items() if field not in members}
+
+    def test(doc: Doc) -> bool:
+        for field, values in members.items():
+            value, plain = walk(doc, field)
+            if not (plain and isinstance(value, str)):
+                return matches(criteria, doc)  # a list, or nothing: MongoDB has rules of its own
+            if value not in values:
+                return False
+        return matches(rest, doc)
+
+    return test
 
 
 def sort_key(field: str, doc: Doc) -> Any:  # noqa: ANN401 - ordered as MongoDB orders values of any type

@@ -22,7 +22,7 @@ from pydash import get, has, set_
 from definet_flows.errors import InputError
 from definet_flows.stores.backends.database import Database, damaged
 from definet_flows.stores.backends.journal import Journal
-from definet_flows.stores.backends.matching import matches, projected, sort_key, values_at, wanted
+from definet_flows.stores.backends.matching import matcher, matches, projected, sort_key, values_at, wanted
 from definet_flows.stores.backends.sql import GIVEN, HAS, ODD, asked, at, listed
 from definet_flows.stores.backends.text import decode, encode
 from definet_flows.stores.backends.writing import Writer, index
@@ -229,9 +229,10 @@ class SqliteStore(Store):
 
     def found(self, criteria: Criteria) -> Iterator[tuple[int, Doc]]:
         """Yield number and document of all that match."""
+        fits = matcher(criteria)
         for number in self._numbers(criteria):
             doc = self.document(number)
-            if doc is not None and matches(criteria, doc):
+            if doc is not None and fits(doc):
                 yield number, doc
 
     def _sorted(self, found: Iterator[tuple[int, Doc]], sort: dict[str, Sort | int]) -> Iterator[tuple[int, Doc]]:

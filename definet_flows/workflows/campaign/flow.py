@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import fspath
 from pathlib import Path
@@ -139,10 +139,22 @@ class DefectFlowMaker(Maker):
         """
         return self.assemble(self.campaign(host))
 
-    def assemble(self, campaign: Campaign) -> Flow:
-        """Return the flow of a campaign that `campaign` has returned."""
-        stages = [stage.parts(self.batch_size) for stage in campaign.stages()]
-        if sum(map(len, stages)) == 1:
+    def assemble(self, campaign: Campaign, settled: Mapping[str, int] | None = None) -> Flow:
+        """Return the flow of a campaign that `campaign` has returned.
+
+        Parameters
+        ----------
+        campaign
+            The campaign.
+        settled
+            Configurations that the flow leaves out, each with the number of its relaxations: nothing is left to do.
+            They count in its totals.
+        """
+        known = settled or {}
+        pairs = zip(campaign.configurations, campaign.ids, strict=True)
+        left = replace(campaign, configurations=tuple(one for one, identity in pairs if identity not in known))
+        stages = [stage.parts(self.batch_size) for stage in left.stages()]
+        if sum(map(len, stages)) == 1 and not known:
             return self.workflow(campaign)
         prepared = self.prepared(campaign)
         batches: list[Flow] = []
@@ -150,7 +162,8 @@ class DefectFlowMaker(Maker):
         for parts in stages:
             made = [self._flow(part, self._batch(part, prepared, after=earlier)) for part in parts]
             batches, earlier = batches + made, made
-        return self._flow(campaign, [prepared, *batches, self._totals(campaign, prepared, batches=batches)])
+        last = self._totals(campaign, prepared, batches=batches, settled=sum(known.values()))
+        return self._flow(campaign, [prepared, *batches, last])
 
     def batches(self, host: Structure | Atoms | str | Path) -> list[Flow]:
         """Return a flow for each batch, each complete in itself, to be submitted as workflows of their own.
@@ -279,8 +292,15 @@ class DefectFlowMaker(Maker):
         return [predicted, *relaxations, self._totals(part, prepared, relaxed=relaxations)]
 
     def _totals(
-        self, campaign: Campaign, prepared: Job, *, relaxed: Sequence[Job] = (), batches: Sequence[Flow] = ()
+        self,
+        campaign: Campaign,
+        prepared: Job,
+        *,
+        relaxed: Sequence[Job] = (),
+        batches: Sequence[Flow] = (),
+        settled: int = 0,
     ) -> Job:
+        left_out = [{"relaxations_run": 0, "relaxations_reused": settled}] if settled else []
         return survive_parents(
             totals(
                 campaign.ids,
@@ -290,7 +310,7 @@ class DefectFlowMaker(Maker):
                 weights=campaign.keys,
                 store=self._store,
                 relaxed=[job.output for job in relaxed],
-                batches=[batch.output for batch in batches],
+                batches=[*(batch.output for batch in batches), *left_out],
             )
         )
 

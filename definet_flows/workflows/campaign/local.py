@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow's settings
 
-from jobflow import JobStore, run_locally
+from jobflow import Flow, JobStore, OnMissing, run_locally
 
 from definet_flows.settings import load_settings
 from definet_flows.stores import SqliteStore
@@ -21,7 +21,7 @@ from definet_flows.workflows.campaign.outputs import configured_store, job_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jobflow import Flow
+    from jobflow import Job, Response
 
 _WORD = re.compile(r"(Starting|Finished) job - (.*) \([0-9a-f-]+")
 _FAILED = " failed with exception:"
@@ -42,7 +42,7 @@ def new_folder() -> Path:
 
 
 def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict[str, Any] | None:
-    """Run a flow in this process, each job in a folder of its own.
+    """Run a flow in this process, each job in a folder of its own; what a job has read and returned is let go.
 
     Parameters
     ----------
@@ -64,12 +64,46 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
     with _listening(tell), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "cd is deprecated", FutureWarning)  # jobflow's own use of monty's cd
         warnings.filterwarnings("ignore", "Structure charge", UserWarning)  # beside neutral atoms: a charged defect
-        run_locally(flow, log=False, store=store, create_folders=True, root_dir=folder)
+        _run(flow, store, folder)
     for empty in folder.glob("job_*"):  # bookkeeping leaves nothing in its folders
         if not any(empty.iterdir()):
             empty.rmdir()
     uuid = flow.output.uuid
     return store.get_output(uuid, load=False) if store.count({"uuid": uuid}) else None
+
+
+class _Alone(Flow):
+    """A job of a flow, run by itself with the jobs that it makes; it stays a part of its flow."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__([])
+        self.job = job
+
+    def iterflow(self) -> Iterator[tuple[Job, list[str]]]:
+        """Yield the job; its parents have run."""
+        yield self.job, []
+
+
+def _run(flow: Flow, store: JobStore, folder: Path) -> None:
+    """Run the jobs of a flow after each other, as `run_locally` does.
+
+    `run_locally` keeps every response until its end, some megabytes for each relaxation: it gets a job at a time.
+    """
+    failed: set[str] = set()
+    for job, parents in flow.iterflow():  # type: ignore[no-untyped-call]
+        if failed.intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
+            failed.add(job.uuid)
+            continue
+        place = {"create_folders": True, "root_dir": folder, "allow_external_references": True}
+        responses = run_locally(_Alone(job), log=False, store=store, **place)
+        if not _has_output(responses.get(job.uuid, {})):
+            failed.add(job.uuid)
+        job.function_args, job.function_kwargs = (), {}  # resolved, they hold what the job has read
+
+
+def _has_output(responses: dict[int, Response[Any]]) -> bool:
+    """Say whether a job has an output: its own, or that of the jobs which replace it."""
+    return bool(responses) and responses[max(responses)].replace is None
 
 
 def job_store(folder: Path) -> JobStore:

@@ -11,7 +11,7 @@ from definet_flows.stores import Filter
 from definet_flows.stores.analysis.gates import Gates, find_gates
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from definet_flows.stores import Records
     from definet_flows.stores.analysis.rows import RecordRow
@@ -81,20 +81,64 @@ def progress_of(
         Of the campaign: configuration ids, ids that are relaxed from the unrelaxed start too, settings hash of its
         relaxations, keys of its pre-relaxers.
     """
+    sets: dict[str, set[str]] = {"recorded": set(), "relaxing": set(), "failed": set()}
+    for one in _standings(records, ids, controls, settings_hash, keys):
+        if one.state is not None:
+            sets[one.state].add(one.identity)
+    return Progress(**{name: frozenset(some) for name, some in sets.items()})
+
+
+def settled_in(
+    records: Records, ids: tuple[str, ...], controls: Collection[str], settings_hash: str, keys: Sequence[str]
+) -> Mapping[str, int]:
+    """Return the configurations of a campaign of which nothing is left to do, each with its number of relaxations.
+
+    Every proposal was fit, the relaxations are done, and no pair is missing: a process that is killed between the end
+    of a relaxation and its pair leaves none. A rejected proposal is judged again. Parameters as in `progress_of`.
+    """
+    where = Filter(configuration_ids=ids, settings_hash=settings_hash)
+    paired = {(pair.configuration_id, pair.weights) for pair in records.pair_rows(where)}
+    found = {}
+    for one in _standings(records, ids, controls, settings_hash, keys):
+        if one.state == "recorded" and one.wanted >= one.asked and one.pairs <= paired:
+            found[one.identity] = len(one.wanted)
+    return found
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """A configuration of a campaign: its relaxations, the pre-relaxers asked, and the starts that are wanted."""
+
+    identity: str
+    rows: list[RecordRow]
+    asked: frozenset[str]
+    wanted: set[str | None]
+
+    @property
+    def state(self) -> str | None:
+        """The set that it belongs to; None if something is missing that nobody has begun."""
+        return _state([row for row in self.rows if _start(row) in self.wanted], self.wanted)
+
+    @property
+    def pairs(self) -> set[tuple[str, str]]:
+        """The configuration with the key of each proposal that can be compared with the unrelaxed start."""
+        done = {_start(row) for row in self.rows if row.status == "done"}
+        return {(self.identity, key) for key in done if key is not None} if None in done else set()
+
+
+def _standings(
+    records: Records, ids: tuple[str, ...], controls: Collection[str], settings_hash: str, keys: Sequence[str]
+) -> Iterator[_Standing]:
     rows = records.record_rows(Filter(configuration_ids=ids, settings_hash=settings_hash))
     chosen = _chosen(records, settings_hash) if AUTO in keys else {}
     gates = find_gates(records, rows, keys if len(keys) == 1 and not chosen else None, ids)
     found: dict[str, list[RecordRow]] = defaultdict(list)
     for row in rows:
         found[row.configuration_id].append(row)
-    sets: dict[str, set[str]] = {"recorded": set(), "relaxing": set(), "failed": set()}
     for identity in ids:
         asked = [chosen.get(identity, AUTO)] if AUTO in keys else keys
         wanted = _wanted(gates, (identity, settings_hash), asked, control=identity in controls)
-        state = _state([row for row in found[identity] if _start(row) in wanted], wanted)
-        if state is not None:
-            sets[state].add(identity)
-    return Progress(**{name: frozenset(some) for name, some in sets.items()})
+        yield _Standing(identity, found[identity], frozenset(asked), wanted)
 
 
 def _chosen(records: Records, settings_hash: str) -> dict[str, str]:

@@ -9,9 +9,11 @@ from pydantic import Field
 from definet_flows.schemas import AUTO, Choice, Frozen
 from definet_flows.schemas.campaign import LaunchedCampaign
 from definet_flows.workflows.queue.progress import Progress, progress_of, started_ids
+from definet_flows.workflows.recording.cases import NOT_PREDICTED
 
 if TYPE_CHECKING:
     from definet_flows.stores import Records
+    from definet_flows.stores.analysis.rows import PredictionRow
 
 
 class Status(Frozen):
@@ -78,4 +80,10 @@ def predicted_ids(records: Records, campaign: LaunchedCampaign) -> set[str]:
     keys = keys_of(campaign)
     if AUTO in keys:
         return {choice.configuration_id for choice in records.find(Choice, {"settings_hash": campaign.settings_hash})}
-    return set[str].intersection(*(records.predicted(key) for key in keys))
+    asked = (records.prediction_rows(key, campaign.configuration_ids) for key in keys)
+    return set[str].intersection(*({row.configuration_id for row in rows if _is_asked(row)} for rows in asked))
+
+
+def _is_asked(row: PredictionRow) -> bool:
+    """Say whether a pre-relaxer was asked: a verdict without a prediction is what a failed job leaves."""
+    return row.gate_reason != NOT_PREDICTED.reason

@@ -78,7 +78,7 @@ def test_run_means_what_enumerate_counts_and_writes(arguments, maker_of, workpla
 
 
 def test_run_has_a_supercell_where_none_is_named(maker_of):
-    assert maker_of("MoS2 --defect v_S")[0].campaign("MoS2").host.n_sites == 192
+    assert maker_of("MoS2 --defect v_S")[0].campaign("MoS2").host.n_sites == 48
     assert maker_of("P --preset 2dmd-high")[0].defects == preset("2dmd-high", "P")
 
 

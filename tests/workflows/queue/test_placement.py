@@ -17,6 +17,7 @@ import definet_flows
 from definet_flows import DefectFlowMaker
 from definet_flows.errors import InputError
 from definet_flows.workflows.engines.base import resolve_engine
+from definet_flows.workflows.engines.calculator import CalculatorRelaxMaker
 from definet_flows.workflows.engines.gpaw import GpawRelaxMaker
 from definet_flows.workflows.engines.relaunched import RelaunchedMaker
 from definet_flows.workflows.learning.active.flow import ActiveLearningMaker, learn_round
@@ -131,6 +132,9 @@ def test_every_maker_of_the_package_makes_jobs_of_known_kinds(maker):
         ActiveLearningMaker: lambda: Flow([learn_round(None, CU, number=None)]),
     }
     relaxations = {
+        CalculatorRelaxMaker: lambda: resolve_engine(
+            CalculatorRelaxMaker(calculator_class="ase.calculators.emt.EMT", version="1")
+        ).relaxation(CU),
         GpawRelaxMaker: lambda: GpawRelaxMaker().make(CU),  # to resolve it needs GPAW
         RelaunchedMaker: lambda: resolve_engine("sevennet").relaxation(CU, "record", None),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
-from store_fixtures import SETTINGS, WEIGHTS, record
+from store_fixtures import SETTINGS, WEIGHTS, prediction, record
 from typer.testing import CliRunner
 
 from definet_flows import open_store
@@ -14,6 +15,7 @@ from definet_flows.cli import app
 from definet_flows.cli.campaign.status import watched
 from definet_flows.cli.records import report as report_command
 from definet_flows.schemas.campaign import LaunchedCampaign
+from definet_flows.stores import SqliteStore
 from definet_flows.workflows.queue.watch import Watcher
 
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
@@ -128,3 +130,22 @@ def test_the_page_is_renewed_until_interrupted(store, tmp_path, monkeypatch):
     monkeypatch.setattr(report_command.time, "sleep", sleep)
     CliRunner().invoke(app, ["report", "--store", store, "-o", str(pages), "--watch"])
     assert len(looks) == 2
+
+
+def test_a_look_reads_each_relaxation_that_ended_once_and_no_prediction(store, monkeypatch):
+    """A document of a relaxation or a prediction is some tens of kB, and a look takes place every five seconds."""
+    read, document = [], SqliteStore.document
+
+    def counted(self, number, **given):
+        read.append(found := document(self, number, **given))
+        return found
+
+    watcher = Watcher()
+    look(store, campaign(), *(prediction(identity) for identity in IDS), *(ended(k, 1) for k in range(8)))
+    monkeypatch.setattr(SqliteStore, "document", counted)
+    assert look(store, watcher=watcher).total.predicted == len(IDS)
+    kinds = Counter(found["kind"] for found in read)
+    assert kinds == {"campaign": 1, "record": 8}
+    read.clear()
+    look(store, watcher=watcher)
+    assert [found["kind"] for found in read] == ["campaign"]

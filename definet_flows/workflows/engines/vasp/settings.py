@@ -180,7 +180,8 @@ def with_settings(
     changed = {tag: value for tag, value in incar.items() if tag not in own or own[tag] != value}
     generator.user_incar_settings = {**generator.user_incar_settings, **changed}
     if kpoints is not None and kpoints != (1, 1, 1):
-        generator.user_kpoints_settings = Kpoints.gamma_automatic(kpoints)
+        # pymatgen takes either, annotates a dict
+        generator.user_kpoints_settings = Kpoints.gamma_automatic(kpoints)  # type: ignore[assignment]
     return made
 
 

@@ -11,7 +11,7 @@ from definet_flows.stores import open_store
 from definet_flows.stores.analysis.pairs import images_of, judge
 from standins import dft_campaign as dft
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "notes" / "dft.md"
 needs_records = pytest.mark.skipif(not dft.DATA.is_file(), reason="no relaxation of the campaign has ended yet")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = Path(__file__).parents[1] / "benchmarks" / "paper" / "page.py"
+COMMAND = Path(__file__).parents[2] / "benchmarks" / "paper" / "page.py"
 
 
 def test_the_page_shows_the_results_as_they_are(monkeypatch):

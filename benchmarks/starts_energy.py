@@ -49,7 +49,7 @@ def bulk(folder: Path, most: int) -> Iterator[Case]:
     """Yield the defects that a smaller cell has in the same charge, with the fields of that cell."""
     cases = list(read_cases(folder))
     count = 0
-    for target in sorted(cases, key=lambda case: (case.host, case.defect, case.n_sites, case.charge)):
+    for target in sorted(cases, key=lambda case: (case.n_sites, case.host, case.defect, case.charge)):
         same = [c for c in cases if (c.host, c.defect) == (target.host, target.defect) and c.n_sites < target.n_sites]
         sizes = [case.n_sites for case in same if case.charge == target.charge]
         if not sizes or count == most:
@@ -128,13 +128,14 @@ def show(out: Path) -> None:
     for row in read_rows(out):
         sets[row["set"]].append(row)
     for others in (False, True):
-        head = ("n", "energy right", "force right", "unrelaxed", "by energy", "by force", "best possible")
-        table = Table("starts", "set", *head, box=MARKDOWN)
+        head = ("n", "energy right", "force right", "each way alone", "by energy", "by force", "best possible")
+        table = Table("set", *head, box=MARKDOWN)
         for name, rows in sorted(sets.items()):
             seen = [row["starts"] for row in rows if JUDGE in row["starts"] or not others]
             kept = [{way: numbers for way, numbers in one.items() if others or way != JUDGE} for one in seen]
             kept = [starts for starts in kept if len(starts) > 1]
-            table.add_row(" ".join(sorted({k for s in kept for k in s})), name, *_cells(kept))
+            if kept:
+                table.add_row(name, *_cells(kept))
         Console(width=170).print(table)
 
 
@@ -145,8 +146,14 @@ def _cells(rows: list[dict[str, list[float]]]) -> Iterator[str]:
     yield str(len(rows))
     for ways in chosen:
         yield str(sum(way == right for way, right in zip(ways, best, strict=True)))
-    for ways in ([UNRELAXED] * len(rows), *chosen, best):
-        yield f"{np.mean([starts[way][0] for starts, way in zip(rows, ways, strict=True)]):.4f}" if rows else "-"
+    yield ", ".join(f"{way} {_mean(rows, [way] * len(rows))}" for way in sorted({way for one in rows for way in one}))
+    for ways in (*chosen, best):
+        yield _mean(rows, ways)
+
+
+def _mean(rows: list[dict[str, list[float]]], ways: list[str]) -> str:
+    """Return the mean error, Å, of a way in each case; a way that has no start there begins unrelaxed."""
+    return f"{np.mean([starts.get(way, starts[UNRELAXED])[0] for starts, way in zip(rows, ways, strict=True)]):.4f}"
 
 
 def main() -> None:

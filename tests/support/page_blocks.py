@@ -123,6 +123,8 @@ def rewrite(path: Path, outputs: list[tuple[Block, str]]) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert all(first.span[1] <= second.span[0] for (first, _), (second, _) in pairwise(outputs))
     for block, text in reversed(outputs):
+        there = [line.removeprefix(block.indent) for line in lines[block.span[0] + 1 : block.span[1] - 1]]
+        assert there == block.text.splitlines(), f"{path}: edited while its code ran"
         body = [f"{block.indent}{line}".rstrip() for line in text.strip("\n").splitlines()]
         lines[block.span[0] + 1 : block.span[1] - 1] = body
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

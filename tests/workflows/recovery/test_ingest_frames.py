@@ -402,7 +402,7 @@ def test_every_command_reads_such_a_store(tmp_path, host, monkeypatch):
     first = runner.invoke(app, command)
     assert first.exit_code == 0, first.output
     assert (
-        "all.extxyz frame 0 (V_O): v_O charge +0 in MgO 2 x 2 x 2: done, unknown ionic steps, settings" in first.output
+        "all.extxyz frame 0 (V_O): v_O charge 0 in MgO 2 x 2 x 2: done, unknown ionic steps, settings" in first.output
     )
     assert "MgO 2 x 2 x 2" in first.output
     assert "3 records in" in first.output

@@ -90,6 +90,9 @@ class Spent:
     ----------
     engine, predictions, starts
         Parts of what the workers took: relaxations and predictions that ended, and every start of a worker.
+    between
+        What a worker takes from the end of a relaxation to the next end, the engine and predictions not counted; None
+        without two ends in a process.
     """
 
     cpu: dict[str, float]
@@ -99,6 +102,7 @@ class Spent:
     engine: float
     predictions: float
     starts: float
+    between: float | None
 
 
 def spent(folder: Path, log: Path) -> Spent:
@@ -120,10 +124,25 @@ def spent(folder: Path, log: Path) -> Spent:
         engine=parts["end"],
         predictions=parts["predicted"],
         starts=parts["started"],
+        between=_between(lines),
     )
 
 
 _PARTS = ("end", "predicted", "started")
+
+
+def _between(lines: Iterable[dict[str, Any]]) -> float | None:
+    """Return our own processor seconds from one end of a relaxation to the next, by the clock of each process."""
+    clocks, other, found = dict[int, float](), defaultdict[int, float](float), list[float]()
+    for line in lines:
+        pid = line["pid"]
+        if line["event"] == "predicted":
+            other[pid] += line["cpu"]
+        elif line["event"] == "end" and "clock" in line:
+            if pid in clocks:
+                found.append(line["clock"] - clocks[pid] - line["cpu"] - other[pid])
+            clocks[pid], other[pid] = line["clock"], 0.0
+    return sum(found) / len(found) if found else None
 
 
 def _sum(seconds: Iterable[Any]) -> float:

@@ -94,8 +94,9 @@ def _run(flow: Flow, store: JobStore, folder: Path) -> None:
         if failed.intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
             failed.add(job.uuid)
             continue
-        place = {"create_folders": True, "root_dir": folder, "allow_external_references": True}
-        responses = run_locally(_Alone(job), log=False, store=store, **place)
+        responses = run_locally(
+            _Alone(job), log=False, store=store, create_folders=True, root_dir=folder, allow_external_references=True
+        )
         if not _has_output(responses.get(job.uuid, {})):
             failed.add(job.uuid)
         job.function_args, job.function_kwargs = (), {}  # resolved, they hold what the job has read

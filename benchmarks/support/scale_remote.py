@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def go_on(folder: Path, size: int, until: float) -> bool:
         placement = read_placement(EXAMPLES / "placement.yaml")
         bare = {kind: getattr(placement, kind).model_copy(update={"resources": {}}) for kind in ("predict", "relax")}
         launch_remote(plan, _PROJECT, placement.model_copy(update=bare))
-        Runner(project_name=_PROJECT).run_all_jobs(max_seconds=max(1, int(until - time.time())))
+        with suppress(RuntimeError):  # the time is over
+            Runner(project_name=_PROJECT).run_all_jobs(max_seconds=max(1, int(until - time.time())))
         meter.add("runner", time.process_time() - began)
         meter.add("jobs", _jobs_cpu(folder) - before)
         with open_store(plan.maker.store, read_only=True) as records:
@@ -70,7 +72,7 @@ def _project(place: Place) -> Path:
     )
     exports = [f"export {key}={value}" for key, value in place.environment.items()]
     before = "\n".join([f"export PATH={Path(sys.executable).parent}:$PATH", *exports])
-    after = f"times | tail -n 1 >> {place.folder / 'times'}"  # of the children of the job's script
+    after = f"times >> {place.folder / 'times'}"  # of the job's script and its children
     for name, worker in content["workers"].items():
         work = place.folder / name
         work.mkdir(exist_ok=True)

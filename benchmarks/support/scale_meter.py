@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 KILL_AFTER = 60.0
 """Seconds after which a worker is killed."""
+
+
+TIMES = "times"
+"""File of a campaign's folder in which jobs that are processes of their own say what they took, by bash's `times`."""
+
+_TIME = re.compile(r"(\d+)m([\d.]+)s")
 
 
 @dataclass
@@ -114,6 +121,9 @@ def spent(folder: Path, log: Path) -> Spent:
             cpu[role] += seconds
         for role, size in session["memory"].items():
             memory[role] = max(memory[role], size)
+    if (folder / TIMES).exists():
+        times = _TIME.findall((folder / TIMES).read_text(encoding="utf-8"))
+        cpu["jobs"] = sum(60 * int(minutes) + float(seconds) for minutes, seconds in times)
     lines = read_log(log)
     parts = {event: _sum(line["cpu"] for line in lines if line["event"] == event and "cpu" in line) for event in _PARTS}
     return Spent(

@@ -23,6 +23,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from benchmarks.support.scale_table import costs, markdown
@@ -58,6 +59,8 @@ def _work(folder: Path, way: str, size: int, until: float) -> bool:
         code = 1
         try:
             code = 0 if go_on(way, place, size, until) else 3
+        except Exception:  # noqa: BLE001 - the next campaign goes on
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             os._exit(code)

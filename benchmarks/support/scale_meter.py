@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 KILL_AFTER = 60.0
 """Seconds after which a worker is killed."""
+
+
+TIMES = "times"
+"""File of a campaign's folder in which jobs that are processes of their own say what they took, by bash's `times`."""
+
+_TIME = re.compile(r"(\d+)m([\d.]+)s")
 
 
 @dataclass
@@ -90,6 +97,9 @@ class Spent:
     ----------
     engine, predictions, starts
         Parts of what the workers took: relaxations and predictions that ended, and every start of a worker.
+    between
+        What a worker takes from the end of a relaxation to the next end, the engine and predictions not counted; None
+        without two ends in a process.
     """
 
     cpu: dict[str, float]
@@ -99,6 +109,7 @@ class Spent:
     engine: float
     predictions: float
     starts: float
+    between: float | None
 
 
 def spent(folder: Path, log: Path) -> Spent:
@@ -110,6 +121,9 @@ def spent(folder: Path, log: Path) -> Spent:
             cpu[role] += seconds
         for role, size in session["memory"].items():
             memory[role] = max(memory[role], size)
+    if (folder / TIMES).exists():
+        times = _TIME.findall((folder / TIMES).read_text(encoding="utf-8"))
+        cpu["jobs"] = sum(60 * int(minutes) + float(seconds) for minutes, seconds in times)
     lines = read_log(log)
     parts = {event: _sum(line["cpu"] for line in lines if line["event"] == event and "cpu" in line) for event in _PARTS}
     return Spent(
@@ -120,10 +134,25 @@ def spent(folder: Path, log: Path) -> Spent:
         engine=parts["end"],
         predictions=parts["predicted"],
         starts=parts["started"],
+        between=_between(lines),
     )
 
 
 _PARTS = ("end", "predicted", "started")
+
+
+def _between(lines: Iterable[dict[str, Any]]) -> float | None:
+    """Return our own processor seconds from one end of a relaxation to the next, by the clock of each process."""
+    clocks, other, found = dict[int, float](), defaultdict[int, float](float), list[float]()
+    for line in lines:
+        pid = line["pid"]
+        if line["event"] == "predicted":
+            other[pid] += line["cpu"]
+        elif line["event"] == "end" and "clock" in line:
+            if pid in clocks:
+                found.append(line["clock"] - clocks[pid] - line["cpu"] - other[pid])
+            clocks[pid], other[pid] = line["clock"], 0.0
+    return sum(found) / len(found) if found else None
 
 
 def _sum(seconds: Iterable[Any]) -> float:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from benchmarks.support.scale_meter import Meter
+from benchmarks.support.scale_meter import TIMES, Meter
 from benchmarks.support.scale_queue import plan_of, served
 from benchmarks.support.scale_table import look
 from standins.queue_place import EXAMPLES, addressed
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from standins.queue_place import Place
 
 _PROJECT = "definet"
-_TIMES = re.compile(r"(\d+)m([\d.]+)s")  # of bash's `times`
 
 
 def go_on(folder: Path, size: int, until: float) -> bool:
@@ -47,16 +46,16 @@ def go_on(folder: Path, size: int, until: float) -> bool:
         from definet_flows.workflows.queue.plan import look_up  # noqa: PLC0415
         from definet_flows.workflows.queue.routing import read_placement  # noqa: PLC0415
 
-        plan, began, before = plan_of(size, folder), time.process_time(), _jobs_cpu(folder)
+        plan, began = plan_of(size, folder), time.process_time()
         if not (folder / "reset").exists():
             JobController.from_project_name(_PROJECT).reset(max_limit=0)
             (folder / "reset").touch()
         placement = read_placement(EXAMPLES / "placement.yaml")
         bare = {kind: getattr(placement, kind).model_copy(update={"resources": {}}) for kind in ("predict", "relax")}
         launch_remote(plan, _PROJECT, placement.model_copy(update=bare))
-        Runner(project_name=_PROJECT).run_all_jobs(max_seconds=max(1, int(until - time.time())))
+        with suppress(RuntimeError):  # the time is over
+            Runner(project_name=_PROJECT).run_all_jobs(max_seconds=max(1, int(until - time.time())))
         meter.add("runner", time.process_time() - began)
-        meter.add("jobs", _jobs_cpu(folder) - before)
         with open_store(plan.maker.store, read_only=True) as records:
             look(plan, records, folder)
             progress = look_up(plan, records).progress
@@ -70,7 +69,7 @@ def _project(place: Place) -> Path:
     )
     exports = [f"export {key}={value}" for key, value in place.environment.items()]
     before = "\n".join([f"export PATH={Path(sys.executable).parent}:$PATH", *exports])
-    after = f"times | tail -n 1 >> {place.folder / 'times'}"  # of the children of the job's script
+    after = f"times >> {place.folder / TIMES}"  # of the job's script and its children
     for name, worker in content["workers"].items():
         work = place.folder / name
         work.mkdir(exist_ok=True)
@@ -81,10 +80,3 @@ def _project(place: Place) -> Path:
     (place.folder / "projects").mkdir(exist_ok=True)
     place.write(f"projects/{_PROJECT}.yaml", content)
     return place.folder / "projects"
-
-
-def _jobs_cpu(folder: Path) -> float:
-    """Return the processor seconds of all jobs that have ended."""
-    path = folder / "times"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in _TIMES.findall(text))

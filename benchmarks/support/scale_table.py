@@ -84,7 +84,8 @@ class Cost:
         own = ours - self.spent.engine - self.spent.predictions
         memory = {role: size for role, size in self.spent.memory.items() if role != "server"}
         server = self.spent.memory.get("server")
-        each = [own, own - self.spent.starts, self.spent.predictions, self.spent.engine, cpu.get("server")]
+        parts = own, own - self.spent.starts, self.spent.predictions, self.spent.engine, cpu.get("server")
+        each = [None if part is None else part / max(said.worked, 1) for part in parts]
         return [
             self.way + ("" if self.ended else ", not ended"),
             f"{said.configurations:,}",
@@ -92,7 +93,7 @@ class Cost:
             f"{said.recorded:,}, {said.failed}",
             f"{said.lost if self.ended else '-'}, {said.surplus}",
             f"{self.spent.kills}, {self.repeats[1]}",
-            *("-" if seconds is None else f"{seconds / max(said.worked, 1):.3f}" for seconds in each),
+            *("-" if seconds is None else f"{seconds:.3f}" for seconds in (self.spent.between, *each)),
             f"{max(memory.values()) / _MEGABYTE:.0f}",
             "-" if server is None else f"{server / _MEGABYTE:.0f}",
             f"{self.spent.elapsed / 60:.0f}",
@@ -106,6 +107,7 @@ _HEADS = (
     "recorded, failed",
     "lost, doubled",
     "killed, relaxed again",
+    "own, s from end to end",
     "own, s each",
     "without starts",
     "prediction",

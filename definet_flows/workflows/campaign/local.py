@@ -95,12 +95,7 @@ def _run(flow: Flow, store: JobStore, folder: Path) -> None:
             failed.add(job.uuid)
             continue
         responses = run_locally(
-            _Alone(job),
-            log=False,
-            store=store,
-            create_folders=True,
-            root_dir=folder,
-            allow_external_references=True,
+            _Alone(job), log=False, store=store, create_folders=True, root_dir=folder, allow_external_references=True
         )
         if not _has_output(responses.get(job.uuid, {})):
             failed.add(job.uuid)

@@ -72,7 +72,7 @@ def train(
     if parent is not None:
         shape = parent.card.config.model_copy(update={"passes": recipe.network.passes})
         recipe = recipe.model_copy(update={"network": shape})
-    network = parent.trainable(recipe.network.passes) if parent is not None else None
+    network = parent.trainable(recipe.network) if parent is not None else None
     best = fit(recipe, sets, output, resume=resume, network=network)
     _finish(output / "model.safetensors", read_weights(best, recipe.network), card_of(name, recipe, sets), data, sets)
 

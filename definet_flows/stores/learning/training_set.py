@@ -30,6 +30,7 @@ from definet_flows.schemas import (
     RelaxedHost,
     SiteMap,
     Supercell,
+    Vector,
 )
 from definet_flows.stores.analysis.pairs import SAME_ENERGY
 from definet_flows.stores.filters import Filter
@@ -75,11 +76,15 @@ class TrainingEntry:
     Attributes
     ----------
     numbers, markers
-        Of the pristine sites, [n_sites].
+        Of the rows: pristine sites, then inserted atoms, [n_rows].
     motif
         Kinds and distances of its defects in the host: what is split as a whole.
     moved
-        Relaxed minus unrelaxed position, mean over the atoms removed, zero where vacant, Å, [n_sites, 3].
+        Relaxed minus unrelaxed position, mean over the atoms removed, zero where vacant, Å, [n_rows, 3].
+    charge
+        Net charge, elementary charges.
+    inserted
+        Fractional coordinates at which inserted atoms start, [n_inserted, 3].
     """
 
     configuration_id: str
@@ -92,6 +97,8 @@ class TrainingEntry:
     numbers: npt.NDArray[np.int64]
     markers: npt.NDArray[np.int64]
     moved: FloatArray
+    charge: int = 0
+    inserted: tuple[Vector, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +142,11 @@ class TrainingSet:
         """Return the entries of one split."""
         return tuple(entry for entry in self.entries if entry.split == split)
 
-    def by_host(self) -> dict[str, list[TrainingEntry]]:
-        """Return the entries of each supercell, by its hash."""
-        groups: dict[str, list[TrainingEntry]] = defaultdict(list)
+    def by_host(self) -> dict[tuple[str, tuple[Vector, ...]], list[TrainingEntry]]:
+        """Return the entries that start from the same rows, by the supercell's hash and the inserted atoms."""
+        groups: dict[tuple[str, tuple[Vector, ...]], list[TrainingEntry]] = defaultdict(list)
         for entry in self.entries:
-            groups[entry.host.hash].append(entry)
+            groups[entry.host.hash, entry.inserted].append(entry)
         return dict(groups)
 
     def counts(self) -> list[Count]:
@@ -224,7 +231,8 @@ def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) ->
     moved = displacements_of(record)
     atoms = markers != VACANCY
     if relaxed is not None:
-        moved[atoms] -= own_motion(record, relaxed)[atoms]
+        sites = atoms[: motifs.host.n_sites]
+        moved[: len(sites)][sites] -= own_motion(record, relaxed)[sites]
     moved[atoms] -= moved[atoms].mean(0)
     motif = motifs.motif(record.configuration)
     return TrainingEntry(
@@ -238,6 +246,8 @@ def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) ->
         numbers=numbers,
         markers=markers,
         moved=moved,
+        charge=record.configuration.charge,
+        inserted=tuple(edit.position for edit in record.configuration.edits if edit.position is not None),
     )
 
 

@@ -104,8 +104,10 @@ def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, .
 
 
 def evaluate_sets(sets: Sequence[PairSet], split: str, checkpoint: Checkpoint) -> Evaluation:
-    """Evaluate a model on one split of sets that all have entries in it; see `evaluate`."""
-    scores = {pairs.name: _score_set(pairs, split, checkpoint) for pairs in sets}
+    """Evaluate a model on one split of the sets that have entries in it; see `evaluate`."""
+    scores = {pairs.name: _score_set(pairs, split, checkpoint) for pairs in sets if len(pairs.split(split))}
+    if not scores:
+        raise InputError(f"no entry of split {split!r} in {', '.join(pairs.name for pairs in sets)}")
     return Evaluation(
         model=checkpoint.name,
         weights=checkpoint.sha256,

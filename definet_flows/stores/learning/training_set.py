@@ -204,7 +204,7 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
         settings_hash=settings_hash,
         engine=found[0].engine if found else "",
         entries=tuple(
-            _entry(record, motifs[record.host.hash], relaxed.get(record.host.hash)) for record in chosen.values()
+            entry_of(record, motifs[record.host.hash], relaxed.get(record.host.hash)) for record in chosen.values()
         ),
         refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
@@ -226,7 +226,8 @@ def _energy(record: DefectRecord) -> float:
     return np.inf if energy is None else energy
 
 
-def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) -> TrainingEntry:
+def entry_of(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) -> TrainingEntry:
+    """Return what is learned from a finished record of the host of `motifs`, which the same engine may have relaxed."""
     numbers, markers = nodes(motifs.host, record.configuration)
     moved = displacements_of(record)
     atoms = markers != VACANCY

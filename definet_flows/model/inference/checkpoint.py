@@ -79,6 +79,9 @@ class Card(Frozen):
     learned: tuple[Learned, ...] = Field(
         default=(), max_length=_MOST_LEARNED, description="defects and charges trained on, counted; empty: not counted"
     )
+    other_minima: int = Field(
+        default=0, ge=0, description="further, higher ends of configurations trained on; the lowest was learned"
+    )
     data: str = Field(default="", description="training data and its licence, in words")
     data_hash: str = Field(
         default="",

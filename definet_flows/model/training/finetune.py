@@ -67,6 +67,7 @@ def fine_tune(
     *,
     name: str = "fine-tuned",
     claims: Sequence[str] | None = None,
+    other_minima: int = 0,
 ) -> Checkpoint:
     """Train a network on local displacements, from a parent's weights or from scratch.
 
@@ -88,6 +89,8 @@ def fine_tune(
         Registry id for the card.
     claims
         Hosts, by formula, that the card names as learned; None: all that have entries to learn from.
+    other_minima
+        Higher ends of configurations in the sets, which are not learned from, for the card.
 
     Returns
     -------
@@ -113,7 +116,8 @@ def fine_tune(
     best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
     card = _card(name, parent, config, [pairs for pairs in sets if len(pairs.split("train"))], claims)
     tuned = read_weights(best, config.network)
-    card = card.model_copy(update={"calibration": calibrate(tuned.eval(), labelled)})
+    told = {"calibration": calibrate(tuned.eval(), labelled), "other_minima": other_minima}
+    card = card.model_copy(update=told)
     return save_checkpoint(folder / "model.safetensors", tuned, card)
 
 

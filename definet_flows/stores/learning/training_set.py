@@ -113,6 +113,8 @@ class TrainingSet:
         Records left out, with reasons.
     spare
         Ids of further ends of configurations that have an entry.
+    other_minima
+        How many of these lie higher than the entry by more than `SAME_ENERGY`.
     other_settings
         Number of records in the store with each other settings hash, which are another engine's or functional's.
     """
@@ -123,6 +125,7 @@ class TrainingSet:
     refused: tuple[Refusal, ...]
     spare: tuple[str, ...]
     other_settings: dict[str, int]
+    other_minima: int = 0
 
     @property
     def data_hash(self) -> str:
@@ -209,6 +212,7 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
         refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
+        other_minima=sum(_minima_above(chosen[identity], ends) for identity, ends in candidates.items()),
     )
 
 
@@ -219,6 +223,11 @@ def choose_end(ends: Sequence[DefectRecord]) -> DefectRecord:
     if unrelaxed and not _energy(unrelaxed[0]) - _energy(lowest) > SAME_ENERGY:  # no energies: inf - inf
         return unrelaxed[0]
     return lowest
+
+
+def _minima_above(chosen: DefectRecord, ends: Iterable[DefectRecord]) -> int:
+    """Return how many ends lie in other minima than the chosen end."""
+    return sum(_energy(end) - _energy(chosen) > SAME_ENERGY for end in ends)  # no energies: inf - inf
 
 
 def _energy(record: DefectRecord) -> float:

@@ -119,12 +119,14 @@ def test_rows_of_a_set_are_the_network_s_nodes(records):
 def test_of_two_ends_the_unrelaxed_arm_s_is_taken_unless_another_is_lower(records):
     slightly, clearly = -100.004, -100.006
     records.put(record("unrelaxed", energy=-100.0), record("predicted", energy=slightly))
-    (entry,) = read(records).entries
-    assert entry.record_id == record("unrelaxed").id
+    training = read(records)
+    assert [entry.record_id for entry in training.entries] == [record("unrelaxed").id]
+    assert training.other_minima == 0
     records.put(record("predicted", energy=clearly))
     training = read(records)
     assert [entry.record_id for entry in training.entries] == [record("predicted").id]
     assert training.spare == (record("unrelaxed").id,)
+    assert training.other_minima == 1
 
 
 def test_without_an_unrelaxed_arm_the_lowest_is_taken(records):

@@ -108,7 +108,7 @@ class PairSet:
     charges: tuple[int, ...] = ()
     inserted: tuple[Vector, ...] = ()
 
-    def charges_of(self, entries: IntArray) -> IntArray:
+    def charges_of(self, entries: npt.NDArray[np.integer]) -> IntArray:
         """Return the net charges of some entries, elementary charges."""
         charges = np.array(self.charges or (0,) * len(self.ids), dtype=np.int64)
         return charges[entries]

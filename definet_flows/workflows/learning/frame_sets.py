@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
-from definet_flows.stores.learning.splits import SHARES, Motifs, Split
+from definet_flows.stores.learning.splits import SHARES, Motifs
 from definet_flows.stores.learning.training_set import TrainingEntry, TrainingSet, entry_of
 from definet_flows.stores.learning.vetting import why_refused
 from definet_flows.workflows.learning.label_sets import pair_sets

@@ -111,7 +111,8 @@ class PairSet:
     def charges_of(self, entries: npt.NDArray[np.integer]) -> IntArray:
         """Return the net charges of some entries, elementary charges."""
         charges = np.array(self.charges or (0,) * len(self.ids), dtype=np.int64)
-        return charges[entries]
+        chosen: IntArray = charges[entries]
+        return chosen
 
     def kinds_of(self, entry: int) -> list[str]:
         """Return the kinds of an entry's defects, such as v_S, W_Mo or Li_i."""

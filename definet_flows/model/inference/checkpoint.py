@@ -33,7 +33,7 @@ _MOST_MEMBERS, _MOST_HOSTS, _MOST_LEARNED = 64, 1000, 100_000
 _LARGEST_FILE = 4 * 2**30  # bytes
 _SLACK = 2  # a count of parameters is rounded
 _LARGEST_CARD = 16 * 2**20  # bytes
-_FORMAT = 3  # 2: networks of several shapes; 3: networks that speak for single hosts
+_FORMAT = 4  # 2: networks of several shapes; 3: networks that speak for single hosts; 4: charges, inserted atoms
 
 
 class UnitCell(Frozen):

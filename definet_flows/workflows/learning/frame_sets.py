@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
+from definet_flows.stores.learning.folds import with_validation
 from definet_flows.stores.learning.splits import SHARES, Motifs
 from definet_flows.stores.learning.training_set import TrainingEntry, TrainingSet, entry_of
 from definet_flows.stores.learning.vetting import why_refused
@@ -42,7 +43,8 @@ def frame_sets(path: Path, hosts: Mapping[str, str]) -> FrameSets:
     """Read the relaxations of some hosts in an extended XYZ file with an array `relaxed_positions`.
 
     A frame's own `split` (train, val or test) counts; else it is drawn from kinds and distances of the defects, so that
-    the same defects in another charge or a larger supercell are in the same split.
+    the same defects in another charge or a larger supercell are in the same split. Where no frame is left to choose the
+    epoch by, a part of those to learn from does.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def frame_sets(path: Path, hosts: Mapping[str, str]) -> FrameSets:
         where, why = next(iter(left_out.items()), (str(path), "nothing to learn from"))
         raise InputError(f"{where}: {why}")
     (functional,) = functionals
-    training = TrainingSet(functional, functional, tuple(entries), (), (), {})
+    training = with_validation(TrainingSet(functional, functional, tuple(entries), (), (), {}))
     return FrameSets(pair_sets(training), functional, left_out)
 
 

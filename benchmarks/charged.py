@@ -250,7 +250,7 @@ def table(folder: Path, weights: Sequence[Path]) -> None:
     gain = 1 - np.mean([one.found[3, 0] for one in taken]) / np.mean([one.found[1, 0] for one in taken])
     ratio = np.median([one.found[3, 1] for one in taken]) / np.median([one.found[1, 1] for one in taken])
     earned = gain >= LEAST_GAIN and ratio <= 1
-    print(f"after fields: mean error {gain:+.0%} less, median of the largest errors x {ratio:.2f}: ", end="")
+    print(f"after fields: mean error {-gain:+.0%}, median of the largest errors x {ratio:.2f}: ", end="")
     print("earned" if earned else "not earned")
 
 

@@ -16,11 +16,13 @@ from definet_flows.errors import InputError
 from definet_flows.hosts.radii import covalent_radius
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.model.inference.domain import outside
-from definet_flows.schemas import VACANCY, Configuration, FloatArray, Gate, Host
+from definet_flows.schemas import INSERTED, VACANCY, Configuration, FloatArray, Gate, Host
 from definet_flows.starts.proposals import Proposal
 
 REJECT_DISTANCE, FLAG_DISTANCE = 0.72, 0.80
 """Shortest distance in units of the sum of covalent radii (Cordero, doi:10.1039/b801115j)."""
+ON_TOP = 0.4
+"""The same before any relaxation: an inserted atom this near another is no start."""
 REJECT_MOVE, FLAG_MOVE = 4.5, 1.0
 """Largest displacement of any atom, Å."""
 FAR, REJECT_FAR_MOVE = 6.0, 0.7
@@ -59,7 +61,7 @@ def judge(
 
 def judge_proposal(host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:
     """Return the verdict on a proposal of any pre-relaxer, by its geometry and its uncertainty."""
-    impossible = _impossible(host, configuration, proposal)
+    impossible = _impossible(host, configuration, proposal) or _on_top(host, configuration)
     if impossible:
         return Gate(verdict="rejected", reason=impossible)
     if proposal.displacements is None:
@@ -77,6 +79,14 @@ def _impossible(host: Host, configuration: Configuration, prediction: Proposal) 
     if prediction.uncertainty is not None and not 0 <= prediction.uncertainty < np.inf:
         return f"its uncertainty is {prediction.uncertainty} Å: no expected error"
     return ""
+
+
+def _on_top(host: Host, configuration: Configuration) -> str:
+    """Return which inserted atom starts on top of another atom; empty if none does."""
+    if not any(edit.marker == INSERTED for edit in configuration.edits):
+        return ""
+    ratio, pair = shortest_distance(host, configuration, unrelaxed_positions(host, configuration))
+    return f"unrelaxed {pair} at {ratio:.2f} of the sum of covalent radii" if ratio < ON_TOP else ""
 
 
 def _doubted(verdict: Gate, uncertainty: float | None) -> Gate:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from definet_flows.schemas import DEFINET, content_hash
 from definet_flows.starts.proposals import Proposal
 
@@ -44,10 +46,30 @@ class NetworkPreRelaxer:
 
     def propose(self, host: Host, base: FloatArray, configurations: Sequence[Configuration]) -> list[Proposal]:
         """Return a proposal for each configuration; the network is shown the host as given."""
+        del base
+        return self._proposals(host, configurations, None)
+
+    def propose_from(
+        self,
+        host: Host,
+        base: FloatArray,
+        configurations: Sequence[Configuration],
+        starts: Sequence[FloatArray | None],
+    ) -> list[Proposal]:
+        """Return a proposal for each configuration that goes on from a start; see `Continuing`."""
+        from definet_flows.defects import nodes  # noqa: PLC0415 - pymatgen
+
+        del base
+        still = [np.zeros((len(nodes(host, c)[0]), 3)) for c in configurations]
+        begun = [none if start is None else start for none, start in zip(still, starts, strict=True)]
+        return self._proposals(host, configurations, begun)
+
+    def _proposals(
+        self, host: Host, configurations: Sequence[Configuration], starts: Sequence[FloatArray] | None
+    ) -> list[Proposal]:
         from definet_flows.model.inference.device import busy_cores  # noqa: PLC0415 - torch
         from definet_flows.model.inference.predict import predict  # noqa: PLC0415
 
-        del base
         return [
             Proposal(
                 raw.displacements,
@@ -57,7 +79,7 @@ class NetworkPreRelaxer:
                 uncertainty=raw.uncertainty,
                 error=raw.error,
             )
-            for raw in predict(self.checkpoint, host, configurations)
+            for raw in predict(self.checkpoint, host, configurations, starts=starts)
         ]
 
     def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:

@@ -84,7 +84,7 @@ def test_what_is_no_checkpoint_is_refused(network, tmp_path):
     refused("no_card.safetensors", "holds no DefiNet card: .*import-checkpoint", None)
     refused("text.safetensors", "unreadable card", {"definet": "not json"})
     refused("unknown.safetensors", "unreadable card", {"definet": json.dumps({**card, "surprise": 1})})
-    refused("newer.safetensors", "has format 99, newer than 3", {"definet": json.dumps({**card, "format": 99})})
+    refused("newer.safetensors", "has format 99, newer than 4", {"definet": json.dumps({**card, "format": 99})})
     (tmp_path / "noise.safetensors").write_bytes(b"\x80\x04pickle, perhaps")
     with pytest.raises(InputError, match="is not a safetensors file"):
         load_checkpoint(tmp_path / "noise.safetensors")

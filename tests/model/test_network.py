@@ -15,6 +15,7 @@ from network_helpers import (
     CAPPED,
     CONFIG,
     FORMS,
+    KNOWING,
     Crystal,
     agree,
     form_parameters,
@@ -41,7 +42,7 @@ def form(request) -> str:
     return request.param
 
 
-@pytest.fixture(params=[CONFIG, CAPPED], ids=["all neighbours", "capped"])
+@pytest.fixture(params=[CONFIG, CAPPED, KNOWING], ids=["all neighbours", "capped", "charged"])
 def network(request) -> DefiNet:
     return make_network(request.param).requires_grad_(requires_grad=False)
 
@@ -50,12 +51,17 @@ def network(request) -> DefiNet:
 
 
 @settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 10**6), mirrored=st.booleans(), form=st.sampled_from(FORMS))
-def test_rotations_and_reflections_turn_the_prediction_with_the_crystal(seed, mirrored, form):
+@given(
+    seed=st.integers(0, 10**6),
+    mirrored=st.booleans(),
+    form=st.sampled_from(FORMS),
+    config=st.sampled_from([CONFIG, KNOWING]),
+)
+def test_rotations_and_reflections_turn_the_prediction_with_the_crystal(seed, mirrored, form, config):
     if form == "fused" and kernels.library() is None:
         return
     turn = Rotation.random(random_state=seed).as_matrix() * (-1 if mirrored else 1)
-    of, network = Crystal(), make_network().requires_grad_(requires_grad=False)
+    of, network = Crystal(), make_network(config).requires_grad_(requires_grad=False)
     turned = of.copy(lattice=of.lattice @ turn.T, positions=of.positions @ turn.T)
     agree(relaxed(network, turned, form), relaxed(network, of, form) @ torch.as_tensor(turn.T))
 
@@ -119,12 +125,12 @@ def gradients(network: DefiNet, of: Crystal, form: str) -> tuple[torch.Tensor, d
     return out.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("config", [CONFIG, CAPPED], ids=["all neighbours", "capped"])
+@pytest.mark.parametrize("config", [CONFIG, CAPPED, KNOWING], ids=["all neighbours", "capped", "charged"])
 @pytest.mark.parametrize("other", form_parameters()[1:])
 def test_table_and_kernels_are_the_plain_network_gradients_too(config, other):
     network, of = make_network(config), Crystal()
     found = find_neighbours(of.lattice, of.positions, config)
-    assert found.kept.all() == (config is CONFIG)
+    assert found.kept.all() == (config is not CAPPED)
     positions, expected = gradients(network, of, "list")
     here, got = gradients(network, of, other)
     agree(here, positions)
@@ -145,7 +151,7 @@ def test_a_batch_is_its_structures_one_by_one(network, form):
     of = Crystal()
     together = relaxed(network, of, form)
     for k in range(2):
-        alone = of.copy(numbers=of.numbers[[k, k]], markers=of.markers[[k, k]])
+        alone = of.copy(numbers=of.numbers[[k, k]], markers=of.markers[[k, k]], charges=of.charges[[k, k]])
         agree(relaxed(network, alone, form)[0], together[k])
 
 

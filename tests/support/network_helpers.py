@@ -14,6 +14,8 @@ from definet_flows.model.network.network import DefiNet
 CONFIG = NetworkConfig(hidden=16, layers=3, gaussians=32, radial_extent=12.0, cutoff=4.0)
 CAPPED = CONFIG.model_copy(update={"max_neighbours": 9})
 """The cap binds on the random crystal, in one direction only here and there."""
+KNOWING = CONFIG.model_copy(update={"charges": True, "inserted": True})
+"""Takes charges and inserted atoms, which `relaxed` shows it."""
 FORMS = ("list", "table", "fused")
 
 needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no g++ to build the kernels")
@@ -21,7 +23,10 @@ needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no g++ to 
 
 def make_network(config: NetworkConfig = CONFIG, dtype: torch.dtype = torch.float64) -> DefiNet:
     torch.manual_seed(3)
-    return DefiNet(config).to(dtype)
+    network = DefiNet(config).to(dtype)
+    if network.charge_proj is not None:  # as drawn it takes charged cells for neutral
+        torch.nn.init.normal_(network.charge_proj.weight)
+    return network
 
 
 class Crystal:
@@ -34,6 +39,7 @@ class Crystal:
         self.positions = (grid / [2, 2, 4]) @ self.lattice + rng.normal(0, 0.25, (14, 3))
         self.numbers = rng.integers(1, 100, (2, 14))
         self.markers = rng.integers(0, 3, (2, 14))
+        self.charges = np.array([2, -1])
 
     def copy(self, **changes: np.ndarray) -> "Crystal":
         other = Crystal()
@@ -49,15 +55,17 @@ def relaxed(network: DefiNet, of: Crystal, form: str) -> torch.Tensor:
     """Predicted positions of the crystal's two configurations, [2, 14, 3], in one form of the edges."""
     dtype = next(network.parameters()).dtype
     found = find_neighbours(of.lattice, of.positions, network.config)
-    numbers, markers = tensors(of.numbers, of.markers)
+    marked = np.where(of.numbers % 4 == 0, 3, of.markers) if network.config.inserted else of.markers
+    numbers, markers, charges = tensors(of.numbers, marked, of.charges)
+    asked = charges if network.config.charges else None
     if form == "list":
         batch = Batch.from_data_list([crystal(found, of.lattice, of.positions, dtype)] * 2)
-        return network(numbers.flatten(), markers.flatten(), batch.pos, list_edges(batch)).view(2, -1, 3)
+        return network(numbers.flatten(), markers.flatten(), batch.pos, list_edges(batch), asked).view(2, -1, 3)
     edges = table_edges(found, of.lattice, dtype=dtype)
     if form == "fused":
         edges = edges.fused()
         assert isinstance(edges, FusedTableEdges)
-    return network(numbers, markers, torch.as_tensor(of.positions, dtype=dtype)[None], edges)
+    return network(numbers, markers, torch.as_tensor(of.positions, dtype=dtype)[None], edges, asked)
 
 
 def form_parameters() -> list:

@@ -141,7 +141,8 @@ def prerelax(
     """Pre-relax every POSCAR below DIR in place; each original is kept beside it as POSCAR.unrelaxed.
 
     Atoms keep their order; comment, selective dynamics and velocities stay. Pre-relaxed files are left. The
-    charge is taken from the folder's name (v_Cd_-1); charged defects are left, the network learned neutral cells.
+    charge is taken from the folder's name (v_Cd_-1); charged defects are left where the network learned neutral
+    cells.
     """
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)

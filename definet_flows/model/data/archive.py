@@ -24,7 +24,7 @@ from definet_flows.atomic import replacing
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.hosts.cif import read_cif
-from definet_flows.schemas import SUBSTITUTION, VACANCY, FloatArray, Host, content_hash
+from definet_flows.schemas import SUBSTITUTION, VACANCY, FloatArray, Host, Vector, content_hash
 from definet_flows.settings import load_settings
 
 if TYPE_CHECKING:
@@ -77,19 +77,23 @@ SETS: tuple[SetLayout, ...] = (
 
 @dataclass(frozen=True)
 class PairSet:
-    """All usable pairs of one set; rows are pristine sites in the host's order.
+    """All usable pairs of one set; rows are pristine sites in the host's order, then inserted atoms.
 
     Attributes
     ----------
     ids, splits
         Entry names and the split of each (`train`, `val`, `test`), [n].
     numbers, markers
-        Node's atomic number and marker, uint8 [n, n_sites].
+        Node's atomic number and marker, uint8 [n, n_rows].
     unrelaxed, relaxed
-        Displacement from the pristine site, Å, float32 [n, n_sites, 3]; zero where vacant. The
+        Displacement from the row's site, Å, float32 [n, n_rows, 3]; zero where vacant. The
         unrelaxed displacement is rounding noise of the files.
     malformed
         What was left out, as (id, reason).
+    charges
+        Net charge of each entry, elementary charges, [n]; empty: all are neutral.
+    inserted
+        Fractional coordinates at which the inserted atoms of all entries start, [n_inserted, 3].
     """
 
     name: str
@@ -101,6 +105,26 @@ class PairSet:
     unrelaxed: npt.NDArray[np.float32]
     relaxed: npt.NDArray[np.float32]
     malformed: tuple[tuple[str, str], ...]
+    charges: tuple[int, ...] = ()
+    inserted: tuple[Vector, ...] = ()
+
+    def charges_of(self, entries: npt.NDArray[np.integer]) -> IntArray:
+        """Return the net charges of some entries, elementary charges."""
+        charges = np.array(self.charges or (0,) * len(self.ids), dtype=np.int64)
+        chosen: IntArray = charges[entries]
+        return chosen
+
+    def kinds_of(self, entry: int) -> list[str]:
+        """Return the kinds of an entry's defects, such as v_S, W_Mo or Li_i."""
+        kinds = []
+        for row in np.flatnonzero(self.markers[entry]).tolist():
+            new = Element.from_Z(int(self.numbers[entry, row])).symbol
+            if row >= self.host.n_sites:
+                kinds.append(f"{new}_i")
+                continue
+            old = Element.from_Z(self.host.numbers[row]).symbol
+            kinds.append(f"{'v' if self.markers[entry, row] == VACANCY else new}_{old}")
+        return kinds
 
     def split(self, name: str) -> IntArray:
         """Return the indices of one split's entries."""
@@ -111,7 +135,8 @@ class PairSet:
         """Identity of the content: host, ids, splits, nodes and positions, in their order."""
         arrays = (self.numbers, self.markers, self.unrelaxed.astype("<f4"), self.relaxed.astype("<f4"))
         contents = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
-        return content_hash("pairs", self.name, self.host.hash, self.ids, self.splits, contents)
+        beyond = (self.charges, self.inserted) if any(self.charges) or self.inserted else ()
+        return content_hash("pairs", self.name, self.host.hash, self.ids, self.splits, contents, *beyond)
 
 
 def read_archive(root: Path, names: tuple[str, ...] = (), workers: int = 2) -> list[PairSet]:

@@ -15,14 +15,14 @@ from definet_flows.model.data.archive import PairSet
 from definet_flows.model.data.graph import find_neighbours, table_edges
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.edges import TableEdges
-from definet_flows.schemas import VACANCY, Host
+from definet_flows.schemas import VACANCY, Host, Vector
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """One host's pristine positions and neighbour table."""
+    """Where the rows of one host's configurations start, and their neighbour table."""
 
-    positions: Tensor  # Å, [1, N, 3]
+    positions: Tensor  # Å, [1, N, 3]; pristine sites, then inserted atoms
     edges: TableEdges
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Lattice:
@@ -34,9 +34,13 @@ class Lattice:
         return Lattice(self.positions, self.edges.fused())
 
 
-def lattice_of(host: Host, config: NetworkConfig) -> Lattice:
-    """Build the neighbour table of a bulk supercell, float64 on the CPU."""
-    cell, positions = np.array(host.lattice), host.cartesian
+def lattice_of(host: Host, config: NetworkConfig, inserted: Sequence[Vector] = ()) -> Lattice:
+    """Build the neighbour table of a bulk supercell, float64 on the CPU.
+
+    inserted are the fractional coordinates of atoms that all configurations on this lattice insert, [n_inserted, 3].
+    """
+    cell = np.array(host.lattice)
+    positions = np.concatenate([host.cartesian, np.reshape(inserted, (-1, 3)) @ cell])
     edges = table_edges(find_neighbours(cell, positions, config), cell, dtype=torch.float64)
     return Lattice(torch.as_tensor(positions)[None], edges)
 
@@ -50,6 +54,7 @@ class Batch(NamedTuple):
     markers: Tensor  # int64 [B, N]
     target: Tensor  # relaxed minus pristine position, Å, [B, N, 3]
     atoms: Tensor  # bool [B, N]; False on placeholders
+    charges: Tensor  # net charges, int64 [B]
 
 
 class PairBatches(Dataset[Batch]):
@@ -70,6 +75,7 @@ class PairBatches(Dataset[Batch]):
             markers,
             torch.as_tensor(pairs.relaxed[entries]),
             markers != VACANCY,
+            torch.as_tensor(pairs.charges_of(entries)),
         )
 
 

@@ -28,11 +28,11 @@ DEFAULT_MODEL = "definet-2dmd"
 """Registry id of the shipped model."""
 
 _HEADER = "definet"
-_MOST_MEMBERS, _MOST_HOSTS = 64, 1000
+_MOST_MEMBERS, _MOST_HOSTS, _MOST_LEARNED = 64, 1000, 100_000
 _LARGEST_FILE = 4 * 2**30  # bytes
 _SLACK = 2  # a count of parameters is rounded
 _LARGEST_CARD = 16 * 2**20  # bytes
-_FORMAT = 3  # 2: networks of several shapes; 3: networks that speak for single hosts
+_FORMAT = 4  # 2: networks of several shapes; 3: networks that speak for single hosts; 4: charges, inserted atoms
 
 
 class UnitCell(Frozen):
@@ -43,6 +43,15 @@ class UnitCell(Frozen):
     numbers: tuple[int, ...]
     frac_coords: tuple[Vector, ...]
     dimensionality: int
+
+
+class Learned(Frozen):
+    """A kind of defect in configurations of one charge that a model learned from."""
+
+    host: str = Field(description="formula")
+    kind: str = Field(description="such as v_Ga, N_Ga or Ga_i; of a complex each of its kinds is counted")
+    charge: int = Field(description="net charge of the configuration, elementary charges")
+    n: int = Field(ge=1, description="configurations")
 
 
 DATA_HASH = "2:"
@@ -66,6 +75,12 @@ class Card(Frozen):
         default=(), max_length=_MOST_HOSTS, description="hosts trained on; empty: unknown"
     )
     elements: tuple[int, ...] = Field(default=(), description="atomic numbers seen in training; empty: unknown")
+    learned: tuple[Learned, ...] = Field(
+        default=(), max_length=_MOST_LEARNED, description="defects and charges trained on, counted; empty: not counted"
+    )
+    other_minima: int = Field(
+        default=0, ge=0, description="further, higher ends of configurations trained on; the lowest was learned"
+    )
     data: str = Field(default="", description="training data and its licence, in words")
     data_hash: str = Field(
         default="",
@@ -150,11 +165,19 @@ class Checkpoint:
         """Formulas of the hosts that each of `members` is asked about; none: every host."""
         return self.card.speak_for or ((),) * self.card.members
 
-    def trainable(self, passes: int | None = None) -> DefiNet:
-        """Return a copy of the network, of several the first, whose weights may change; None: its own passes."""
-        config = self.card.config
-        network = DefiNet(config if passes is None else config.model_copy(update={"passes": passes}))
-        network.load_state_dict(self.members[0].state_dict())
+    def trainable(self, config: NetworkConfig | None = None) -> DefiNet:
+        """Return a copy of the network, of several the first, whose weights may change.
+
+        Parameters
+        ----------
+        config
+            Its own, with other passes, or with charges and inserted atoms as inputs beside its own; None: its own. For
+            neutral cells without inserted atoms the network gives the same numbers with these inputs.
+        """
+        network = DefiNet(config or self.card.config)
+        own = network.state_dict()
+        for name, tensor in self.members[0].state_dict().items():
+            own[name][: len(tensor)] = tensor  # the row for inserted atoms stays as drawn
         return network
 
 

@@ -20,9 +20,9 @@ _LAYER_HEIGHT = 40.0  # Å; layers are compared in cells of the same height, wha
 
 def outside(card: Card, host: Host, configuration: Configuration, *, allow_unseen_host: bool) -> Iterator[str]:
     """Say in what a configuration lies outside of what the model learned."""
-    if any(edit.marker == INSERTED for edit in configuration.edits):
+    if not card.config.inserted and any(edit.marker == INSERTED for edit in configuration.edits):
         yield "inserted atoms are unknown to the network"
-    if configuration.charge:
+    if configuration.charge and not card.config.charges:
         yield f"charge {configuration.charge:+d}: the network learned neutral cells"
     if not card.domain_known:
         if not allow_unseen_host:
@@ -31,9 +31,26 @@ def outside(card: Card, host: Host, configuration: Configuration, *, allow_unsee
     unseen = sorted(set(nodes(host, configuration)[0].tolist()) - set(card.elements))
     if unseen:
         yield f"element {', '.join(Element.from_Z(z).symbol for z in unseen)} never seen in training"
-    if not allow_unseen_host and not knows_host(card.hosts, host):
+    if knows_host(card.hosts, host):
+        yield from _unlearned(card, host, configuration)
+    elif not allow_unseen_host:
         known = ", ".join(dict.fromkeys(unit.formula for unit in card.hosts))
         yield f"host {host.formula} is none of those trained on ({known})"
+    elif configuration.charge:
+        yield f"charge {configuration.charge:+d}: never learned in host {host.formula}"
+
+
+def _unlearned(card: Card, host: Host, configuration: Configuration) -> Iterator[str]:
+    """Say which kinds of defects a network that knows charges or inserted atoms did not learn in this charge."""
+    if not (card.config.charges or card.config.inserted):
+        return  # of neutral substitutions and vacancies the elements decide
+    for kind in sorted({edit.name for edit in configuration.edits}):
+        charges = sorted(seen.charge for seen in card.learned if (seen.host, seen.kind) == (host.formula, kind))
+        if not charges:
+            yield f"{kind} never seen in training in host {host.formula}"
+        elif configuration.charge not in charges:
+            asked, *listed = (f"{charge:+d}" if charge else "0" for charge in (configuration.charge, *charges))
+            yield f"{kind} in charge {asked} never seen in training, only in {', '.join(listed)}"
 
 
 def knows_host(units: tuple[UnitCell, ...], host: Host) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from definet_flows.defects import nodes
 from definet_flows.errors import InputError
+from definet_flows.model.data.archive import PairSet
 from definet_flows.model.data.batches import Lattice, lattice_of
 from definet_flows.model.data.graph import crystal, find_neighbours, list_edges
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.model.inference.device import device_name, full_products, in_batches, most_configurations
 from definet_flows.model.inference.uncertainty import defect_motion
 from definet_flows.model.network.network import Ensemble, Network
-from definet_flows.schemas import INSERTED, Configuration, FloatArray, Host
+from definet_flows.schemas import INSERTED, Configuration, FloatArray, Host, Vector
 
 IntArray = npt.NDArray[np.integer]
 
@@ -35,8 +36,8 @@ class RawPrediction:
     Attributes
     ----------
     displacements
-        Per pristine site, placeholders included, Å, [n_sites, 3]: what to add to the host's sites, however
-        the host was relaxed. None if the prediction failed.
+        Per row (pristine sites, placeholders included, then inserted atoms), Å, [n_rows, 3]: what to add to the
+        host's sites, however the host was relaxed. None if the prediction failed.
     seconds
         Wall time per structure, a batch's shared out evenly.
     device
@@ -53,9 +54,17 @@ class RawPrediction:
 
 
 def displacements(
-    network: Network, host: Host, numbers: IntArray, markers: IntArray, *, batch_size: int | None = None
+    network: Network,
+    host: Host,
+    numbers: IntArray,
+    markers: IntArray,
+    *,
+    charges: IntArray | None = None,
+    inserted: Sequence[Vector] = (),
+    starts: FloatArray | None = None,
+    batch_size: int | None = None,
 ) -> FloatArray:
-    """Return the network's relaxed minus pristine positions, as it was trained to give them.
+    """Return the network's relaxed minus unrelaxed positions, as it was trained to give them.
 
     Parameters
     ----------
@@ -64,7 +73,13 @@ def displacements(
     host
         Bulk supercell, n_sites.
     numbers, markers
-        Of the pristine sites, [n, n_sites].
+        Of all rows, [n, n_rows]: the pristine sites, then the inserted atoms.
+    charges
+        Net charges, elementary charges, [n]; None: neutral.
+    inserted
+        Fractional coordinates at which the inserted atoms of all configurations start, [n_inserted, 3].
+    starts
+        Displacements to begin with, Å, [n, n_rows, 3]; what is returned contains them. None: unrelaxed.
     batch_size
         Most configurations a batch; None: as many as a card's free memory holds, 32 on a CPU. Fewer of a large
         host, so that memory does not grow with it; a batch that a card cannot hold is halved.
@@ -72,7 +87,7 @@ def displacements(
     Returns
     -------
     ndarray
-        Å, [n, n_sites, 3].
+        Å, [n, n_rows, 3].
 
     Raises
     ------
@@ -80,19 +95,40 @@ def displacements(
         If not even one configuration fits into a card's memory.
     """
     parameter = next(network.parameters())
-    lattice = lattice_of(host, network.config).to(parameter.device, parameter.dtype).fused()
+    lattice = lattice_of(host, network.config, inserted).to(parameter.device, parameter.dtype).fused()
     asked = network.of(host.formula)
+    unrelaxed = lattice.positions
 
     def moved(rows: slice) -> FloatArray:
         z, m = (_index(a[rows], parameter.device) for a in (numbers, markers))
-        out = asked(z, m, lattice.positions, lattice.edges) - lattice.positions
+        q = None if charges is None else _index(charges[rows], parameter.device)
+        begun = unrelaxed if starts is None else unrelaxed + torch.as_tensor(starts[rows]).to(unrelaxed)
+        out = asked(z, m, begun, lattice.edges, q) - unrelaxed
         return np.asarray(out.double().cpu().numpy())
 
     most = _most(asked, lattice)
     step = most if batch_size is None else min(most, batch_size)
     with torch.inference_mode(), full_products():
         out = list(in_batches(moved, len(numbers), step))
-    return np.concatenate(out) if out else np.zeros((0, host.n_sites, 3))
+    return np.concatenate(out) if out else np.zeros((0, unrelaxed.shape[1], 3))
+
+
+def pair_displacements(network: Network, pairs: PairSet, entries: IntArray) -> FloatArray:
+    """Return the same for some entries of a set of pairs, Å, [n, n_rows, 3]."""
+    return displacements(
+        network,
+        pairs.host,
+        pairs.numbers[entries],
+        pairs.markers[entries],
+        charges=pairs.charges_of(entries),
+        inserted=pairs.inserted,
+    )
+
+
+def pristine_displacements(network: Network, pairs: PairSet) -> FloatArray:
+    """Return what the network moves in a set's pristine host, Å, zero for inserted atoms, [n_rows, 3]."""
+    pristine = _nodes(pairs.host, [Configuration(edits=())])
+    return padded(displacements(network, pairs.host, *pristine)[0], pairs.markers.shape[1])
 
 
 def _most(network: Network, lattice: Lattice) -> int:
@@ -138,44 +174,111 @@ def _together(
 
 
 def predict(
-    checkpoint: Checkpoint, host: Host, configurations: Sequence[Configuration], *, batch_size: int | None = None
+    checkpoint: Checkpoint,
+    host: Host,
+    configurations: Sequence[Configuration],
+    *,
+    starts: Sequence[FloatArray] | None = None,
+    batch_size: int | None = None,
 ) -> list[RawPrediction]:
     """Predict the displacements of configurations of one host, in order.
 
     The labels that the network learned contain the relaxation of its own training host, so what is applied is
     [net(configuration) - net(pristine)] minus its mean over the atoms: the pristine host maps to itself
     exactly. A structure that cannot be predicted is a result with an `error`, not an exception.
+
+    Parameters
+    ----------
+    starts
+        Displacements that each configuration begins with, Å, [n_rows, 3] each; the prediction contains them.
     """
     start = time.perf_counter()
-    network = checkpoint.network
-    device = device_name(next(network.parameters()).device)
+    device = device_name(next(checkpoint.network.parameters()).device)
     problems = [_problem(checkpoint, host, c) for c in configurations]
-    usable = [c for c, problem in zip(configurations, problems, strict=True) if problem is None]
-    pristine = Configuration(edits=())
-    rows = [nodes(host, c) for c in (pristine, *usable)]
-    numbers, markers = (np.stack([row[k] for row in rows]) for k in (0, 1))
-    moved = displacements(network, host, numbers, markers, batch_size=batch_size)
+    alike: dict[tuple[Vector, ...], list[int]] = {}
+    for k, problem in enumerate(problems):
+        if problem is None:
+            alike.setdefault(inserted_in(configurations[k]), []).append(k)
+    found: dict[int, tuple[FloatArray, float | None]] = {}
+    for rows in alike.values():
+        begun = None if starts is None else np.stack([starts[k] for k in rows])
+        chosen = [configurations[k] for k in rows]
+        found |= zip(rows, _applied(checkpoint, host, chosen, begun, batch_size), strict=True)
     seconds = (time.perf_counter() - start) / max(1, len(configurations))
-    applied = defect_motion(moved[1:], moved[0], markers[1:])
+    return [_raw(found.get(k), problem, seconds, device) for k, problem in enumerate(problems)]
+
+
+def inserted_in(configuration: Configuration) -> tuple[Vector, ...]:
+    """Return where inserted atoms start, fractional: configurations that agree in it share a lattice of rows."""
+    return tuple(edit.position for edit in configuration.edits if edit.position is not None)
+
+
+def _applied(
+    checkpoint: Checkpoint,
+    host: Host,
+    configurations: Sequence[Configuration],
+    starts: FloatArray | None,
+    batch_size: int | None,
+) -> Iterator[tuple[FloatArray, float | None]]:
+    """Yield displacement, Å, [n_rows, 3], and expected error, Å, of configurations with the same inserted atoms."""
+    network, inserted = checkpoint.network, inserted_in(configurations[0])
+    numbers, markers = _nodes(host, configurations)
+    charges = np.array([c.charge for c in configurations])
+    pristine = _nodes(host, [Configuration(edits=())])
+    if inserted:
+        frame = padded(displacements(network, host, *pristine)[0], numbers.shape[1])
+        moved = displacements(
+            network,
+            host,
+            numbers,
+            markers,
+            charges=charges,
+            inserted=inserted,
+            starts=starts,
+            batch_size=batch_size,
+        )
+    else:  # the pristine host goes along with them
+        frame, *rest = displacements(
+            network,
+            host,
+            *(np.concatenate(pair) for pair in zip(pristine, (numbers, markers), strict=True)),
+            charges=np.append(0, charges),
+            starts=None if starts is None else np.concatenate([np.zeros_like(starts[:1]), starts]),
+            batch_size=batch_size,
+        )
+        moved = np.stack(rest)
+    applied = defect_motion(moved, frame, markers)
     calibration = checkpoint.card.calibration
-    expected = [None] * len(usable) if calibration is None else calibration.estimate(applied, markers[1:]).tolist()
-    predicted = iter(zip(applied, expected, strict=True))
-    out = []
-    for problem in problems:
-        if problem is not None:
-            out.append(RawPrediction(None, seconds, device, error=problem))
-            continue
-        displacement, uncertainty = next(predicted)
-        if not np.isfinite(displacement).all():
-            out.append(RawPrediction(None, seconds, device, error="the network's output is not finite"))
-            continue
-        out.append(RawPrediction(displacement, seconds, device, uncertainty))
+    expected = [None] * len(moved) if calibration is None else calibration.estimate(applied, markers).tolist()
+    return zip(applied, expected, strict=True)
+
+
+def _nodes(host: Host, configurations: Sequence[Configuration]) -> tuple[IntArray, IntArray]:
+    """Return atomic numbers and markers of configurations with as many inserted atoms, [n, n_rows] each."""
+    numbers, markers = zip(*(nodes(host, c) for c in configurations), strict=True)
+    return np.stack(numbers), np.stack(markers)
+
+
+def padded(frame: FloatArray, n_rows: int) -> FloatArray:
+    """Return a pristine host's displacements [n_sites, 3] with zeros for inserted atoms, [n_rows, 3]."""
+    out: FloatArray = np.pad(frame, ((0, n_rows - len(frame)), (0, 0)))
     return out
+
+
+def _raw(
+    found: tuple[FloatArray, float | None] | None, problem: str | None, seconds: float, device: str
+) -> RawPrediction:
+    if found is None:
+        return RawPrediction(None, seconds, device, error=problem)
+    displacement, uncertainty = found
+    if not np.isfinite(displacement).all():
+        return RawPrediction(None, seconds, device, error="the network's output is not finite")
+    return RawPrediction(displacement, seconds, device, uncertainty)
 
 
 def _problem(checkpoint: Checkpoint, host: Host, configuration: Configuration) -> str | None:
     """Say why the network cannot take a configuration at all."""
-    if any(edit.marker == INSERTED for edit in configuration.edits):
+    if not checkpoint.card.config.inserted and any(edit.marker == INSERTED for edit in configuration.edits):
         return "the network knows no inserted atoms"
     try:
         largest = max(nodes(host, configuration)[0])

@@ -24,6 +24,10 @@ class NetworkConfig(Frozen):
         default=1, ge=1, le=100, description="times that the network runs, each on the positions of the run before"
     )
     max_number: int = Field(default=117, ge=1, le=117, description="largest atomic number in the element table")
+    charges: bool = Field(
+        default=False, description="the net charge is an input; a neutral cell gives the numbers of a network without"
+    )
+    inserted: bool = Field(default=False, description="the marker table has a row more, for inserted atoms")
 
     @model_validator(mode="after")
     def _envelope_covers_edges(self) -> Self:
@@ -41,9 +45,14 @@ class NetworkConfig(Frozen):
         return self.layers * (22 * f**2 + 4 * k * f) + (self.max_number + 6) * f
 
     @property
-    def sees(self) -> tuple[float, int, int]:
+    def markers(self) -> int:
+        """Rows of the marker table: atom of the host, substitution, vacancy, and inserted atom where it is known."""
+        return 4 if self.inserted else 3
+
+    @property
+    def sees(self) -> tuple[float, int, int, bool, bool]:
         """What networks must share to run on the same crystals' edges."""
-        return self.cutoff, self.max_neighbours, self.max_number
+        return self.cutoff, self.max_neighbours, self.max_number, self.charges, self.inserted
 
     @property
     def spacing(self) -> float:

@@ -24,7 +24,7 @@ from definet_flows.model.network.radial import RadialBasis, RadialTable
 class DefectGate(NamedTuple):
     """Projected defect embedding: what each marker multiplies a message with."""
 
-    table: Tensor  # one row per marker, [3, w]
+    table: Tensor  # one row per marker, [3 or 4, w]
     markers: Tensor  # int64 [*n]
 
 
@@ -215,6 +215,10 @@ class FusedTableEdges(TableEdges):
         mask = None if self.mask is None else self.mask.to(torch.uint8).contiguous()
         return self.table.to(torch.int32).contiguous(), self.reverse.to(torch.int32).contiguous(), mask
 
+    def _gates(self, gate: DefectGate) -> Tensor:
+        """Return the gate's table with the rows that the kernels count, [4, w]."""
+        return functional.pad(gate.table, (0, 0, 0, kernels.MARKERS - gate.table.shape[0]))
+
     def _graph(self, gate: DefectGate) -> kernels.TableGraph:
         return kernels.TableGraph(*self._narrow, gate.markers.to(torch.int32).contiguous())
 
@@ -226,7 +230,7 @@ class FusedTableEdges(TableEdges):
             return super().messages(phi, gate, v, edge, filters)
         table = filter_table(edge.radial.table, filters)
         geometry = (self._graph(gate), edge.radial.table.step, edge.radial.reached, edge.unit)
-        out: tuple[Tensor, Tensor] = kernels.Messages.apply(*geometry, phi, gate.table, v, table)  # type: ignore[no-untyped-call]
+        out: tuple[Tensor, Tensor] = kernels.Messages.apply(*geometry, phi, self._gates(gate), v, table)  # type: ignore[no-untyped-call]
         return out
 
     def pulls(self, phi: Tensor, gate: DefectGate, edge: EdgeState, filters: nn.Linear, mlp: nn.Sequential) -> Tensor:
@@ -236,7 +240,7 @@ class FusedTableEdges(TableEdges):
         table = filter_table(edge.radial.table, filters)
         geometry = (self._graph(gate), edge.radial.table.step, edge.radial.reached, edge.unit)
         weights = (p for linear in (mlp[0], mlp[2]) for p in (linear.weight, linear.bias))
-        out: Tensor = kernels.Pulls.apply(*geometry, phi, gate.table, table, *weights)  # type: ignore[no-untyped-call]
+        out: Tensor = kernels.Pulls.apply(*geometry, phi, self._gates(gate), table, *weights)  # type: ignore[no-untyped-call]
         return out
 
     def activated(self, mapped: Tensor, consensus: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ from torch import Tensor
 
 from definet_flows.settings import load_settings
 
+MARKERS = 4
+"""Rows of a gate that the kernels read; see graph.hpp."""
+
 _SOURCES = Path(__file__).with_name("native")
 _FLAGS = ("-O3", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
 _X86 = ("-march=native", "-mprefer-vector-width=512")
@@ -211,7 +214,7 @@ class Activation(torch.autograd.Function):
 class Messages(torch.autograd.Function):
     """Sums over neighbours of eqs. 1 and 2.
 
-    phi [B,N,3F], gate [3,3F], v [B,N,3,F], the filters' table [rows,3,3F] -> [B,N,3,F], [B,N,F].
+    phi [B,N,3F], gate [4,3F], v [B,N,3,F], the filters' table [rows,3,3F] -> [B,N,3,F], [B,N,F].
     """
 
     @staticmethod
@@ -253,7 +256,7 @@ class Messages(torch.autograd.Function):
 class Pulls(torch.autograd.Function):
     """Sum s_ij e_ij over neighbours, eqs. 6 and 7.
 
-    phi [B,N,F], gate [3,F], the filters' table [rows,3,F]; w1 [F,F], b1 [F], w2 [1,F], b2 [1] of the scalar's linear
+    phi [B,N,F], gate [4,F], the filters' table [rows,3,F]; w1 [F,F], b1 [F], w2 [1,F], b2 [1] of the scalar's linear
     layers -> [B,N,3].
     """
 

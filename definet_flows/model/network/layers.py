@@ -109,8 +109,8 @@ class MessagePassing(nn.Module):
         self.vec_activation = VectorActivation(width)
 
     def forward(self, x: Tensor, v: Tensor, defect: DefectGate, edge: EdgeState, edges: Edges) -> tuple[Tensor, Tensor]:
-        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3, F]."""
-        gate = DefectGate(self.defect_proj(defect.table), defect.markers)  # [3, 3F]
+        """Return x [*n, F] and v [*n, 3, F], updated; the defect embedding is a table [3 or 4, F]."""
+        gate = DefectGate(self.defect_proj(defect.table), defect.markers)  # [markers, 3F]
         moved, h = edges.messages(self.x_proj(x), gate, v, edge, self.edge_proj)
         dv = self.vec_activation(moved / math.sqrt(self.width), edges)
         return (x + h) / math.sqrt(2), v + dv
@@ -150,8 +150,8 @@ class CoordinateUpdate(nn.Module):
         self.coord_mlp = _two_layers(width, width, 1)
 
     def forward(self, x: Tensor, v: Tensor, defect: DefectGate, edge: EdgeState, edges: Edges) -> Tensor:
-        """Return this layer's displacement, Å, [*n, 3]; x [*n, F], v [*n, 3, F], the embedding [3, F]."""
-        gate = DefectGate(self.defect_proj(defect.table), defect.markers)  # [3, F]
+        """Return this layer's displacement, Å, [*n, 3]; x [*n, F], v [*n, 3, F], the embedding [3 or 4, F]."""
+        gate = DefectGate(self.defect_proj(defect.table), defect.markers)  # [markers, F]
         t = edges.pulls(self.x_proj(x), gate, edge, self.edge_proj, self.coord_mlp)  # [*n, 3]
         u: Tensor = self.lin_vec2coord(v).squeeze(-1)  # [*n, 3]
         return (u + t) / 2

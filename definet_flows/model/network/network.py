@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.edges import DefectGate, Edges
@@ -25,7 +26,7 @@ from definet_flows.model.network.layers import (
 from definet_flows.model.network.radial import RadialBasis
 from definet_flows.schemas import VACANCY
 
-_MARKERS = 3
+_ENCODED = 2  # numbers that a charge is to the network
 _Layer = tuple[GlobalScalar, GlobalVector, MessagePassing, SelfUpdate, CoordinateUpdate]
 
 
@@ -41,6 +42,22 @@ class _Table(nn.Module):
         """[*n] -> [*n, F]."""
         out: Tensor = self.embeddings(index)
         return out
+
+
+class _ChargeEncoding(nn.Module):
+    """What a net charge q adds to the global scalar: a linear map of [q, |q|], hence nothing to a neutral cell.
+
+    It starts at zero: a network that learned neutral cells takes charged cells for neutral until it learns.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, _ENCODED))
+
+    def forward(self, charges: Tensor) -> Tensor:
+        """Net charges, elementary charges, [B] -> [B, F]."""
+        q = charges.to(self.weight)
+        return functional.linear(torch.stack([q, q.abs()], -1), self.weight)
 
 
 class DefiNet(nn.Module):
@@ -62,9 +79,10 @@ class DefiNet(nn.Module):
         self.config = config
         width, depth = config.hidden, config.layers
         self.atom_emb = _Table(config.max_number + 1, width)
-        self.defect_emb = _Table(_MARKERS, width)
+        self.defect_emb = _Table(config.markers, width)
         self.lin_comb = nn.Linear(2 * width, width)
         self.vn_emb = nn.Embedding(1, width)
+        self.charge_proj = _ChargeEncoding(width) if config.charges else None
         self.basis = RadialBasis(config)
         self.virtual_scalar_layers = nn.ModuleList(GlobalScalar(width) for _ in range(depth))
         self.virtual_vector_layers = nn.ModuleList(GlobalVector(width) for _ in range(depth))
@@ -87,34 +105,43 @@ class DefiNet(nn.Module):
         )
         return cast("Iterator[_Layer]", zip(*lists, strict=True))
 
-    def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
+    def forward(
+        self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges, charges: Tensor | None = None
+    ) -> Tensor:
         """Predict relaxed positions: `config.passes` passes, each from the positions of the pass before.
 
         Parameters
         ----------
         numbers, markers : Tensor
-            Atomic numbers and site markers (0, 1, 2), int64 [*n].
+            Atomic numbers and site markers (0, 1, 2; 3 with `config.inserted`), int64 [*n].
         positions : Tensor
-            Unrelaxed Cartesian positions, Å, [*n, 3]; [1, N, 3] where a batch on one neighbour table shares them.
+            Positions to start from, Cartesian, Å, [*n, 3]; [1, N, 3] where a batch on one neighbour table shares them.
         edges : Edges
             Neighbours within the cutoff at the unrelaxed positions.
+        charges : Tensor or None
+            Net charges of the B structures, elementary charges, [B]; None: neutral. A network without
+            `config.charges` takes every structure for neutral.
 
         Returns
         -------
         Tensor
             Relaxed Cartesian positions, placeholders of vacancies included, Å, [*n, 3].
         """
-        r = self.single_pass(numbers, markers, positions, edges)
+        r = self.single_pass(numbers, markers, positions, edges, charges)
         for _ in range(self.config.passes - 1):
-            r = self.single_pass(numbers, markers, restart(r, markers, positions), edges)
+            r = self.single_pass(numbers, markers, restart(r, markers, positions), edges, charges)
         return r
 
-    def single_pass(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
+    def single_pass(
+        self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges, charges: Tensor | None = None
+    ) -> Tensor:
         """Run the paper's network once; see `forward`."""
         defect = DefectGate(self.defect_emb.embeddings.weight, markers)
         x = self.lin_comb(torch.cat([self.atom_emb(numbers), self.defect_emb(markers)], -1))  # [*n, F]
         v = x.new_zeros(*x.shape[:-1], 3, x.shape[-1])  # [*n, 3, F]
         x_global = self.vn_emb.weight.expand_as(edges.mean(x))  # [*g, F]
+        if self.charge_proj is not None and charges is not None:
+            x_global = x_global + self.charge_proj(charges).view_as(x_global)
         v_global = edges.mean(v)  # [*g, 3, F]
         r = positions
         for scalar, vector, message, update, coordinate in self._layers():
@@ -161,10 +188,12 @@ class Ensemble(nn.Module):
             self._views[speaking] = members[0] if len(members) == 1 else Ensemble(members)
         return self._views[speaking]
 
-    def forward(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
+    def forward(
+        self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges, charges: Tensor | None = None
+    ) -> Tensor:
         """See `DefiNet.forward`; atoms alone do not say their host, so only members for every host are asked."""
         asked = [member for member, own in zip(self.members, self.hosts, strict=True) if not own]
-        return torch.stack([member(numbers, markers, positions, edges) for member in asked]).mean(0)
+        return torch.stack([member(numbers, markers, positions, edges, charges) for member in asked]).mean(0)
 
 
 Network = DefiNet | Ensemble

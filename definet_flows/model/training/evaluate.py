@@ -15,14 +15,14 @@ from rich.table import Table
 
 from definet_flows.errors import InputError
 from definet_flows.model.data.archive import read_archive
-from definet_flows.model.inference.predict import displacements
+from definet_flows.model.inference.predict import pair_displacements, pristine_displacements
 from definet_flows.model.inference.uncertainty import Calibration, Sample, defect_motion, rank_correlation
 from definet_flows.model.training.baselines import dummy, fit_additive, fit_host
 from definet_flows.model.training.metrics import Metrics, Scores, join, score, summarize
 from definet_flows.schemas import FloatArray, Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -79,7 +79,8 @@ class _SetScores:
 def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, ...] = ()) -> Evaluation:
     """Evaluate a model on one split of every set under `root`.
 
-    The baselines are fitted on the training split; a set without a training split has only Dummy.
+    The baselines are fitted on the training split; a set without a training split, or with charges or inserted
+    atoms, has only Dummy.
 
     Parameters
     ----------
@@ -99,7 +100,14 @@ def evaluate(root: Path, split: str, checkpoint: Checkpoint, names: tuple[str, .
     if not sets:
         msg = f"no entry of split {split!r} under {root}: each set lists its own in {split}.csv"
         raise InputError(msg)
-    scores = {pairs.name: _score_set(pairs, split, checkpoint) for pairs in sets}
+    return evaluate_sets(sets, split, checkpoint)
+
+
+def evaluate_sets(sets: Sequence[PairSet], split: str, checkpoint: Checkpoint) -> Evaluation:
+    """Evaluate a model on one split of the sets that have entries in it; see `evaluate`."""
+    scores = {pairs.name: _score_set(pairs, split, checkpoint) for pairs in sets if len(pairs.split(split))}
+    if not scores:
+        raise InputError(f"no entry of split {split!r} in {', '.join(pairs.name for pairs in sets)}")
     return Evaluation(
         model=checkpoint.name,
         weights=checkpoint.sha256,
@@ -113,12 +121,14 @@ def _score_set(pairs: PairSet, split: str, checkpoint: Checkpoint) -> _SetScores
     entries = pairs.split(split)
     numbers, markers, truth = pairs.numbers[entries], pairs.markers[entries], pairs.relaxed[entries]
     start = time.perf_counter()
-    predicted = displacements(checkpoint.network, pairs.host, numbers, markers)
+    predicted = pair_displacements(checkpoint.network, pairs, entries)
     seconds = time.perf_counter() - start
-    baselines = {
-        name: score(pairs.host, markers, truth, predictor(numbers, markers)) for name, predictor in fit_baselines(pairs)
-    }
-    scores = score(pairs.host, markers, truth, predicted)
+
+    def compared(predicted: FloatArray) -> Scores:
+        return score(pairs.host, markers, truth, predicted, pairs.inserted)
+
+    baselines = {name: compared(predictor(numbers, markers)) for name, predictor in fit_baselines(pairs)}
+    scores = compared(predicted)
     stated = (np.nan, np.nan)
     if checkpoint.card.calibration is not None:
         sample = _sample(checkpoint.network, pairs, markers, predicted, scores.mae)
@@ -135,8 +145,8 @@ def calibrate(network: Network, sets: Iterable[PairSet], split: str = "val") -> 
         if len(entries) < _FEWEST:
             continue
         markers, truth = pairs.markers[entries], pairs.relaxed[entries]
-        predicted = displacements(network, pairs.host, pairs.numbers[entries], markers)
-        errors = score(pairs.host, markers, truth, predicted).mae
+        predicted = pair_displacements(network, pairs, entries)
+        errors = score(pairs.host, markers, truth, predicted, pairs.inserted).mae
         samples[pairs.name] = _sample(network, pairs, markers, predicted, errors)
     return Calibration.fit(samples) if samples else None
 
@@ -144,16 +154,14 @@ def calibrate(network: Network, sets: Iterable[PairSet], split: str = "val") -> 
 def _sample(
     network: Network, pairs: PairSet, markers: npt.NDArray[np.integer], predicted: FloatArray, errors: FloatArray
 ) -> Sample:
-    numbers = np.array(pairs.host.numbers)[None]
-    pristine = displacements(network, pairs.host, numbers, np.zeros_like(numbers))[0]
-    return Sample(defect_motion(predicted, pristine, markers), markers, errors)
+    return Sample(defect_motion(predicted, pristine_displacements(network, pairs), markers), markers, errors)
 
 
 def fit_baselines(pairs: PairSet) -> Iterator[tuple[str, Predictor]]:
     """Yield the baselines by name; those to be fitted only where there is a training split."""
     training = pairs.split("train")
     yield "dummy", dummy
-    if len(training):
+    if len(training) and not pairs.inserted and not any(pairs.charges):
         yield "dummy_host", fit_host(pairs, training)
         yield "additive", fit_additive(pairs, training)
 

@@ -22,9 +22,10 @@ from definet_flows.defects import Choices, enumerate_configurations, nodes
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host
 from definet_flows.model.data.archive import PairSet
-from definet_flows.model.inference.checkpoint import DATA_HASH, Card, Checkpoint, UnitCell, save_checkpoint
+from definet_flows.model.inference.checkpoint import DATA_HASH, Card, Checkpoint, Learned, UnitCell, save_checkpoint
 from definet_flows.model.inference.domain import knows_host, unit_cell
-from definet_flows.model.inference.predict import displacements
+from definet_flows.model.inference.predict import displacements, padded
+from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.training.evaluate import calibrate
 from definet_flows.model.training.train import TrainConfig, card_of, read_weights, train
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Host, content_hash
@@ -66,6 +67,7 @@ def fine_tune(
     *,
     name: str = "fine-tuned",
     claims: Sequence[str] | None = None,
+    other_minima: int = 0,
 ) -> Checkpoint:
     """Train a network on local displacements, from a parent's weights or from scratch.
 
@@ -87,6 +89,8 @@ def fine_tune(
         Registry id for the card.
     claims
         Hosts, by formula, that the card names as learned; None: all that have entries to learn from.
+    other_minima
+        Higher ends of configurations in the sets, which are not learned from, for the card.
 
     Returns
     -------
@@ -102,23 +106,38 @@ def fine_tune(
         if not any(len(pairs.split(split)) for pairs in sets):
             msg = f"no configuration to {purpose} (split {split!r}) among {sum(len(s.ids) for s in sets)}: relax more"
             raise InputError(msg)
-    if parent is not None:
-        config = config.model_copy(update={"network": parent.card.config})
-    labelled = [framed(parent, pairs) for pairs in sets]
+    config = config.model_copy(
+        update={"network": _knowing(config.network if parent is None else parent.card.config, sets)}
+    )
+    labelled = [framed(parent, pairs) for pairs in (*sets, *_pristine_sets(sets))]
     replayed = list(anchors(parent, [pairs.host for pairs in sets])) if parent is not None else []
     folder.mkdir(parents=True, exist_ok=True)
-    network = None if parent is None else parent.trainable()
+    network = None if parent is None else parent.trainable(config.network)
     best = train(config, [*labelled, *replayed], folder, resume=True, network=network)
     card = _card(name, parent, config, [pairs for pairs in sets if len(pairs.split("train"))], claims)
     tuned = read_weights(best, config.network)
-    card = card.model_copy(update={"calibration": calibrate(tuned.eval(), labelled)})
+    told = {"calibration": calibrate(tuned.eval(), labelled), "other_minima": other_minima}
+    card = card.model_copy(update=told)
     return save_checkpoint(folder / "model.safetensors", tuned, card)
 
 
+def _knowing(network: NetworkConfig, sets: Sequence[PairSet]) -> NetworkConfig:
+    """Return a network that takes charges and inserted atoms where the sets hold some."""
+    charged, inserted = any(any(pairs.charges) for pairs in sets), any(pairs.inserted for pairs in sets)
+    return network.model_copy(
+        update={"charges": network.charges or charged, "inserted": network.inserted or inserted},
+    )
+
+
 def framed(parent: Checkpoint | None, pairs: PairSet) -> PairSet:
-    """Return a set whose labels stand on the parent's output for the pristine host, that host among the entries."""
-    frame = frame_of(parent, pairs.host)
+    """Return a set whose labels stand on the parent's output for the pristine host, that host among the entries.
+
+    A set with inserted atoms has no row for the pristine host: the set without them that `fine_tune` adds has.
+    """
+    frame = padded(frame_of(parent, pairs.host), pairs.markers.shape[1])
     atoms = (pairs.markers != VACANCY)[..., None]
+    if pairs.inserted:
+        return replace(pairs, relaxed=np.where(atoms, pairs.relaxed + frame.astype(np.float32), 0).astype(np.float32))
     copies = max(1, round(PRISTINE_SHARE * len(pairs.split("train"))))
     numbers, markers = nodes(pairs.host, Configuration(edits=()))
 
@@ -134,7 +153,19 @@ def framed(parent: Checkpoint | None, pairs: PairSet) -> PairSet:
         markers=extended(pairs.markers, markers),
         unrelaxed=extended(pairs.unrelaxed, np.zeros_like(frame)),
         relaxed=extended(labels, frame),
+        charges=(*pairs.charges, *(0,) * copies) if pairs.charges else (),
     )
+
+
+def _pristine_sets(sets: Sequence[PairSet]) -> Iterator[PairSet]:
+    """Yield a set without entries for each supercell that has sets with inserted atoms only; `framed` fills it."""
+    covered = {pairs.host.hash for pairs in sets if not pairs.inserted}
+    for host in {pairs.host.hash: pairs.host for pairs in sets if pairs.host.hash not in covered}.values():
+        none = np.zeros((0, host.n_sites, 3), dtype=np.float32)
+        nodes_of_none = np.zeros((0, host.n_sites), dtype=np.uint8)
+        yield PairSet(
+            f"pristine {host.formula} {host.hash[:8]}", host, (), (), nodes_of_none, nodes_of_none, none, none, ()
+        )
 
 
 def frame_of(parent: Checkpoint | None, host: Host) -> FloatArray:
@@ -202,7 +233,14 @@ def _card(
         update={
             "hosts": tuple(dict.fromkeys(unit_cell(pairs.host) for pairs in claimed)),
             "elements": tuple(sorted({*card.elements, *known})),
+            "learned": _counted(parent.card.learned if parent is not None else (), card.learned),
             "data": f"{sum(len(s.split('train')) for s in sets)} ends of relaxations, {start}",
             "data_hash": DATA_HASH + content_hash("data", parent.sha256 if parent else "", card.data_hash),
         }
     )
+
+
+def _counted(known: Sequence[Learned], new: Sequence[Learned]) -> tuple[Learned, ...]:
+    """Return what parent and child learned; where both count, the child's count."""
+    found = {(seen.host, seen.kind, seen.charge): seen for seen in (*known, *new)}
+    return tuple(found[key] for key in sorted(found))

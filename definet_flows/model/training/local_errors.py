@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from definet_flows.defects import nodes
 from definet_flows.model.data.archive import PairSet
-from definet_flows.model.inference.predict import displacements
+from definet_flows.model.inference.predict import pair_displacements, pristine_displacements
 from definet_flows.model.inference.uncertainty import defect_motion
 from definet_flows.model.network.network import Network
-from definet_flows.schemas import VACANCY, Configuration, FloatArray
+from definet_flows.schemas import VACANCY, FloatArray
 
 NOT_FINITE = 100.0
 """Å; stands for the error of an output that is no number."""
@@ -21,7 +20,7 @@ def local_errors(network: Network | None, pairs: PairSet, split: str) -> FloatAr
     Parameters
     ----------
     network
-        None: no displacement at all.
+        None: no displacement at all, as for charged cells and inserted atoms that a network does not know.
     pairs
         `relaxed` relative to the relaxed host, the mean over atoms removed, as `fine_tune` takes it.
     split
@@ -33,16 +32,13 @@ def local_errors(network: Network | None, pairs: PairSet, split: str) -> FloatAr
         `NOT_FINITE` where the output is not finite.
     """
     entries = pairs.split(split)
-    numbers, markers, truth = pairs.numbers[entries], pairs.markers[entries], pairs.relaxed[entries]
+    markers, truth = pairs.markers[entries], pairs.relaxed[entries]
     predicted = np.zeros(truth.shape)
-    if network is not None and len(entries):
-        pristine = nodes(pairs.host, Configuration(edits=()))
-        rows = [
-            np.concatenate([first[None].astype(np.int64), many])
-            for first, many in zip(pristine, (numbers, markers), strict=True)
-        ]
-        moved = displacements(network, pairs.host, *rows)
-        predicted = defect_motion(moved[1:], moved[0], markers)
+    if network is not None and len(entries) and (network.config.inserted or not pairs.inserted):
+        moved = pair_displacements(network, pairs, entries)
+        predicted = defect_motion(moved, pristine_displacements(network, pairs), markers)
+        if not network.config.charges:
+            predicted[pairs.charges_of(entries) != 0] = 0.0  # the gate lets no such proposal pass
     atoms = (markers != VACANCY)[..., None]
     errors = (np.abs(predicted - truth) * atoms).sum((1, 2)) / (3 * atoms.sum((1, 2)))
     found: FloatArray = np.where(np.isfinite(errors), errors, NOT_FINITE)

@@ -6,6 +6,7 @@ minimum image. Means hide what a relaxation suffers from, hence the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field
 from pymatgen.core import Lattice
 from pymatgen.util.coord import pbc_shortest_vectors
 
-from definet_flows.schemas import PRISTINE, VACANCY, FloatArray, Frozen, Host
+from definet_flows.schemas import PRISTINE, VACANCY, FloatArray, Frozen, Host, Vector
 
 SmallArray = npt.NDArray[np.integer]
 RealArray = npt.NDArray[np.floating]
@@ -85,26 +86,30 @@ class Scores:
     hops_found: npt.NDArray[np.int64]
 
 
-def site_distances(host: Host) -> FloatArray:
-    """Return minimum-image distances between all sites, Å, [n_sites, n_sites]."""
-    frac = np.array(host.frac_coords)
+def site_distances(host: Host, inserted: Sequence[Vector] = ()) -> FloatArray:
+    """Return minimum-image distances between all rows, Å, [n_rows, n_rows]: sites, then inserted atoms (fractional)."""
+    frac = np.array([*host.frac_coords, *inserted])
     _, squared = pbc_shortest_vectors(Lattice(host.lattice), frac, frac, return_d2=True)
     distance = np.sqrt(np.asarray(squared, dtype=np.float64))
     np.fill_diagonal(distance, 0.0)
     return distance
 
 
-def score(host: Host, markers: SmallArray, truth: RealArray, predicted: RealArray) -> Scores:
+def score(
+    host: Host, markers: SmallArray, truth: RealArray, predicted: RealArray, inserted: Sequence[Vector] = ()
+) -> Scores:
     """Compare displacements of configurations of one host.
 
     Parameters
     ----------
     markers
-        Site markers, [n, n_sites].
+        Markers of the rows, [n, n_rows].
     truth, predicted
-        Displacements from the pristine sites, Å, [n, n_sites, 3], n > 0; rows of vacancies are not looked at.
+        Displacements from the rows' sites, Å, [n, n_rows, 3], n > 0; rows of vacancies are not looked at.
+    inserted
+        Fractional coordinates at which inserted atoms start, [n_inserted, 3].
     """
-    between = site_distances(host)
+    between = site_distances(host, inserted)
     rows = [_score_structure(between, *row) for row in zip(markers, truth, predicted, strict=True)]
     return Scores(*(np.array(column) for column in zip(*rows, strict=True)))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -24,7 +26,7 @@ from torch.utils.data import DataLoader
 from definet_flows.errors import InputError
 from definet_flows.model.data.archive import PairSet
 from definet_flows.model.data.batches import Batch, HostSampler, Lattice, PairBatches, lattice_of
-from definet_flows.model.inference.checkpoint import DATA_HASH, Card
+from definet_flows.model.inference.checkpoint import DATA_HASH, Card, Learned
 from definet_flows.model.inference.device import chosen_device
 from definet_flows.model.inference.domain import unit_cell
 from definet_flows.model.network.config import NetworkConfig
@@ -109,7 +111,7 @@ class Training(lightning.LightningModule):
             shrink_heads(network, config.head_scale)
         self.network = network
         self._sets = sets
-        self._hosts = [lattice_of(s.host, config.network) for s in sets]
+        self._hosts = [lattice_of(s.host, config.network, s.inserted) for s in sets]
         self._lattices: list[Lattice] = []
         self.skipped, self.skipped_in_a_row = 0, 0
         self._batch: Batch | None = None
@@ -136,7 +138,7 @@ class Training(lightning.LightningModule):
             start = start + c.noise * torch.randn(like.shape, generator=draw).to(like)
         if c.recycled > 0 and float(torch.rand((), generator=draw)) < c.recycled:
             with torch.no_grad():
-                predicted = self.network.single_pass(batch.numbers, batch.markers, start, lattice.edges)
+                predicted = self.network.single_pass(batch.numbers, batch.markers, start, lattice.edges, batch.charges)
             return restart(predicted, batch.markers, start)
         if c.interpolated > 0:
             part, chosen = (torch.rand(len(like), 1, 1, generator=draw).to(like) for _ in range(2))
@@ -147,7 +149,8 @@ class Training(lightning.LightningModule):
         """Mean Euclidean error over the atoms of a batch, Å."""
         self._batch = batch
         lattice = self._lattice(batch.set_index)
-        relaxed = self.network.single_pass(batch.numbers, batch.markers, self._starts(batch), lattice.edges)
+        start = self._starts(batch)
+        relaxed = self.network.single_pass(batch.numbers, batch.markers, start, lattice.edges, batch.charges)
         error = relaxed - lattice.positions - batch.target
         distance = (error.square().sum(-1) + _TINY).sqrt()[batch.atoms]
         loss = distance.mean()
@@ -157,7 +160,7 @@ class Training(lightning.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect each structure's mean |component|, Å."""
         lattice = self._lattice(batch.set_index)
-        relaxed = self.network(batch.numbers, batch.markers, lattice.positions, lattice.edges)
+        relaxed = self.network(batch.numbers, batch.markers, lattice.positions, lattice.edges, batch.charges)
         error = (relaxed - lattice.positions - batch.target).abs().mean(-1)  # [B, N]
         mae = (error * batch.atoms).sum(1) / batch.atoms.sum(1)
         self._errors += [(batch.set_index, float(e)) for e in mae]
@@ -238,12 +241,23 @@ def card_of(name: str, config: TrainConfig, sets: list[PairSet]) -> Card:
     return Card(
         name=name,
         config=config.network,
-        hosts=tuple(unit_cell(pairs.host) for pairs in sets),
+        hosts=tuple(dict.fromkeys(unit_cell(pairs.host) for pairs in sets)),
         elements=tuple(sorted(elements)),
+        learned=learned_in(sets),
         data=f"train splits of {', '.join(pairs.name for pairs in sets)}; pairs of the 2DMD layout",
         data_hash=DATA_HASH + content_hash("data", *(pairs.data_hash for pairs in sets)),
         recipe=config.model_dump(mode="json", exclude={"network"}),
     )
+
+
+def learned_in(sets: Iterable[PairSet]) -> tuple[Learned, ...]:
+    """Return the kinds of defects in the train splits, by host and charge, counted."""
+    found: Counter[tuple[str, str, int]] = Counter()
+    for pairs in sets:
+        entries = pairs.split("train")
+        for row, charge in zip(entries, pairs.charges_of(entries).tolist(), strict=True):
+            found.update((pairs.host.formula, kind, charge) for kind in set(pairs.kinds_of(row)))
+    return tuple(Learned(host=h, kind=k, charge=q, n=n) for (h, k, q), n in sorted(found.items()))
 
 
 def _readable(folder: Path) -> Path | None:

@@ -30,6 +30,7 @@ from definet_flows.schemas import (
     RelaxedHost,
     SiteMap,
     Supercell,
+    Vector,
 )
 from definet_flows.stores.analysis.pairs import SAME_ENERGY
 from definet_flows.stores.filters import Filter
@@ -75,11 +76,15 @@ class TrainingEntry:
     Attributes
     ----------
     numbers, markers
-        Of the pristine sites, [n_sites].
+        Of the rows: pristine sites, then inserted atoms, [n_rows].
     motif
         Kinds and distances of its defects in the host: what is split as a whole.
     moved
-        Relaxed minus unrelaxed position, mean over the atoms removed, zero where vacant, Å, [n_sites, 3].
+        Relaxed minus unrelaxed position, mean over the atoms removed, zero where vacant, Å, [n_rows, 3].
+    charge
+        Net charge, elementary charges.
+    inserted
+        Fractional coordinates at which inserted atoms start, [n_inserted, 3].
     """
 
     configuration_id: str
@@ -92,6 +97,8 @@ class TrainingEntry:
     numbers: npt.NDArray[np.int64]
     markers: npt.NDArray[np.int64]
     moved: FloatArray
+    charge: int = 0
+    inserted: tuple[Vector, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +113,8 @@ class TrainingSet:
         Records left out, with reasons.
     spare
         Ids of further ends of configurations that have an entry.
+    other_minima
+        How many of these lie higher than the entry by more than `SAME_ENERGY`.
     other_settings
         Number of records in the store with each other settings hash, which are another engine's or functional's.
     """
@@ -116,6 +125,7 @@ class TrainingSet:
     refused: tuple[Refusal, ...]
     spare: tuple[str, ...]
     other_settings: dict[str, int]
+    other_minima: int = 0
 
     @property
     def data_hash(self) -> str:
@@ -135,11 +145,11 @@ class TrainingSet:
         """Return the entries of one split."""
         return tuple(entry for entry in self.entries if entry.split == split)
 
-    def by_host(self) -> dict[str, list[TrainingEntry]]:
-        """Return the entries of each supercell, by its hash."""
-        groups: dict[str, list[TrainingEntry]] = defaultdict(list)
+    def by_host(self) -> dict[tuple[str, tuple[Vector, ...]], list[TrainingEntry]]:
+        """Return the entries that start from the same rows, by the supercell's hash and the inserted atoms."""
+        groups: dict[tuple[str, tuple[Vector, ...]], list[TrainingEntry]] = defaultdict(list)
         for entry in self.entries:
-            groups[entry.host.hash].append(entry)
+            groups[entry.host.hash, entry.inserted].append(entry)
         return dict(groups)
 
     def counts(self) -> list[Count]:
@@ -197,11 +207,12 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
         settings_hash=settings_hash,
         engine=found[0].engine if found else "",
         entries=tuple(
-            _entry(record, motifs[record.host.hash], relaxed.get(record.host.hash)) for record in chosen.values()
+            entry_of(record, motifs[record.host.hash], relaxed.get(record.host.hash)) for record in chosen.values()
         ),
         refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
+        other_minima=sum(_minima_above(chosen[identity], ends) for identity, ends in candidates.items()),
     )
 
 
@@ -214,17 +225,24 @@ def choose_end(ends: Sequence[DefectRecord]) -> DefectRecord:
     return lowest
 
 
+def _minima_above(chosen: DefectRecord, ends: Iterable[DefectRecord]) -> int:
+    """Return how many ends lie in other minima than the chosen end."""
+    return sum(_energy(end) - _energy(chosen) > SAME_ENERGY for end in ends)  # no energies: inf - inf
+
+
 def _energy(record: DefectRecord) -> float:
     energy = record.ledger.energy if record.ledger else None
     return np.inf if energy is None else energy
 
 
-def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) -> TrainingEntry:
+def entry_of(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) -> TrainingEntry:
+    """Return what is learned from a finished record of the host of `motifs`, which the same engine may have relaxed."""
     numbers, markers = nodes(motifs.host, record.configuration)
     moved = displacements_of(record)
     atoms = markers != VACANCY
     if relaxed is not None:
-        moved[atoms] -= own_motion(record, relaxed)[atoms]
+        sites = atoms[: motifs.host.n_sites]
+        moved[: len(sites)][sites] -= own_motion(record, relaxed)[sites]
     moved[atoms] -= moved[atoms].mean(0)
     motif = motifs.motif(record.configuration)
     return TrainingEntry(
@@ -238,6 +256,8 @@ def _entry(record: DefectRecord, motifs: Motifs, relaxed: RelaxedHost | None) ->
         numbers=numbers,
         markers=markers,
         moved=moved,
+        charge=record.configuration.charge,
+        inserted=tuple(edit.position for edit in record.configuration.edits if edit.position is not None),
     )
 
 

@@ -14,7 +14,7 @@ from definet_flows.ledger import surface_changes
 from definet_flows.schemas import INSERTED, VACANCY, Configuration, DefectRecord, FloatArray, Gate, Host, SiteMap
 
 Judge = Callable[[Host, Configuration, FloatArray, FloatArray], Gate]
-"""Verdict on displacements: host, configuration, base and displacements, Å, [n_sites, 3]."""
+"""Verdict on displacements: host, configuration, base [n_sites, 3] and displacements [n_rows, 3], Å."""
 
 OFF_BASE = 1.0
 """Å; pristine sites of a record's start lie no farther than this from the host's own, the mean shift removed."""
@@ -38,7 +38,7 @@ def why_refused(record: DefectRecord, host: Host, judge: Judge) -> str | None:
     judge
         The gate: refuses displacements that no relaxation shows.
     """
-    return _why_unfinished(record) or _why_outside(record) or _why_misplaced(record, host, judge)
+    return _why_unfinished(record) or _why_misplaced(record, host, judge)
 
 
 def _why_unfinished(record: DefectRecord) -> str | None:
@@ -54,14 +54,6 @@ def _why_unfinished(record: DefectRecord) -> str | None:
     changed = surface_changes(ledger.attempts)
     if changed:
         return f"corrections changed the energy surface: {', '.join(f'{k}={v}' for k, v in sorted(changed.items()))}"
-    return None
-
-
-def _why_outside(record: DefectRecord) -> str | None:
-    if any(edit.marker == INSERTED for edit in record.configuration.edits):
-        return "inserted atoms: the network knows none"
-    if record.configuration.charge:
-        return f"charge {record.configuration.charge:+d}: the network learns neutral cells"
     return None
 
 
@@ -105,7 +97,7 @@ def _exchanged(sites: SiteMap, moved: FloatArray, lattice: npt.ArrayLike) -> tup
     """Return which atoms of one element would have moved less if exchanged, and whether nothing else is wrong."""
     numbers = np.array(sites.numbers)
     atoms = np.array([marker != str(VACANCY) for marker in sites.markers])
-    start, end = base_of(sites), base_of(sites) + moved
+    start, end = sites.unrelaxed, sites.unrelaxed + moved
     wrong: list[int] = []
     farthest = 0.0
     for number in np.unique(numbers[atoms & (np.linalg.norm(moved, axis=1) > _LONG_WAY)]):
@@ -128,13 +120,13 @@ def base_of(sites: SiteMap) -> FloatArray:
 
 
 def displacements_of(record: DefectRecord) -> FloatArray:
-    """Return relaxed minus unrelaxed positions, nearest images, zero where vacant, Å, [n_sites, 3]."""
+    """Return relaxed minus unrelaxed positions, nearest images, zero where vacant, Å, [n_rows, 3]."""
     sites = record.sites
     assert sites is not None  # noqa: S101 - only finished records are asked
     assert sites.relaxed is not None  # noqa: S101
     moved = nearest_image(sites.relaxed - sites.unrelaxed, record.host.lattice)
     moved[[marker == str(VACANCY) for marker in sites.markers]] = 0.0
-    return moved[: len(base_of(sites))]
+    return moved
 
 
 def nearest_image(vectors: FloatArray, lattice: npt.ArrayLike) -> FloatArray:

@@ -74,7 +74,15 @@ def _fit(
     if finished.is_file():
         return load_checkpoint(finished)
     recipe = _recipe(training, parent, changes)
-    return fine_tune(parent, pair_sets(training), recipe, folder, name=name, claims=judging.claims)
+    return fine_tune(
+        parent,
+        pair_sets(training),
+        recipe,
+        folder,
+        name=name,
+        claims=judging.claims,
+        other_minima=training.other_minima,
+    )
 
 
 def _with_remark(checkpoint: Checkpoint, judged: str) -> Checkpoint:

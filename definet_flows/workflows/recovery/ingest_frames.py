@@ -45,6 +45,8 @@ class RelaxedFrame:
         By what method it was relaxed, in the file's own words.
     ledger
         Steps, energy (eV) and convergence as the file tells them; notes say what it does not tell.
+    host, split
+        What the file calls the host, and the part of the data that it puts the frame in; empty where it does not tell.
     """
 
     label: str
@@ -52,6 +54,8 @@ class RelaxedFrame:
     moved: FloatArray
     functional: str
     ledger: Ledger
+    host: str = ""
+    split: str = ""
 
 
 @dataclass
@@ -121,7 +125,8 @@ def _frame(label: str, atoms: Atoms) -> RelaxedFrame:
     if not functional:
         msg = "states no functional: add functional=..., so that relaxations by different methods are never mixed"
         raise InputError(msg)
-    return RelaxedFrame(label, crystal_of(atoms), _moved(atoms), functional, _ledger(atoms))
+    named = {key: str(atoms.info.get(key, "")) for key in ("host", "split")}
+    return RelaxedFrame(label, crystal_of(atoms), _moved(atoms), functional, _ledger(atoms), **named)
 
 
 def _moved(atoms: Atoms) -> FloatArray:

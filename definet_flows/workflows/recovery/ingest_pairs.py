@@ -41,6 +41,7 @@ def ingest_frames(
     supercell: tuple[int, int, int] | None = None,
     *,
     dimensionality: int | None = None,
+    named: str | None = None,
 ) -> Ingested:
     """Read each frame of an extended XYZ file with an array `relaxed_positions` into a finished record.
 
@@ -58,6 +59,8 @@ def ingest_frames(
         Repetitions along a, b, c; None: from each frame's cell.
     dimensionality
         As in `make_host`.
+    named
+        Only frames whose `host` in the file is this; None: all.
 
     Raises
     ------
@@ -68,6 +71,8 @@ def ingest_frames(
     frames = read_relaxed_frames(path)
     found = Ingested(left_out=frames.left_out)
     for frame in frames.found:
+        if named not in (None, frame.host):
+            continue
         try:
             where, recovered = finder.find(frame.crystal)
             if recovered.configuration.edits:
@@ -78,6 +83,11 @@ def ingest_frames(
             found.left_out[frame.label] = str(error)
             continue
         found.hosts[where.host.hash] = where
+        if frame.split:
+            found.splits[frame.label] = frame.split
+    if not found.records and not found.pristine and not found.left_out:
+        known = ", ".join(sorted({frame.host or "none" for frame in frames.found}))
+        raise InputError(f"{path}: no frame says host={named}, its hosts are {known}: name one of these")
     if not found.records and not found.pristine:
         (label, reason), count = next(iter(found.left_out.items())), len(found.left_out)
         raise InputError(f"none of {count} frames becomes a record; {label}: {reason}")

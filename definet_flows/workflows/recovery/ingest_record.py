@@ -47,12 +47,15 @@ class Ingested:
         The supercells of the records, by their hash: other than the records they know their sites as given.
     pristine
         Runs of a supercell without a defect, by id. Of two with the same settings, the lower.
+    splits
+        The part of the data (train, val, test) that a file puts a frame in, by where the frame lies; where it tells it.
     """
 
     records: dict[str, DefectRecord] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     hosts: dict[str, Found] = field(default_factory=dict)
     pristine: dict[str, RelaxedHost] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
 
     def take(self, record: DefectRecord) -> None:
         """Keep a record, or leave out whichever of it and the record of the same id is worse."""

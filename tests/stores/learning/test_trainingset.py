@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from store_fixtures import SETTINGS, host, record
+from store_fixtures import SETTINGS, host, record, site_map
 
 from definet_flows.defects import Choices, enumerate_configurations, nodes, place, site_operations
 from definet_flows.hosts import make_host
@@ -68,7 +68,7 @@ class Oracle(torch.nn.Module):
     def of(self, _formula):
         return self
 
-    def forward(self, numbers, markers, positions, _):
+    def forward(self, numbers, markers, positions, *_):
         rows = zip(numbers.numpy(), markers.numpy(), strict=True)
         return positions + torch.as_tensor(np.stack([self.known[z.tobytes(), m.tobytes()] for z, m in rows])).double()
 
@@ -119,12 +119,14 @@ def test_rows_of_a_set_are_the_network_s_nodes(records):
 def test_of_two_ends_the_unrelaxed_arm_s_is_taken_unless_another_is_lower(records):
     slightly, clearly = -100.004, -100.006
     records.put(record("unrelaxed", energy=-100.0), record("predicted", energy=slightly))
-    (entry,) = read(records).entries
-    assert entry.record_id == record("unrelaxed").id
+    training = read(records)
+    assert [entry.record_id for entry in training.entries] == [record("unrelaxed").id]
+    assert training.other_minima == 0
     records.put(record("predicted", energy=clearly))
     training = read(records)
     assert [entry.record_id for entry in training.entries] == [record("predicted").id]
     assert training.spare == (record("unrelaxed").id,)
+    assert training.other_minima == 1
 
 
 def test_without_an_unrelaxed_arm_the_lowest_is_taken(records):
@@ -144,8 +146,6 @@ def test_an_unconverged_arm_does_not_hide_the_other(records):
     [
         ({"status": "failed", "error": "no disk"}, "failed: no disk"),
         ({"status": "running", "ledger": None}, "running"),
-        ({"charge": -1}, "charge -1"),
-        ({"inserted": True}, "inserted atoms"),
         ({"potcar": "Mo_pv"}, "POTCAR of Mo"),
     ],
 )
@@ -159,6 +159,50 @@ def test_what_is_refused_is_told(records, change, reason):
     assert len(training.entries) == 2
 
 
+def edited(of: DefectRecord, configuration: Configuration, move=None) -> DefectRecord:
+    """The record of another configuration of the same host."""
+    identity = configuration.id_in(host().hash)
+    return of.model_copy(
+        update={
+            "id": DefectRecord.identity(identity, SETTINGS, "unrelaxed", ""),
+            "configuration_id": identity,
+            "configuration": configuration,
+            "sites": site_map(host(), configuration, move),
+        }
+    )
+
+
+def test_charged_cells_and_inserted_atoms_are_learned_from(records):
+    neutral = record(defects=("W_Mo",), move=shifts())
+    charged = edited(neutral, neutral.configuration.model_copy(update={"charge": -1}), shifts(1))
+    atom = Edit(marker=3, new=3, position=(0.1, 0.1, 0.9))
+    grown = neutral.configuration.model_copy(update={"edits": (*neutral.configuration.edits, atom)})
+    move = np.random.default_rng(2).normal(0, 0.05, (28, 3))
+    records.put(
+        neutral, charged, edited(neutral, grown, move), edited(neutral, grown.model_copy(update={"charge": 2}), move)
+    )
+    training = read(records)
+    assert not training.refused
+    with_atom, without = sorted(pair_sets(training), key=lambda pairs: not pairs.inserted)
+    assert sorted(without.charges) == [-1, 0]
+    assert sorted(with_atom.charges) == [0, 2]
+    assert with_atom.inserted == ((0.1, 0.1, 0.9),)
+    assert with_atom.markers.shape == (2, 28)
+    assert set(with_atom.markers[:, -1].tolist()) == {3}
+    assert np.allclose(with_atom.relaxed[0], move - move.mean(0), atol=1e-6)
+    assert {kind for k in range(2) for kind in with_atom.kinds_of(k)} == {"W_Mo", "Li_i"}
+
+
+def test_an_inserted_atom_that_ends_on_another_is_refused(records):
+    neutral = record(defects=("W_Mo",))
+    near = np.array(host().frac_coords[5]) + np.array([0, 0, 0.02])
+    atom = Edit(marker=3, new=3, position=tuple((near % 1).tolist()))
+    grown = neutral.configuration.model_copy(update={"edits": (*neutral.configuration.edits, atom)})
+    records.put(edited(neutral, grown, np.zeros((28, 3))))
+    (refusal,) = read(records).refused
+    assert "covalent radii" in refusal.reason
+
+
 def with_potcar(of: DefectRecord, symbol: str) -> DefectRecord:
     potcars = {f"PAW_PBE {symbol} 02Feb2006": "0" * 64}
     return of.model_copy(update={"ledger": of.ledger.model_copy(update={"potcars": potcars})})
@@ -167,12 +211,6 @@ def with_potcar(of: DefectRecord, symbol: str) -> DefectRecord:
 def changed(of: DefectRecord, change) -> DefectRecord:
     if "potcar" in change:
         return with_potcar(of, change["potcar"])
-    if "charge" in change:
-        return of.model_copy(update={"configuration": of.configuration.model_copy(update=change)})
-    if "inserted" in change:
-        atom = Edit(marker=3, new=3, position=(0.1, 0.1, 0.9))
-        edits = (*of.configuration.edits, atom)
-        return of.model_copy(update={"configuration": of.configuration.model_copy(update={"edits": edits})})
     return of.model_copy(update=change)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import active_run
+import numpy as np
 import pytest
 import torch
 from active_run import STAGES, learn, maker, pool
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 
 from definet_flows import open_store
 from definet_flows.errors import InputError
+from definet_flows.model.inference.predict import RawPrediction
+from definet_flows.schemas import Configuration, Edit
 from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
 from definet_flows.stores.learning.registry import models
@@ -235,3 +238,12 @@ def test_what_a_pool_is_does_not_depend_on_the_limits_but_on_the_strategy():
     with open_store("records.sqlite") as records:
         state = read_learning_state(records, campaign, settings, learning_id(campaign, settings, "random"))
     assert (state.rounds, state.ended, state.chosen, state.ionic_steps) == ((), frozenset(), frozenset(), 0)
+
+
+def test_inserted_atoms_that_the_network_cannot_take_yet_are_as_uncertain_as_anything():
+    lithium = Configuration(edits=(Edit(marker=3, new=3, position=(0.1, 0.2, 0.3)),))
+    vacancy = Configuration(edits=(Edit(marker=2, site=0, old=29),))
+    known, unknown = RawPrediction(np.zeros((4, 3)), 0.1, "cpu", 0.02), RawPrediction(None, 0.1, "cpu", error="why")
+    asked = [("a", vacancy), ("b", lithium), ("c", vacancy)]
+    found = active.uncertain_where_unknown(asked, [known, unknown, unknown])
+    assert [raw.uncertainty for raw in found] == [0.02, 0.02, None]

@@ -1,14 +1,14 @@
 // One neighbour table shared by a batch, and the radial filters of its edges.
 //
 // Shapes: B structures, N sites, M slots per site, F features. table, reverse [N, M]; mask [N, M] or null; markers
-// [B, N] in 0..2; distance [B, N, M] and unit [B, N, M, 3], without the batch axis where all start from one lattice.
+// [B, N] in 0..3; distance [B, N, M] and unit [B, N, M, 3], without the batch axis where all start from one lattice.
 #pragma once
 
 #include "lanes.hpp"
 
 namespace definet {
 
-constexpr int kMarkers = 3;
+constexpr int kMarkers = 4; // of which a network without inserted atoms has three
 
 struct Graph {
   int64_t B, N, M;
@@ -56,7 +56,7 @@ template <class T> struct Place {
 template <class T> struct Edge {
   int64_t other; // node at its other end, into [B * N]
   int64_t slot;  // where it stands in the receiver's row, into [B * N * M]
-  int64_t pair;  // of markers, sender * 3 + receiver
+  int64_t pair;  // of markers, sender * 4 + receiver
   T distance;    // Å
   Place<T> place;
   T unit[3]; // from sender to receiver
@@ -93,7 +93,7 @@ void sent(int64_t node, const Graph &graph, const Geometry<T> &geometry, const F
   }
 }
 
-// gates[a * 3 + b] = scale (gate[a] + gate[b]): what (g_j + g_i) can be
+// gates[a * 4 + b] = scale (gate[a] + gate[b]): what (g_j + g_i) can be
 template <class T> std::vector<T> pair_gates(const T *gate, int64_t width, T scale) {
   std::vector<T> out(kMarkers * kMarkers * width);
   for (int a = 0; a < kMarkers; ++a)

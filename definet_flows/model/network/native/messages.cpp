@@ -1,6 +1,6 @@
 // Defect-aware message passing, eqs. 1 and 2: sums over the neighbours of each node, edge by edge, nothing stored.
 //
-// phi [B, N, 3F], gate [3, 3F], v and moved [B, N, 3, F], h [B, N, F]; the filter has 3F features.
+// phi [B, N, 3F], gate [4, 3F], v and moved [B, N, 3, F], h [B, N, F]; the filter has 3F features.
 
 #include "graph.hpp"
 

@@ -1,7 +1,7 @@
 // RPV2Disp, eqs. 6 and 7: t_i = sum_j s_ij e_ij, s = w2 . ScaledSiLU(W1 q + b1) + b2, q = phi_j (g_j + g_i) rho_ij.
 //
 // Some hundred rows q at a time go through the matrix products, in the cache. At lattice distances a sender has few
-// different ones: a row a shell and marker, not an edge. phi [B, N, F], gate [3, F], W1 [F, F] (row = output), b1 and w2
+// different ones: a row a shell and marker, not an edge. phi [B, N, F], gate [4, F], W1 [F, F] (row = output), b1 and w2
 // [F], t [B, N, 3]; the filter has F features.
 
 #include "graph.hpp"

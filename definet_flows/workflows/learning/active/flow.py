@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from definet_flows.model.inference.checkpoint import Checkpoint
+    from definet_flows.model.inference.predict import RawPrediction
     from definet_flows.schemas import Configuration
     from definet_flows.stores import Records
     from definet_flows.stores.learning.splits import Split
@@ -316,7 +317,11 @@ def _choose(
     count = min(maker.batch, left_to_spend - len(missing))
     strategy = acquisition(maker.strategy)
     asked = predict(calibrated(checkpoint, state.training), pool.host, [configuration for _, configuration in left])
-    able = [(*candidate, raw) for candidate, raw in zip(left, asked, strict=True) if raw.displacements is not None]
+    able = [
+        (*candidate, raw)
+        for candidate, raw in zip(left, uncertain_where_unknown(left, asked), strict=True)
+        if raw.uncertainty is not None or raw.displacements is not None
+    ]
     configurations, predictions = [row[1] for row in able], [row[2] for row in able]
     steps = fit_steps(records.records(Filter(settings_hash=state.training.settings_hash)))
     learned = state.labelled("train")
@@ -328,6 +333,22 @@ def _choose(
     candidates = make_pool(pool.host, configurations, predictions, steps, known)
     batch = strategy.select(candidates, max(count, 0), random)
     return (*missing, *(able[k][0] for k in batch))
+
+
+def uncertain_where_unknown(
+    candidates: Sequence[tuple[str, Configuration]], asked: Sequence[RawPrediction]
+) -> list[RawPrediction]:
+    """Return predictions; inserted atoms that the network cannot take yet are as uncertain as anything it can.
+
+    Once some of them are relaxed, the retrained network takes them.
+    """
+    most = max((raw.uncertainty for raw in asked if raw.uncertainty is not None), default=None)
+    return [
+        replace(raw, uncertainty=most)
+        if raw.displacements is None and any(edit.site is None for edit in configuration.edits)
+        else raw
+        for (_, configuration), raw in zip(candidates, asked, strict=True)
+    ]
 
 
 def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:

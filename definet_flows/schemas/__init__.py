@@ -27,6 +27,7 @@ from definet_flows.schemas.comparisons import Pair, Probe, Verdict
 from definet_flows.schemas.configuration import Configuration, Edit, Host, joined_name, signed
 from definet_flows.schemas.models import Supercell
 from definet_flows.schemas.records import (
+    NOT_PREDICTED,
     Attempt,
     DefectRecord,
     Gate,
@@ -47,6 +48,7 @@ __all__ = [
     "DEFINET",
     "FIELDS",
     "INSERTED",
+    "NOT_PREDICTED",
     "PRISTINE",
     "SCHEMA_VERSION",
     "SUBSTITUTION",

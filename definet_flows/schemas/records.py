@@ -21,6 +21,10 @@ class Gate(Frozen):
     reason: str = Field(default="", description="why it was flagged or rejected, in words with numbers")
 
 
+NOT_PREDICTED = Gate(verdict="rejected", reason="no prediction: the prediction job failed")
+"""The verdict on a prediction that is missing."""
+
+
 class Prediction(Document):
     """A pre-relaxer's proposal for a configuration, written on the machine of the record store."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from definet_flows.schemas import DEFINET, FIELDS, DefectRecord, Prediction
+from definet_flows.schemas import DEFINET, FIELDS, NOT_PREDICTED, DefectRecord, Prediction
 from definet_flows.starts.proposals import Proposal
-from definet_flows.workflows.recording.cases import NOT_PREDICTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

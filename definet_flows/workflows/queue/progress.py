@@ -63,9 +63,12 @@ def started_ids(records: Records, ids: Collection[str], settings_hash: str) -> f
     ids, settings_hash
         Configuration ids, and settings hash of the relaxations.
     """
-    query = {"status": "running", "settings_hash": settings_hash}
-    found = records.find(_Placed, query, list(_Placed.model_fields))
-    return frozenset(one.configuration_id for one in found if one.provenance.directory is not None).intersection(ids)
+    if not ids:
+        return frozenset()
+    rows = records.record_rows(Filter(configuration_ids=tuple(ids), settings_hash=settings_hash))
+    running = [row.id for row in rows if row.status == "running"]
+    found = records.find(_Placed, {"id": {"$in": running}}, list(_Placed.model_fields)) if running else []
+    return frozenset(one.configuration_id for one in found if one.provenance.directory is not None)
 
 
 def progress_of(

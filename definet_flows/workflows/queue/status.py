@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from definet_flows.schemas import AUTO, Choice, Frozen
+from definet_flows.schemas import AUTO, NOT_PREDICTED, Choice, Frozen
 from definet_flows.schemas.campaign import LaunchedCampaign
 from definet_flows.workflows.queue.progress import Progress, progress_of, started_ids
-from definet_flows.workflows.recording.cases import NOT_PREDICTED
 
 if TYPE_CHECKING:
     from definet_flows.stores import Records

@@ -12,12 +12,12 @@ from pydantic import Field
 from definet_flows.defects import build_structure, nodes, unrelaxed_positions
 from definet_flows.errors import InputError
 from definet_flows.schemas import (
+    NOT_PREDICTED,
     VACANCY,
     Configuration,
     DefectRecord,
     FloatArray,
     Frozen,
-    Gate,
     Host,
     HostNote,
     Prediction,
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from definet_flows.workflows.engines.base import Engine
-
-NOT_PREDICTED = Gate(verdict="rejected", reason="no prediction: the prediction job failed")
-"""The verdict on a prediction that is missing."""
 
 
 class Pristine(Frozen):

@@ -7,7 +7,7 @@ A strategy is a small class: give it a name, say whether it needs uncertainties,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +16,10 @@ import numpy as np
 from definet_flows.errors import InputError
 
 if TYPE_CHECKING:
-    from definet_flows.schemas import FloatArray
+    from collections.abc import Sequence
+
+    from definet_flows.model.inference.predict import RawPrediction
+    from definet_flows.schemas import Configuration, FloatArray
 
 _SMALL = 1e-4  # Å; an error below this changes no ionic step
 _LEAST_STEPS = 2.0  # the start and a step
@@ -229,3 +232,19 @@ def acquisition(name: str) -> Acquisition:
 def _uncertainty(pool: Pool) -> FloatArray:
     assert pool.uncertainty is not None  # noqa: S101 - `select` has checked
     return pool.uncertainty
+
+
+def uncertain_where_unknown(
+    candidates: Sequence[tuple[str, Configuration]], asked: Sequence[RawPrediction]
+) -> list[RawPrediction]:
+    """Return predictions; inserted atoms that the network cannot take yet are as uncertain as anything it can.
+
+    Once some of them are relaxed, the retrained network takes them.
+    """
+    most = max((raw.uncertainty for raw in asked if raw.uncertainty is not None), default=None)
+    return [
+        replace(raw, uncertainty=most)
+        if raw.displacements is None and any(edit.site is None for edit in configuration.edits)
+        else raw
+        for (_, configuration), raw in zip(candidates, asked, strict=True)
+    ]

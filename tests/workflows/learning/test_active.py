@@ -26,6 +26,7 @@ from definet_flows.schemas.learning import Round
 from definet_flows.schemas.models import ModelRef
 from definet_flows.stores.learning.registry import models
 from definet_flows.workflows.campaign.models import checkpoint_of
+from definet_flows.workflows.learning.acquisition import uncertain_where_unknown
 from definet_flows.workflows.learning.active import flow as active
 from definet_flows.workflows.learning.active.state import Limits, by_split, learning_id, read_learning_state, stalled
 
@@ -245,5 +246,5 @@ def test_inserted_atoms_that_the_network_cannot_take_yet_are_as_uncertain_as_any
     vacancy = Configuration(edits=(Edit(marker=2, site=0, old=29),))
     known, unknown = RawPrediction(np.zeros((4, 3)), 0.1, "cpu", 0.02), RawPrediction(None, 0.1, "cpu", error="why")
     asked = [("a", vacancy), ("b", lithium), ("c", vacancy)]
-    found = active.uncertain_where_unknown(asked, [known, unknown, unknown])
+    found = uncertain_where_unknown(asked, [known, unknown, unknown])
     assert [raw.uncertainty for raw in found] == [0.02, 0.02, None]

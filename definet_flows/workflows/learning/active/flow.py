@@ -24,7 +24,7 @@ from definet_flows.workflows.campaign.flow import DefectFlowMaker
 from definet_flows.workflows.campaign.models import CHAMPION, checkpoint_of
 from definet_flows.workflows.campaign.prerelaxers import name_prerelaxers
 from definet_flows.workflows.engines.base import resolve_engine
-from definet_flows.workflows.learning.acquisition import acquisition
+from definet_flows.workflows.learning.acquisition import acquisition, uncertain_where_unknown
 from definet_flows.workflows.learning.active.pool import fit_steps, make_pool
 from definet_flows.workflows.learning.active.state import (
     LearningState,
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from definet_flows.model.inference.checkpoint import Checkpoint
-    from definet_flows.model.inference.predict import RawPrediction
     from definet_flows.schemas import Configuration
     from definet_flows.stores import Records
     from definet_flows.stores.learning.splits import Split
@@ -333,22 +332,6 @@ def _choose(
     candidates = make_pool(pool.host, configurations, predictions, steps, known)
     batch = strategy.select(candidates, max(count, 0), random)
     return (*missing, *(able[k][0] for k in batch))
-
-
-def uncertain_where_unknown(
-    candidates: Sequence[tuple[str, Configuration]], asked: Sequence[RawPrediction]
-) -> list[RawPrediction]:
-    """Return predictions; inserted atoms that the network cannot take yet are as uncertain as anything it can.
-
-    Once some of them are relaxed, the retrained network takes them.
-    """
-    most = max((raw.uncertainty for raw in asked if raw.uncertainty is not None), default=None)
-    return [
-        replace(raw, uncertainty=most)
-        if raw.displacements is None and any(edit.site is None for edit in configuration.edits)
-        else raw
-        for (_, configuration), raw in zip(candidates, asked, strict=True)
-    ]
 
 
 def calibrated(checkpoint: Checkpoint, training: TrainingSet) -> Checkpoint:

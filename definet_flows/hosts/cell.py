@@ -36,6 +36,11 @@ def parse_supercell(supercell: object, unit: Structure, dimension: int) -> IntAr
     InputError
         Zeros, negative or broken numbers, a singular matrix, a wrong shape.
     """
+    if isinstance(supercell, int) and 0 < supercell < IMAGES_NEAR and not isinstance(supercell, bool):
+        size = " ".join([str(supercell)] * 3)
+        raise _refused(
+            supercell, f"give three repetitions such as {size}, or the distance of images in Å as {supercell}.0"
+        )
     distance = wanted_distance(supercell)
     if distance is not None:
         return _by_distance(distance, unit, dimension)

@@ -73,6 +73,18 @@ def find_cases(records: Records, identity: str) -> list[CaseRecords]:
     return [case for case in cases if record_id is None or record_id in {record.id for record in case.records}]
 
 
+def told_once(cases: list[CaseRecords]) -> tuple[list[CaseRecords], list[CaseRecords]]:
+    """Return the cases that show a relaxation of their own, and those that only add a proposal to relaxations shown."""
+    own: list[CaseRecords] = []
+    proposals: list[CaseRecords] = []
+    shown: set[str] = set()
+    for case in sorted(cases, key=lambda case: -len(case.records)):
+        ids = {record.id for record in case.records}
+        (proposals if ids <= shown else own).append(case)
+        shown |= ids
+    return own, proposals
+
+
 def _order(both: Starts) -> tuple[str, str]:
     return both.rows[0].settings_hash, both.rows[0].id
 

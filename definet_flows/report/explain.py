@@ -15,6 +15,7 @@ from definet_flows.report.figures.deviations import nearest_image
 from definet_flows.report.figures.overlays import Overlay, overlay
 from definet_flows.report.summary import SAME_MEANING
 from definet_flows.schemas import DEFINET, INSERTED, VACANCY, Configuration, DefectRecord, Edit, Frozen, Pair, signed
+from definet_flows.schemas.starts import AUTO, NO_PRERELAXER
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MOVED = 0.02
 """Å; an atom that is displaced by more has moved"""
+PROPOSAL = ("network", "pre-relaxer", "gate")
+"""Headings of what is said of a proposal"""
 
 _MEANINGS = {
     "same minimum": f"counts in the saving: {SAME_MEANING}",
@@ -127,6 +130,8 @@ def _proposal(case: CaseRecords) -> tuple[str, str]:
     note = case.note
     if note is None:
         return "network", "was not asked"
+    if note.gate.reason.startswith(NO_PRERELAXER):
+        return "pre-relaxer", f"{AUTO} chose none"
     network = note.prerelaxer == DEFINET
     words = _proposed(case, note, "weights" if network else note.prerelaxer)
     remark = f"; {note.note}" if note.note and note.note != note.gate.reason else ""

@@ -90,6 +90,13 @@ def test_supercell_by_minimum_image_distance():
     assert primitive.n_sites == 2 * 27
 
 
+def test_a_small_whole_number_is_no_distance_in_silence():
+    with pytest.raises(InputError, match="supercell '3': give repetitions such as 3 3 3, or"):
+        make_host("MoS2", 3)
+    assert make_host("MoS2", 3.0).n_sites == 3
+    assert make_host("MoS2", 15).n_sites == 75
+
+
 def test_near_images_are_told_with_the_supercell_that_keeps_them_apart():
     told = near_images(make_host("MoS2", (2, 2, 1)))
     assert told == (

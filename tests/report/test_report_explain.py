@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from definet_flows.cli import app
 from definet_flows.errors import InputError
 from definet_flows.report.bonds import bonds
-from definet_flows.report.cases import CaseRecords, find_cases
+from definet_flows.report.cases import CaseRecords, find_cases, told_once
 from definet_flows.report.explain import Explanation, explain
 from definet_flows.schemas import DefectRecord
+from definet_flows.schemas.starts import NO_PRERELAXER
 from definet_flows.stores import Records, SqliteStore, judge
 
 runner = CliRunner()
@@ -221,3 +222,33 @@ def test_a_figure_of_several_cases_is_refused(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "--figure needs the id" in result.stderr
     assert not Path("one.png").exists()
+
+
+def test_a_relaxation_is_told_once_whoever_was_asked(tmp_path: Path) -> None:
+    store = filled_store(tmp_path / "records.sqlite")
+    refused = make.note("rejected", OTHER_WEIGHTS)
+    refused = refused.model_copy(update={"gate": refused.gate.model_copy(update={"reason": "not learned"})})
+    unrelaxed, _ = pair("same", steps=(40, 10))
+    with Records(SqliteStore(store)) as records:
+        records.put(unrelaxed.model_copy(update={"prediction": refused}))
+        cases = find_cases(records, identity("same"))
+    own, proposals = told_once(cases)
+    assert [case.predicted is not None for case in own] == [True]
+    assert [case.predicted for case in proposals] == [None]
+    result = runner.invoke(app, ["explain", identity("same"), "--store", store, "--figure", "one.png"])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("bonds [Å]") == 1
+    before, after = result.stdout.split("other pre-relaxers that were asked")
+    assert "not learned" not in before
+    assert "rejected: not learned" in after
+    assert Path("one.png").exists()
+
+
+def test_where_auto_chose_none_it_is_said_in_words() -> None:
+    record = make.record(gated=True)
+    assert record.prediction is not None
+    gate = record.prediction.gate.model_copy(update={"reason": f"{NO_PRERELAXER}definet: element O never seen"})
+    note = record.prediction.model_copy(update={"prerelaxer": "auto", "gate": gate})
+    words = dict(explain(CaseRecords(record.model_copy(update={"prediction": note}), None, None)).paragraphs)
+    assert words["pre-relaxer"] == "auto chose none"
+    assert words["gate"].endswith("element O never seen")

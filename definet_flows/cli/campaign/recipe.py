@@ -69,7 +69,7 @@ def read_recipe(
         choices = Choices(**{**recipe.choices.model_dump(), "charges": charges})
         return recipe.model_copy(update={"choices": choices, "supercell": recipe.supercell if cell is None else cell})
     if not defect:
-        msg = "no defects: give at least 1, such as --defect v_S, or a --preset"
+        msg = f"no defects: give at least 1, such as --defect v_{_anion(host)}, or a --preset"
         raise InputError(msg)
     sampling = _sampling(concentration, per_concentration, seed)
     return Recipe(supercell=cell, choices=Choices(**limits, charges=charges), sampling=sampling)
@@ -90,6 +90,13 @@ def _cell(supercell: tuple[str, str, str] | None, min_image: float | None) -> Re
         msg = f"--supercell {' '.join(supercell)} and --min-image {min_image:g}: give one of them"
         raise InputError(msg)
     return min_image if supercell is None else options.parse_supercell(supercell)
+
+
+def _anion(host: str) -> str:
+    """Return the most electronegative element of a host."""
+    from definet_flows.hosts import load_structure
+
+    return str(max(load_structure(host).elements, key=lambda element: element.X))
 
 
 def _preset(name: str, host: str, seed: int) -> Recipe:

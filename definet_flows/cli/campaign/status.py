@@ -129,11 +129,13 @@ def _stage_table(one: Watched) -> Table:
 
 def _figures(one: Watched) -> tuple[str, ...]:
     rate = "unknown: no times recorded" if one.rate is None else f"{one.rate:.3g} configurations an hour"
-    end = f"{one.end:%Y-%m-%d %H:%M} UTC" if one.end else "all have ended" if one.ended else "unknown"
+    end = f"{one.end:%Y-%m-%d %H:%M} UTC" if one.end else "unknown"
+    pairs = f"{one.pairs} pair{'s' * (one.pairs != 1)}"
+    saved = f"{one.steps_saved} in {pairs}" if one.pairs else "-, no pair in the same minimum"
     hours = "unknown" if one.core_hours is None else f"{one.core_hours:.4g}"
     return (
-        f"rate {rate}; expected end {end}",
-        f"ionic steps saved {one.steps_saved} in {one.pairs} pairs; core-hours spent {hours}",
+        f"rate {rate}; {'all have ended' if one.ended else f'expected end {end}'}",
+        f"ionic steps saved {saved}; core-hours spent {hours}",
     )
 
 

@@ -17,6 +17,8 @@ from definet_flows.cli.records.filters import EngineName, HostName, Name, PreRel
 from definet_flows.foreign import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from definet_flows.report.bonds import Bond
     from definet_flows.report.explain import ExplainedStart, Explanation
     from definet_flows.report.names import Asked
@@ -102,7 +104,8 @@ def explain(
 ) -> None:
     """Explain a configuration: its edits, bonds, prediction, both relaxations, and the verdict."""
     from definet_flows.errors import InputError
-    from definet_flows.report.cases import find_cases
+    from definet_flows.report.cases import find_cases, told_once
+    from definet_flows.report.explain import PROPOSAL
     from definet_flows.report.explain import explain as tell
     from definet_flows.stores import open_store
 
@@ -111,7 +114,7 @@ def explain(
         msg = f"--figure {figure}: name a file that ends in .png or .svg"
         raise InputError(msg)
     with open_store(store, read_only=True) as records:
-        cases = find_cases(records, identity)
+        cases, proposals = told_once(find_cases(records, identity))
     if figure is not None and len(cases) > 1:
         some = ", ".join(case.shown.id[:12] for case in cases[:5])
         msg = (
@@ -123,6 +126,10 @@ def explain(
         _print(explanation, case.shown.configuration_id, [record.id for record in case.records])
         if figure is not None:
             _draw(explanation, figure)
+    if proposals:
+        console.print("other pre-relaxers that were asked", style="bold")
+    for case in proposals:
+        _words([part for part in tell(case).paragraphs if part[0] in PROPOSAL])
 
 
 def _draw(explanation: Explanation, figure: Path) -> None:
@@ -140,10 +147,7 @@ def _print(explanation: Explanation, configuration_id: str, record_ids: list[str
     console.print(one_line(explanation.title), style="bold")
     ids = f"configuration {configuration_id}, records {', '.join(record_id[:12] for record_id in record_ids)}"
     console.print(ids, style="dim", soft_wrap=True)
-    words = Table(show_header=False, box=None, pad_edge=False)
-    for heading, text in explanation.paragraphs:
-        words.add_row(Text(heading, style="bold"), text)
-    console.print(words)
+    _words(explanation.paragraphs)
     if explanation.bonds:
         console.print(_bonds(explanation.bonds))
     console.print(_starts(explanation.starts))
@@ -151,6 +155,13 @@ def _print(explanation: Explanation, configuration_id: str, record_ids: list[str
     for start in explanation.starts:
         for note in start.notes:
             console.print(f"{start.start}: {one_line(note)}", soft_wrap=True)
+
+
+def _words(paragraphs: Iterable[tuple[str, str]]) -> None:
+    words = Table(show_header=False, box=None, pad_edge=False)
+    for heading, text in paragraphs:
+        words.add_row(Text(heading, style="bold"), text)
+    console.print(words)
 
 
 def _bonds(bonds: tuple[Bond, ...]) -> Table:

@@ -172,7 +172,8 @@ def resolve_engine(engine: str | Maker) -> Engine:
     elif isinstance(engine, Maker) and callable(getattr(engine, "make", None)):
         name, maker = _name_of(engine), engine
     else:
-        msg = f"an engine is a name or an atomate2 Maker, not {engine!r}: take {', '.join(ENGINES)}"
+        names = ", ".join(ENGINES)
+        msg = f"an engine is a Maker or {names}, not {engine!r}; CalculatorRelaxMaker makes one of an ASE calculator"
         raise InputError(msg)
     maker = _plain(maker)
     criterion = _force_criterion(maker)

@@ -140,9 +140,10 @@ def enlist(plan: Plan, queue: str) -> LaunchState:
 
 def _document(plan: Plan, queue: str) -> LaunchedCampaign:
     campaign = plan.campaign
+    count = f"{len(campaign.ids)} configuration{'s' * (len(campaign.ids) != 1)}"
     return LaunchedCampaign(
         id=plan.id,
-        name=f"{campaign.host.formula}, {campaign.host.n_sites} sites, {len(campaign.ids)} configurations",
+        name=f"{campaign.host.formula}, {campaign.host.n_sites} sites, {count}",
         engine=plan.engine.name,
         settings_hash=plan.settings_hash,
         weights=campaign.identity,

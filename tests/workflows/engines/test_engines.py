@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ase.calculators.emt import EMT
 from atomate2.ase.jobs import LennardJonesRelaxMaker
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker
 from atomate2.vasp.jobs.core import RelaxMaker
@@ -136,6 +137,7 @@ class NoMake(Maker):
     [
         ("quantum", "unknown engine 'quantum': take vasp, sevennet, chgnet, gpaw"),
         (42, "not 42"),
+        (EMT(), "CalculatorRelaxMaker makes one of an ASE calculator"),
         (NoMake(), "no ledger for the Maker NoMake"),
         (ForceFieldRelaxMaker(force_field_name="SevenNet"), "set relax_cell=False"),
         (

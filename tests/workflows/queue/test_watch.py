@@ -23,14 +23,14 @@ IDS = tuple(f"{k:032x}" for k in range(20))
 SIZES = (1,) * 4 + (2,) * 6 + (3, 5) * 5
 
 
-def campaign(launched=NOW - timedelta(hours=48), sizes=SIZES):
+def campaign(launched=NOW - timedelta(hours=48), sizes=SIZES, ids=IDS):
     return LaunchedCampaign(
-        id=LaunchedCampaign.identity(IDS, (), SETTINGS, WEIGHTS),
+        id=LaunchedCampaign.identity(ids, (), SETTINGS, WEIGHTS),
         name="MoS2",
         engine="sevennet",
         settings_hash=SETTINGS,
         weights=WEIGHTS,
-        configuration_ids=IDS,
+        configuration_ids=ids,
         sizes=sizes,
         controls=(),
         launched=launched.isoformat(),
@@ -115,6 +115,15 @@ def test_a_failure_is_a_line_however_narrow_the_terminal(store, width):
     assert max(map(len, lines)) <= width
     assert lines[-2].startswith("last failures")
     assert "a long reason" in lines[-1]
+
+
+def test_an_ended_campaign_expects_no_end_and_no_pair_is_no_saving_of_0(store):
+    found = look(store, campaign(sizes=(1,), ids=IDS[:1]), ended(0, 1))
+    console = Console(width=120, record=True, quiet=False)
+    with console.capture() as shown:
+        console.print(watched([found]))
+    assert "an hour; all have ended" in shown.get()
+    assert "ionic steps saved -, no pair in the same minimum; core-hours spent unknown" in shown.get()
 
 
 def test_the_page_is_renewed_until_interrupted(store, tmp_path, monkeypatch):

@@ -6,9 +6,11 @@ import pytest
 import typer
 from flow_helpers import CU
 
+from definet_flows.cli.campaign import launch as launch_cli
 from definet_flows.cli.campaign import run as campaign_cli
 from definet_flows.stores import StartsRow
 from definet_flows.workflows.campaign.local import run_here
+from definet_flows.workflows.campaign.preflight import CheckLine
 
 pytest_plugins = ["flow_fixtures"]
 
@@ -57,3 +59,12 @@ def test_near_images_are_warned_of_before_anything_runs(maker, workplace, capsys
     maker.supercell = (3, 3, 3)
     campaign_cli._relax(maker, CU, workplace / "run")
     assert "periodic images" not in said[1]
+
+
+def test_a_launch_goes_on_without_what_only_workers_need_and_says_so(capsys):
+    program = CheckLine("program", "vasp_std is not on PATH", "fail")
+    launch_cli._require_sound([program])
+    assert "program: missing on this machine only; the workers that relax need them" in capsys.readouterr().out
+    with pytest.raises(typer.Exit):
+        launch_cli._require_sound([program, CheckLine("records", "cannot be written", "fail")])
+    assert "nothing was added" in capsys.readouterr().out

@@ -70,9 +70,12 @@ def launch(
 def _require_sound(lines: list[CheckLine]) -> None:
     """Print the lines of the check; end if something would fail wherever the jobs run."""
     tell_lines(lines)
-    if any(line.level == "fail" and line.subject not in _OF_WORKERS for line in lines):
+    failing = {line.subject for line in lines if line.level == "fail"}
+    if failing.difference(_OF_WORKERS):
         console.print("nothing was added")
         raise typer.Exit(_FAILED)
+    if failing:
+        console.print(f"{', '.join(sorted(failing))}: missing on this machine only; the workers that relax need them")
 
 
 def _launch(

@@ -94,8 +94,11 @@ def name_of(store: StoreLike | None) -> str | None:
     Raises
     ------
     InputError
-        If it is none of these.
+        If it is none of these, or a Path that does not end as the file of a store.
     """
+    if isinstance(store, Path) and store.suffix not in PATHS:
+        msg = f"store={str(store)!r}: the path of a record store ends in .sqlite"
+        raise InputError(msg)
     if isinstance(store, SqliteStore):
         return str(store.file)
     if isinstance(store, Store):

@@ -96,3 +96,8 @@ def test_an_object_of_another_process_is_refused_in_one_line():
 def test_what_is_no_store_is_refused():
     with pytest.raises(InputError, match=r"store=42: give the name of a record store"):
         defect_flow(CU, defects=("v_Cu",), store=42)
+
+
+def test_a_path_that_is_no_store_is_refused_before_a_job_runs():
+    with pytest.raises(InputError, match=r"store='records\.csv': the path of a record store ends in \.sqlite"):
+        defect_flow(CU, defects=("v_Cu",), store=Path("records.csv"))

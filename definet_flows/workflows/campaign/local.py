@@ -63,6 +63,7 @@ def run_here(flow: Flow, folder: Path, tell: Callable[[str, str], None]) -> dict
     store = job_store(folder)
     with _listening(tell), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "cd is deprecated", FutureWarning)  # jobflow's own use of monty's cd
+        warnings.filterwarnings("ignore", "No POTCAR file with matching TITEL", UserWarning)  # of a dry run
         warnings.filterwarnings("ignore", "Structure charge", UserWarning)  # beside neutral atoms: a charged defect
         _run(flow, store, folder)
     for empty in folder.glob("job_*"):  # bookkeeping leaves nothing in its folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -86,3 +87,9 @@ def test_jobs_run_and_fail_as_jobflow_has_it(maker, workplace, monkeypatch, kind
 
 def _without_ids(heard):
     return [(event, re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "", name)) for event, name in heard]
+
+
+def test_potcars_that_a_dry_run_does_not_need_are_not_warned_of(maker, workplace, monkeypatch):
+    text = "No POTCAR file with matching TITEL fields was found in\n"
+    monkeypatch.setattr(local, "_run", lambda *_: warnings.warn(text, stacklevel=1))
+    assert told(maker.make(CU), workplace / "run") == (None, [])

@@ -91,7 +91,7 @@ def test_supercell_by_minimum_image_distance():
 
 
 def test_a_small_whole_number_is_no_distance_in_silence():
-    with pytest.raises(InputError, match="supercell '3': give repetitions such as 3 3 3, or"):
+    with pytest.raises(InputError, match="supercell '3': give three repetitions such as 3 3 3, or"):
         make_host("MoS2", 3)
     assert make_host("MoS2", 3.0).n_sites == 3
     assert make_host("MoS2", 15).n_sites == 75

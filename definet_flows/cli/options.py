@@ -15,6 +15,22 @@ _LARGEST = 2**63 - 1  # databases and JSON hold no larger whole numbers
 NONE: list[str] = []
 NO_SHARES: list[float] = []
 
+
+def three_values(param: typer.CallbackParam, given: tuple[str, str, str] | None) -> tuple[str, str, str] | None:
+    """Refuse the name of the next option in place of a number: the parser takes it for a value.
+
+    Raises
+    ------
+    InputError
+        If one of the three values begins like an option.
+    """
+    for value in given or ():
+        if value.startswith("--"):
+            msg = f"{param.opts[0]} {' '.join(given or ())}: three numbers are needed, {value} is none"
+            raise InputError(msg)
+    return given
+
+
 Host = Annotated[
     str,
     typer.Argument(
@@ -26,6 +42,7 @@ SupercellOption = Annotated[
     typer.Option(
         "--supercell",
         metavar="A B C",
+        callback=three_values,
         help="Repetitions of the unit cell, whole numbers.  \\[default: that of --preset, else the smallest with "
         "images 12 Å apart]",
     ),
@@ -126,7 +143,12 @@ IncarTags = Annotated[
 ]
 KpointMesh = Annotated[
     tuple[str, str, str] | None,
-    typer.Option("--kpoints", metavar="N N N", help="VASP: mesh around Γ; 1 1 1 is Γ alone.  \\[default: 1 1 1]"),
+    typer.Option(
+        "--kpoints",
+        metavar="N N N",
+        callback=three_values,
+        help="VASP: mesh around Γ; 1 1 1 is Γ alone.  \\[default: 1 1 1]",
+    ),
 ]
 WriteInputs = Annotated[
     Path | None,

@@ -164,7 +164,7 @@ BAD = {
     "absent site": ("MoS2 --supercell 2 2 1 --defect v_S@99", "does not exist"),
     "supercell of zero": ("MoS2 --supercell 0 2 1 --defect v_S", "--supercell 0 2 1"),
     "half a supercell": ("MoS2 --supercell 1.5 2 1 --defect v_S", "--supercell 1.5 2 1"),
-    "two numbers": ("MoS2 --supercell 2 2 --defect v_S", "unexpected extra argument"),
+    "two numbers": ("MoS2 --supercell 2 2 --defect v_S", "three numbers are needed, --defect is none"),
     "two supercells": ("MoS2 --supercell 2 2 1 --min-image 10 --defect v_S", "give one of them"),
     "negative image distance": ("MoS2 --min-image -3 --defect v_S", "must be a positive number"),
     "negative vacuum": ("MoS2 --vacuum -5 --supercell 2 2 1 --defect v_S", "vacuum=-5 Å"),

@@ -40,6 +40,7 @@ _Supercell = Annotated[
     typer.Option(
         "--supercell",
         metavar="A B C",
+        callback=options.three_values,
         help="Repetitions of the unit cell along a, b, c.  \\[default: from the cell's size]",
     ),
 ]

@@ -37,6 +37,7 @@ def ingest(
         tuple[str, str, str] | None,
         typer.Option(
             metavar="A B C",
+            callback=options.three_values,
             help="Repetitions of the cell in the file.  \\[default: from the cell of each run or frame]",
         ),
     ] = None,

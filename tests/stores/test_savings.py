@@ -208,6 +208,8 @@ def test_an_unknown_cost_is_no_zero(records):
     add(records, "a", 40, 10)
     told = savings(records).core_hours
     assert (told.unrelaxed, told.predicted, told.spending.stated) == (None, None, False)
+    proposed = told.spending.model_copy(update={"prerelaxing": 0.1})
+    assert not proposed.stated  # the cost of proposals is not that of the campaign
     found = counts(records)
     assert (found.core_hours, found.electronic_steps, found.wall_seconds, found.cores) == (None, None, None, None)
     records.put(record(configuration_id="b", costs=(0, 0.0)))

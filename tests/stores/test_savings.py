@@ -217,6 +217,15 @@ def test_an_unknown_cost_is_no_zero(records):
     assert (found.core_hours, found.stated["core_hours"], found.ended) == (0.0, 1, 3)
 
 
+def test_a_gated_configuration_of_unknown_cost_is_not_free(records):
+    add(records, "a", 40, 10, costs=(400, 4.0))
+    records.put(record(configuration_id="b", steps=40, gated=True, costs=(400, None)))
+    found = savings(records)
+    assert found.campaign == pytest.approx(1 - (10 + 40) / (40 + 40))
+    assert (found.core_hours.saving, found.core_hours.campaign) == (0.0, None)
+    assert found.electronic.campaign == 0.0
+
+
 @pytest.mark.parametrize(
     ("total", "stated", "of", "words"),
     [(12.3, 10, 12, "12.3 (of 10 of 12)"), (12.3, 12, 12, "12.3"), (0, 0, 12, "-"), (None, 0, 0, "-"), (0, 0, 0, "0")],

@@ -75,7 +75,8 @@ class Quantity(Frozen):
     median_predicted: float | None
     median_saving: float | None = Field(description="median over pairs of 1 - predicted / unrelaxed")
     campaign: float | None = Field(
-        description="saving over all predicted configurations; gated-out configurations save nothing"
+        description="saving over all predicted configurations; gated-out configurations save nothing; None without "
+        "pairs, or where the cost of a gated-out configuration is unknown"
     )
     spending: Spending
 

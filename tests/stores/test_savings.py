@@ -208,11 +208,22 @@ def test_an_unknown_cost_is_no_zero(records):
     add(records, "a", 40, 10)
     told = savings(records).core_hours
     assert (told.unrelaxed, told.predicted, told.spending.stated) == (None, None, False)
+    proposed = told.spending.model_copy(update={"prerelaxing": 0.1})
+    assert not proposed.stated  # the cost of proposals is not that of the campaign
     found = counts(records)
     assert (found.core_hours, found.electronic_steps, found.wall_seconds, found.cores) == (None, None, None, None)
     records.put(record(configuration_id="b", costs=(0, 0.0)))
     found = counts(records)
     assert (found.core_hours, found.stated["core_hours"], found.ended) == (0.0, 1, 3)
+
+
+def test_a_gated_configuration_of_unknown_cost_is_not_free(records):
+    add(records, "a", 40, 10, costs=(400, 4.0))
+    records.put(record(configuration_id="b", steps=40, gated=True, costs=(400, None)))
+    found = savings(records)
+    assert found.campaign == pytest.approx(1 - (10 + 40) / (40 + 40))
+    assert (found.core_hours.saving, found.core_hours.campaign) == (0.0, None)
+    assert found.electronic.campaign == 0.0
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,8 @@ def test_charges_do_not_fit_the_layout(records, tmp_path):
 def test_entries_of_pymatgen_and_doped(records, tmp_path):
     pytest.importorskip("pymatgen.analysis.defects", reason="the extra `defects` is not installed")
     bulk = relaxed_host()
+    records.put(bulk)
+    assert {entry.bulk_entry for entry in defect_entries(records).values()} == {None}  # its energy is unknown, not 0
     bulk = bulk.model_copy(update={"ledger": bulk.ledger.model_copy(update={"energy": -90.0})})
     records.put(bulk)
     assert write_entries(records, tmp_path / "entries.json") == 2

@@ -43,13 +43,16 @@ class Spending(Frozen):
     @property
     def total(self) -> int | float:
         """Sum of all computed relaxations, and of what pre-relaxing is known to have cost."""
-        relaxations = self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
-        return relaxations + (self.prerelaxing or 0)
+        return self._relaxations + (self.prerelaxing or 0)
 
     @property
     def stated(self) -> bool:
-        """Whether any ledger tells this cost; if none does, its sums are unknown, not 0."""
-        return self.total > 0 or not self.unknown
+        """Whether any ledger tells this cost; if none does, its sums are unknown, not 0 or that of the proposals."""
+        return self._relaxations > 0 or not self.unknown
+
+    @property
+    def _relaxations(self) -> int | float:
+        return self.predicted + self.controls + self.without_prediction + self.hosts + self.failed
 
     @property
     def net(self) -> float | None:
@@ -72,7 +75,8 @@ class Quantity(Frozen):
     median_predicted: float | None
     median_saving: float | None = Field(description="median over pairs of 1 - predicted / unrelaxed")
     campaign: float | None = Field(
-        description="saving over all predicted configurations; gated-out configurations save nothing"
+        description="saving over all predicted configurations; gated-out configurations save nothing; None without "
+        "pairs, or where the cost of a gated-out configuration is unknown"
     )
     spending: Spending
 

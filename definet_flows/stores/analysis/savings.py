@@ -284,10 +284,12 @@ def _campaign(measure: _Measure, sums: tuple[float, float], pairs: int, parts: _
 
     Pairs are a sample (the control fraction), gated configurations are all of them: each weighs as many configurations
     as it stands for. Each set of weights has a campaign of its own: what two sets gated out counts twice, like
-    relaxations from the predictions of both.
+    relaxations from the predictions of both. None where a gated relaxation that is done does not state the cost: it
+    would count as free.
     """
     unrelaxed, predicted = sums
-    if not unrelaxed:
+    done = (row for row in parts.refused if row.status == "done")
+    if not unrelaxed or any(getattr(row, measure.ledger) is None for row in done):
         return None
     weight = max(len(parts.predicted), pairs) / pairs
     unchanged = _sum(measure, parts.refused)

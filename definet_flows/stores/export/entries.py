@@ -33,9 +33,8 @@ _EVERYTHING = Filter()
 def defect_entries(records: Records | StoreLike, where: Filter = _EVERYTHING) -> dict[str, DefectEntry]:
     """Return the finished records with an energy as entries; the lowest end of each configuration.
 
-    The bulk entry is the neutral pristine host relaxed with the same settings, where the store has it: by a campaign
-    or ingested. Energies (eV) are the
-    engine's, without any correction for charge.
+    The bulk entry is the neutral pristine host relaxed with the same settings, where the store has it with an energy:
+    by a campaign or ingested. Energies (eV) are the engine's, without any correction for charge.
 
     Parameters
     ----------
@@ -123,7 +122,7 @@ def _entry(record: DefectRecord, host: RelaxedHost | None) -> DefectEntry:
         charge_state=record.configuration.charge,
         sc_entry=_computed(structure, _energy(record), record.id, record),
         sc_defect_frac_coords=tuple(place.tolist()),
-        bulk_entry=None if host is None else _bulk(record, host),
+        bulk_entry=None if host is None or host.ledger.energy is None else _bulk(record, host),
         entry_id=record.id,
     )
 

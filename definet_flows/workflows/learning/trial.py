@@ -85,7 +85,7 @@ def _trial(
     """Return the trial of the errors by host, Å, [3, n], of one held-out set or of several folds."""
     every = {host: [part[host] for part in parts if host in part] for part in parts for host in part}
     hosts = tuple(_host_trial(host, np.concatenate(found, axis=1)) for host, found in sorted(every.items()))
-    problems = [problem for host in hosts for problem in _problems(host)]
+    problems = [problem for host in hosts for problem in _problems(host, 0 if folds else LEAST_HELD_OUT)]
     if not hosts:
         problems = [f"no host has {LEAST_HELD_OUT} held-out configurations"]
     if steps is not None and steps.challenger > steps.champion:
@@ -140,7 +140,10 @@ def paired_p(champion: FloatArray, challenger: FloatArray) -> float:
     return float(wilcoxon(champion - challenger, alternative="greater").pvalue)
 
 
-def _problems(host: HostTrial) -> list[str]:
+def _problems(host: HostTrial, least: int) -> list[str]:
+    """Return what speaks against a challenger on a host of which `least` configurations must be held out."""
+    if host.n < least:
+        return [f"{host.host}: {host.n} held-out configurations say too little, {least} are needed"]
     where = f"{host.host}: {1000 * host.challenger:.2f} mÅ"
     if not host.challenger < host.champion:
         return [f"{where}, not below the champion's {1000 * host.champion:.2f}"]

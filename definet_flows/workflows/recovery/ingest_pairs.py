@@ -96,21 +96,19 @@ def ingest_frames(
 
 def _record(frame: RelaxedFrame, found: Found, recovered: Recovered) -> DefectRecord:
     host = found.host
-    off = off_site(host, recovered)
-    farthest = float(np.linalg.norm(off, axis=1).max(initial=0.0))
-    vectors = _vectors(frame, recovered)
+    vectors, farthest = _from_sites(frame, host, recovered)
     ledger = frame.ledger
     if farthest > ON_SITE:
         note = f"{NOT_UNRELAXED}: atoms begin up to {farthest:.2f} Å off the host's sites"
         ledger = ledger.model_copy(update={"notes": (*ledger.notes, note)})
-        vectors = vectors + off
     placed = placement(host, recovered)
     record = begun(host, placed, _settings(frame), frame.functional, Provenance(**location({"dir_name": frame.label})))
     return completed(record, Outcome(_end(frame, host, placed.moved(vectors)), ledger, None))
 
 
 def _pristine(frame: RelaxedFrame, found: Found, recovered: Recovered) -> RelaxedHost:
-    end = _end(frame, found.host, placement(found.host, recovered).moved(_vectors(frame, recovered)))
+    vectors, _ = _from_sites(frame, found.host, recovered)
+    end = _end(frame, found.host, placement(found.host, recovered).moved(vectors))
     return pristine_host(found.host, recovered, end, frame.ledger, _settings(frame), frame.label)
 
 
@@ -118,9 +116,15 @@ def _settings(frame: RelaxedFrame) -> str:
     return content_hash("relaxed by others", frame.functional)
 
 
-def _vectors(frame: RelaxedFrame, recovered: Recovered) -> FloatArray:
-    """Return how far each atom moved, in the host's frame, Å, [n_atoms, 3]."""
-    return np.asarray(recovered.frame.frac(frame.moved) @ recovered.frame.turned)
+def _from_sites(frame: RelaxedFrame, host: Host, recovered: Recovered) -> tuple[FloatArray, float]:
+    """Return how far each atom ends from its site, in the host's frame, Å, [n_atoms, 3], and the farthest beginning.
+
+    An atom that begins near its site counts as on it: the host of another functional lies a little elsewhere.
+    """
+    moved: FloatArray = recovered.frame.frac(frame.moved) @ recovered.frame.turned
+    off = off_site(host, recovered)
+    farthest = float(np.linalg.norm(off, axis=1).max(initial=0.0))
+    return (moved + off if farthest > ON_SITE else moved), farthest
 
 
 def _end(frame: RelaxedFrame, host: Host, positions: FloatArray) -> Structure:

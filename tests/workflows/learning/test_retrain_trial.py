@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from store_fixtures import host
 
+from definet_flows.model.data.archive import PairSet
+from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.training.local_errors import NOT_FINITE, local_errors
 from definet_flows.schemas.models import StepTrial
 from definet_flows.workflows.learning import trial
@@ -74,6 +76,14 @@ def test_the_same_network_fails(hold):
     assert not hold({"MoS2": (CHAMPION, CHAMPION, NOTHING)}).passed
 
 
+def test_fewer_held_out_than_can_be_claimed_fail(hold):
+    few = (CHAMPION[:5], BETTER[:5], NOTHING[:5])
+    assert paired_p(*few[:2]) < 0.05
+    found = hold({"MoS2": few})
+    assert not found.passed
+    assert found.reason == "MoS2: 5 held-out configurations say too little, 8 are needed"
+
+
 def test_no_host_fails(hold):
     assert "no host" in hold({}).reason
 
@@ -89,10 +99,13 @@ def test_an_output_that_is_no_number_is_as_wrong_as_can_be(monkeypatch):
     markers[0, 3], markers[1, 9] = 2, 2
     numbers = np.tile(np.array(host().numbers, dtype=np.uint8), (2, 1))
     relaxed = np.zeros((2, 27, 3), dtype=np.float32)
-    pairs = SimpleNamespace(host=host(), numbers=numbers, markers=markers, relaxed=relaxed, split=lambda _: [0, 1])
-    moved = np.zeros((3, 27, 3))
-    moved[1, 5, 0] = np.nan
-    moved[2, 9] = 7.0  # the vacant site does not count
-    monkeypatch.setattr("definet_flows.model.training.local_errors.displacements", lambda *_: moved)
-    np.testing.assert_array_equal(local_errors(object(), pairs, "test"), [NOT_FINITE, 0.0])
+    pairs = PairSet("MoS2", host(), ("a", "b"), ("test", "test"), numbers, markers, relaxed, relaxed, ())
+    moved = np.zeros((2, 27, 3))
+    moved[0, 5, 0] = np.nan
+    moved[1, 9] = 7.0  # the vacant site does not count
+    where = "definet_flows.model.training.local_errors"
+    monkeypatch.setattr(f"{where}.pair_displacements", lambda *_: moved)
+    monkeypatch.setattr(f"{where}.pristine_displacements", lambda *_: np.zeros((27, 3)))
+    network = SimpleNamespace(config=NetworkConfig())
+    np.testing.assert_array_equal(local_errors(network, pairs, "test"), [NOT_FINITE, 0.0])
     np.testing.assert_array_equal(local_errors(None, pairs, "test"), 0.0)

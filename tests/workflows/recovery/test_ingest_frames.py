@@ -437,3 +437,14 @@ def test_another_host_is_refused_before_anything_is_written(tmp_path, monkeypatc
     missing = runner.invoke(app, ["ingest", "none.extxyz", "--host", "NaCl.vasp", "--store", "s.sqlite"])
     assert missing.exit_code == 2
     assert "No such file" in missing.output
+
+
+def test_a_pristine_host_that_began_off_its_sites_ends_where_the_file_says(tmp_path, host):
+    cell = UNIT.repeat((2, 2, 2))
+    rattled = cell.copy()
+    rattled.positions[10] += [0.2, 0.0, 0.0]
+    frame = relaxed(rattled, cell.positions - rattled.positions, relaxed_energy=-1.5, converged=True)
+    found = ingest_frames(written(tmp_path / "bulk.extxyz", frame), host)
+    (bulk_run,) = found.pristine.values()
+    (place,) = found.hosts.values()
+    np.testing.assert_allclose(bulk_run.relaxed, place.host.cartesian, atol=1e-6)

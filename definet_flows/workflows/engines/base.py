@@ -193,13 +193,13 @@ def _name_of(maker: Maker) -> str:
 
 
 def _plain(maker: Maker) -> Maker:
-    """Return the Maker with Python's own numbers in its dicts: numpy's have no JSON, and no settings hash."""
+    """Return the Maker with Python's own numbers in its fields: numpy's have no JSON, and no settings hash."""
     made = copy(maker)
     if isinstance(maker, BaseVaspMaker):
         made.input_set_generator = copy(maker.input_set_generator)  # type: ignore[attr-defined]  # a VASP Maker
     for owner in (made, getattr(made, "input_set_generator", None)):
         for name, value in list(vars(owner).items()) if owner is not None else ():
-            if isinstance(value, dict):
+            if isinstance(value, dict | list | tuple | np.generic | np.ndarray):
                 setattr(owner, name, _numbers(value))
     return made
 

@@ -76,10 +76,13 @@ class Engine:
 
     @property
     def knows_charge(self) -> bool:
-        """Whether the code takes the charge of a structure: VASP, GPAW, and Makers that say `knows_charge = True`."""
+        """Whether the code takes the charge of a structure: VASP, GPAW, and Makers that say `knows_charge = True`.
+
+        The potential behind a dry run of VASP takes none.
+        """
         generator = getattr(self.maker, "input_set_generator", None)
         of_vasp = isinstance(generator, VaspDefectSetGenerator) or getattr(generator, "use_structure_charge", False)
-        return bool(getattr(self.maker, "knows_charge", of_vasp))
+        return bool(getattr(self.maker, "knows_charge", of_vasp and not is_dry_run(self.maker)))
 
     def refuse_charges(self, charges: Iterable[int]) -> None:
         """Refuse charged configurations where the code would compute neutral cells.

@@ -8,7 +8,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
-from definet_flows.cli.app import app
+from definet_flows.cli.app import app, console
 from definet_flows.defects import Choices, enumerate_configurations, read_configurations, write_configurations
 from definet_flows.defects.files import INDEX
 from definet_flows.defects.labels import file_names, label_of, site_labels
@@ -110,3 +110,12 @@ def test_list_and_csv_from_the_shell(tmp_path):
     ]
     refused = CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "nowhere" / "rows.csv")])
     assert refused.exit_code == 2
+
+
+def test_a_long_place_leaves_room_for_the_name(monkeypatch):
+    monkeypatch.setattr(console, "_width", 80)
+    options = ["--supercell", "2", "2", "1", "--defect", "Li_i", "--defect", "v_S", "--min-defects", "2"]
+    result = CliRunner().invoke(app, ["enumerate", "MoS2", *options, "--max-defects", "2", "--list"])
+    assert result.exit_code == 0, result.output
+    names = {line.split("│")[1].strip() for line in result.stdout.splitlines() if line.startswith("│")}
+    assert {"v_S+Li_i", "Li_i+Li_i"} <= names

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from definet_flows.schemas import Configuration, Host
 
 _ID = 12  # characters that a table shows; `explain` takes the beginning of an id
+_NAME = 12  # characters of a name in a line, however narrow the terminal
+_UNBROKEN = ("id", "multiplicity", "charge")
 _STEP = 100  # configurations between two updates of the progress line
 
 
@@ -111,7 +113,8 @@ def _list(host: Host, recipe: Recipe, path: Path | None, *, shown: bool) -> None
     if shown:
         table = Table(header_style="bold")
         for heading in COLUMNS:
-            table.add_column(heading, no_wrap=heading != "name", overflow="fold")
+            least = _NAME if heading == "name" else None
+            table.add_column(heading, no_wrap=heading in _UNBROKEN, overflow="fold", min_width=least)
         for row in rows:
             name, identity, *rest = row.cells()
             table.add_row(name, identity[:_ID], *rest)

@@ -191,16 +191,17 @@ def _settings(campaign: Campaign, engine: Engine) -> Iterator[CheckLine]:
     yield CheckLine("functional", f"{functional}, POTCARs {generator.config_dict.get('POTCAR_FUNCTIONAL')}")
     yield CheckLine("INCAR", " ".join(f"{name}={tags[name]}" for name in sorted(tags) if name not in _HIDDEN))
     if isinstance(generator, VaspDefectSetGenerator):
-        parity = generator.spin == "parity"
-        yield CheckLine("MAGMOM", _moments(campaign, generator) if parity else "magnetic ions high-spin, ferromagnetic")
+        yield _moments(campaign, generator, spin=tags.get("ISPIN") != 1)
         rattle = f"{generator.rattle:g} Å, seed {generator.rattle_seed}" if generator.rattle else "none"
         yield CheckLine("rattle", rattle)
         yield _kpoints(campaign.host, mesh_of(generator))
     yield CheckLine("settings", engine.settings_hash)
 
 
-def _moments(campaign: Campaign, generator: VaspDefectSetGenerator) -> str:
+def _moments(campaign: Campaign, generator: VaspDefectSetGenerator, *, spin: bool) -> CheckLine:
     """Say which kinds start with a moment; their electrons are counted without POTCAR files."""
+    if spin and generator.spin != "parity":
+        return CheckLine("MAGMOM", "magnetic ions high-spin, ferromagnetic")
     odd = {}
     for configuration in campaign.configurations:
         kind = f"{configuration.name} {configuration.charge:+d}" if configuration.charge else configuration.name
@@ -210,8 +211,9 @@ def _moments(campaign: Campaign, generator: VaspDefectSetGenerator) -> str:
             odd[kind] = odd_electrons(symbols, configuration.charge, _potcar_names(generator))
     found = [kind for kind, is_odd in odd.items() if is_odd]
     shown = f" ({', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''})" if found else ""
-    rule = "1 μB on the defect and its first shell if the electrons are odd, else 0"
-    return f"{rule}; odd: {len(found)} of {_counted(len(odd), 'kind')}{shown}"
+    rule = "1 μB on the defect and its first shell if the electrons are odd, else 0" if spin else "none, for ISPIN=1"
+    text = f"{rule}; odd: {len(found)} of {_counted(len(odd), 'kind')}{shown}"
+    return CheckLine("MAGMOM", text, "ok" if spin or not found else "warn")
 
 
 def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:

@@ -76,10 +76,13 @@ class Engine:
 
     @property
     def knows_charge(self) -> bool:
-        """Whether the code takes the charge of a structure: VASP, GPAW, and Makers that say `knows_charge = True`."""
+        """Whether the code takes the charge of a structure: VASP, GPAW, and Makers that say `knows_charge = True`.
+
+        The potential behind a dry run of VASP takes none.
+        """
         generator = getattr(self.maker, "input_set_generator", None)
         of_vasp = isinstance(generator, VaspDefectSetGenerator) or getattr(generator, "use_structure_charge", False)
-        return bool(getattr(self.maker, "knows_charge", of_vasp))
+        return bool(getattr(self.maker, "knows_charge", of_vasp and not is_dry_run(self.maker)))
 
     def refuse_charges(self, charges: Iterable[int]) -> None:
         """Refuse charged configurations where the code would compute neutral cells.
@@ -193,13 +196,13 @@ def _name_of(maker: Maker) -> str:
 
 
 def _plain(maker: Maker) -> Maker:
-    """Return the Maker with Python's own numbers in its dicts: numpy's have no JSON, and no settings hash."""
+    """Return the Maker with Python's own numbers in its fields: numpy's have no JSON, and no settings hash."""
     made = copy(maker)
     if isinstance(maker, BaseVaspMaker):
         made.input_set_generator = copy(maker.input_set_generator)  # type: ignore[attr-defined]  # a VASP Maker
     for owner in (made, getattr(made, "input_set_generator", None)):
         for name, value in list(vars(owner).items()) if owner is not None else ():
-            if isinstance(value, dict):
+            if isinstance(value, dict | list | tuple | np.generic | np.ndarray):
                 setattr(owner, name, _numbers(value))
     return made
 

@@ -62,7 +62,8 @@ def settings_hash(maker: Maker, weights: Path | None = None, code: Mapping[str, 
     Raises
     ------
     InputError
-        If an argument names a file that is not here or, by a relative name, may be another file elsewhere; or a folder.
+        If an argument names a file that is not here or, by a relative name, may be another file elsewhere; or a folder;
+        or is an object that has no JSON.
     """
     settings = _settings(maker, maker.as_dict(), ())
     installed = () if code is None else (dict(code),)
@@ -100,8 +101,11 @@ def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSO
     value = getattr(value, "value", value)  # an enum's value
     if place[-1] == "@module":
         return former(value)  # moving a class changes no settings
-    if not isinstance(value, str | os.PathLike):
+    if value is None or isinstance(value, bool | int | float):
         return value
+    if not isinstance(value, str | os.PathLike):
+        msg = f"{'.'.join(place)} = {value!r} is not JSON: give numbers, texts, lists and dicts, objects as files"
+        raise InputError(msg)
     text = os.fspath(value)
     if place[-1] in _NO_INPUT and any(name in place for name in _ARGUMENTS):
         return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
@@ -42,6 +43,11 @@ def test_class_parameters_and_version_are_the_engine(tmp_path):
     assert identity(calculator_kwargs={"file": str(potential)}) != before
 
 
+def test_numbers_of_numpy_are_numbers():
+    plain = identity(calculator_kwargs={"r": [1.5, 2.5]}, steps=9)
+    assert identity(calculator_kwargs={"r": np.array([1.5, 2.5])}, steps=np.int64(9)) == plain
+
+
 def test_it_crosses_between_processes():
     again = MontyDecoder().decode(json.dumps(emt(), cls=MontyEncoder))
     assert again == emt()
@@ -58,6 +64,9 @@ def test_it_crosses_between_processes():
         ({"calculator_class": "no.such.module.EMT"}, "cannot be imported .* every worker imports"),
         ({"calculator_class": "EMT"}, "cannot be imported"),
         ({"calculator_class": "ase.Atoms"}, "no class of an ASE calculator"),
+        ({"calculator_kwargs": {"kinds": {1, 2}}}, r"calculator_kwargs.kinds = \{1, 2\} is not JSON"),
+        ({"calculator_kwargs": {"calculator": EMT}}, "calculator_kwargs.calculator = <class .* is not JSON"),
+        ({"calculator_kwargs": {"inner": [{"call": np.sin}]}}, "calculator_kwargs.inner.call = .* is not JSON"),
     ],
 )
 def test_what_is_no_calculator_is_refused_in_one_line(changes, saying):

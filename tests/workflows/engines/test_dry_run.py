@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flow_helpers import CU
 
+from definet_flows.defects import Choices
 from definet_flows.errors import InputError
 from definet_flows.hosts import make_host, to_structure
 from definet_flows.report.summary import judges
@@ -79,6 +80,13 @@ def test_check_and_run_ask_for_no_potcars_and_name_the_dry_run(maker, monkeypatc
     lines = preflight(maker, CU)
     assert not [line for line in lines if line.level == "fail"]
     assert DRY_RUN in next(line.text for line in lines if line.subject == "POTCAR")
+
+
+def test_charged_cells_are_refused_before_anything_runs(maker):
+    maker.engine, maker.defects = "vasp-dry-run", Choices(defects=("v_Cu",), charges=(0, 1))
+    with pytest.raises(InputError, match="the engine vasp-dry-run knows no charges"):
+        maker.campaign(CU)
+    assert resolve_engine("vasp").knows_charge
 
 
 def test_the_stand_in_runs_a_dry_run_and_says_in_every_output_that_no_dft_was_done(tmp_path):

@@ -44,6 +44,13 @@ def test_a_machine_without_vasp_fails_the_check(maker, monkeypatch):
     assert told["MAGMOM"].endswith("odd: 2 of 2 kinds (v_Cu, Ni_Cu)")
 
 
+def test_odd_electrons_without_spin_are_warned_of(maker):
+    maker.engine = VaspDefectRelaxMaker()
+    maker.engine.input_set_generator.user_incar_settings = {"ISPIN": 1}
+    (line,) = (line for line in preflight(maker, CU) if line.subject == "MAGMOM")
+    assert (line.level, line.text) == ("warn", "none, for ISPIN=1; odd: 2 of 2 kinds (v_Cu, Ni_Cu)")
+
+
 def test_a_machine_with_everything_passes(maker, standin):
     maker.engine = "vasp"
     lines = preflight(maker, CU)

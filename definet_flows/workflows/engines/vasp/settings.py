@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,15 @@ _REFUSED = {
     "KSPACING": "the k-points are those of --kpoints",
     "KGAMMA": "the k-points are those of --kpoints",
     "SYSTEM": "the title tells a dry run from VASP",
-    "LDAU": "Hubbard parameters differ by element, give them from Python to VaspDefectSetGenerator",
-    "LDAUU": "Hubbard parameters differ by element, give them from Python to VaspDefectSetGenerator",
-    "LDAUJ": "Hubbard parameters differ by element, give them from Python to VaspDefectSetGenerator",
-    "LDAUL": "Hubbard parameters differ by element, give them from Python to VaspDefectSetGenerator",
+    **dict.fromkeys(
+        ("LDAU", "LDAUU", "LDAUJ", "LDAUL"),
+        "Hubbard parameters differ by element, give them from Python to VaspDefectSetGenerator",
+    ),
+    **dict.fromkeys(
+        ("ROPT", "RWIGS", "VDW_C6", "VDW_R0", "QUAD_EFG", "NGYROMAG", "POMASS", "ZVAL"),
+        "its values follow the elements of a cell, which differ between configurations",
+    ),
+    **dict.fromkeys(("FERWE", "FERDO"), "the occupations follow from the electrons of each configuration"),
     "LNONCOLLINEAR": "the starting moments are collinear",
     "LSORBIT": "the starting moments are collinear",
     "ML_LMLFF": "steps of a machine-learned force field are no ionic steps",
@@ -48,6 +54,8 @@ _LIMITED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 """Tags of which only some values keep the meaning of a relaxation: a test, and the reason."""
 
+_WORD = re.compile(r"[\w.+-]+", re.ASCII)
+_DIGITS = 5  # of the count in 3*0.5
 _MOST = 64  # k-points along an axis; more is a typing error
 
 
@@ -104,16 +112,28 @@ def _logical(_: str, text: str) -> bool:
 
 
 def _number(_: str, text: str) -> float:
-    if not isfinite(value := float(text)):
+    """Return a number, a whole one as such: settings from Python, ENCUT 520, have the same hash."""
+    value = float(text)
+    if not isfinite(value):
         raise ValueError(text)
-    return value
+    return int(value) if value.is_integer() else value
 
 
-def _list(tag: str, text: str) -> list[Any]:
-    found = Incar.proc_val(tag, text)
-    if not isinstance(found, list):
-        raise ValueError(text)  # noqa: TRY004 - what is wrong is the text
+def _list(_: str, text: str) -> list[float]:
+    """Return numbers with blanks or commas between them; 3*0.5 stands for three."""
+    found: list[float] = []
+    for word in text.replace(",", " ").split():
+        count, times, value = word.rpartition("*")
+        if times and (not count.isdecimal() or len(count) > _DIGITS):
+            raise ValueError(text)
+        found += [_number("", value)] * (int(count) if times else 1)
     return found
+
+
+def _word(tag: str, text: str) -> Any:  # noqa: ANN401 - pymatgen's own form of the word
+    if not _WORD.fullmatch(text):  # a semicolon or a new line would begin another tag
+        raise ValueError(text)
+    return Incar.proc_val(tag, text)
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
@@ -121,14 +141,14 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "int": lambda _, text: int(text),
     "float": _number,
     "list": _list,
-    "str": Incar.proc_val,
+    "str": _word,
 }
 _TYPES = {
     "bool": ".TRUE. or .FALSE.",
     "int": "a whole number",
     "float": "a number",
     "list": "numbers with blanks between them",
-    "str": "a word",
+    "str": "a single word",
 }
 
 

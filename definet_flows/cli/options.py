@@ -94,7 +94,7 @@ PerConcentration = Annotated[
     int | None, typer.Option(min=1, max=_LARGEST, help="Configurations for each --concentration.  \\[default: 100]")
 ]
 Seed = Annotated[
-    int, typer.Option(min=-_LARGEST, max=_LARGEST, help="Of the random configurations; the same on every machine.")
+    int, typer.Option(min=-_LARGEST, max=_LARGEST, help="Seed of the random configurations; the same on every machine.")
 ]
 Preset = Annotated[
     str | None,
@@ -115,21 +115,21 @@ Placement = Annotated[
 ]
 DEFAULT_MODEL = "definet-2dmd"
 _MODEL = (
-    "Registry id of the weights (see models list) or the beginning of their sha256, a .safetensors file, or champion: "
-    "that of the record store, in run for these settings."
+    "Registry id of the weights (see models list) or the beginning of their sha256, a .safetensors file, or champion "
+    "(of the record store; in run, of these settings)."
 )
 Model = Annotated[str, typer.Option("--model", help=_MODEL)]
 CampaignModel = Annotated[
     str | None,
-    typer.Option("--model", help=f"{_MODEL} Given alone, it proposes every start.  \\[default: {DEFAULT_MODEL}]"),
+    typer.Option("--model", help=f"{_MODEL} Given alone, it proposes all starts.  \\[default: {DEFAULT_MODEL}]"),
 ]
 PreRelaxers = Annotated[
     list[str],
     typer.Option(
         "--prerelaxer",
         help="What proposes the starts: definet, fields (of the store's records), potential:sevennet, "
-        "potential:sevennet-l3i5, potential:chgnet, a chain such as fields+potential:sevennet; several times: each "
-        "beside one control.  \\[default: auto, by what each has saved]",
+        "potential:sevennet-l3i5, potential:chgnet, a chain such as fields+potential:sevennet; again for each: one "
+        "control serves all.  \\[default: auto, by what each has saved]",
     ),
 ]
 IncarTags = Annotated[

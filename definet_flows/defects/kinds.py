@@ -206,7 +206,7 @@ class Choices(Wish):
             return self.max_defects
         if all(limit is None for limit in limits):
             if self.min_defects > 1:
-                msg = f"min_defects={self.min_defects}: give max_defects too, nothing else says how many there may be"
+                msg = f"min_defects={self.min_defects}: give max_defects too, nothing else limits the number"
                 raise InputError(msg)
             return 1
         if None in limits:

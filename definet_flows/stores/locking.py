@@ -89,7 +89,7 @@ def sole(what: str, store: str | None, patience: float = 0.0) -> Iterator[Callab
 
     def check(records: Records) -> None:
         if not holder.renew(records):
-            msg = f"{what}: this process stood still for so long that another took over: run it again"
+            msg = f"{what}: this process paused for so long that another took over: run it again"
             raise InputError(msg)
 
     try:

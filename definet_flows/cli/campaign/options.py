@@ -58,8 +58,8 @@ class CampaignOptions:
         bool,
         typer.Option(
             "--allow-unseen-host",
-            help="Accept predictions for a host the weights never saw. Risk: atoms start further from their ends than "
-            "unrelaxed, and relaxations take more steps.",
+            help="Accept predictions for a host that the weights never saw. Risk: atoms may start further from their "
+            "relaxed positions than without prediction, and relaxations take more steps.",
         ),
     ] = False
     store: options.Store = None

@@ -39,7 +39,7 @@ def retry(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Tree of job folders in which nothing runs any more: records left running there, too.",
+            help="Folder tree in which no job runs any more: also its records that are still marked running.",
         ),
     ] = None,
     folder: Annotated[
@@ -47,14 +47,14 @@ def retry(
     ] = None,
     launchpad: Annotated[
         Path | None,
-        typer.Option(help="my_launchpad.yaml: find lost runs in FireWorks and mend them, add retries there."),
+        typer.Option(help="my_launchpad.yaml: find and mend lost runs in FireWorks, and add the retries there."),
     ] = None,
     dead_after: Annotated[
         float, typer.Option(min=0, help="With --launchpad: seconds without a sign of life after which a run is lost.")
     ] = 14400.0,
     placement: options.Placement = None,
 ) -> None:
-    """Go on with failed relaxations, from their last positions; their steps so far stay counted.
+    """Continue failed relaxations from their last positions; their steps so far stay counted.
 
     With --launchpad lost runs are found too, and the retries go to the queue.
     """

@@ -46,7 +46,7 @@ def learn(
     budget: Annotated[int, typer.Option(help="Configurations to relax at most, those held out included.")] = 200,
     target: Annotated[
         float | None,
-        typer.Option(help="Stop at this mean |component| error on the held-out ones, Å.  \\[default: none]"),
+        typer.Option(help="Stop at this mean |component| error on held-out configurations, Å.  \\[default: none]"),
     ] = None,
     patience: Annotated[int, typer.Option(help="Stop after so many rounds without a gain of 2 %.")] = 3,
     folder: Annotated[
@@ -57,8 +57,8 @@ def learn(
     """Relax the defects of HOST batch by batch, each batch chosen by what the network has still to learn.
 
     After each batch the network is retrained on everything in the store with the same settings, and measured on
-    configurations it never learns from. Where learning stands is in the store: stopped or killed, the same command
-    goes on; with a larger --budget, too.
+    configurations it never learns from. The store holds the progress: after a stop or a kill the same command
+    continues, also with a larger --budget.
     """
     from definet_flows.workflows.learning.active.flow import ActiveLearningMaker
 

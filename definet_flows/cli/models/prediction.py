@@ -32,7 +32,7 @@ _Host = Annotated[
     typer.Option(
         "--host",
         help="File of the host's unit cell, or a shipped host: MoS2, WSe2, BN, GaSe, InSe, P.  "
-        "\\[default: that of the hosts trained on which fits]",
+        "\\[default: the host that fits, of those the weights learned]",
     ),
 ]
 _Supercell = Annotated[
@@ -91,8 +91,8 @@ def predict(
 ) -> None:
     """Pre-relax defect structures: the same atoms in the same order and frame, where DefiNet expects them (Å).
 
-    A structure whose prediction the gate rejects is written as it came. Verdict and reason stand in extended XYZ and
-    JSON beside each structure, for every format in OUT/predictions.json. Exit code 1 if some could not be predicted.
+    If the gate rejects a prediction, the structure is written unchanged. Verdict and reason stand beside each structure
+    (extended XYZ, JSON) and, for every format, in OUT/predictions.json. Exit code 1 if some could not be predicted.
     """
     cell = options.parse_supercell(supercell) if supercell else None
     from definet_flows.model.network.kernels import keep_freed_memory
@@ -142,8 +142,8 @@ def prerelax(
     """Pre-relax every POSCAR below DIR in place; each original is kept beside it as POSCAR.unrelaxed.
 
     Atoms keep their order; comment, selective dynamics and velocities stay. Pre-relaxed files are left. The
-    charge is taken from the folder's name (v_Cd_-1); charged defects are left where the network learned neutral
-    cells.
+    charge is taken from the folder's name (v_Cd_-1); charged defects stay unchanged if the network learned only
+    neutral cells.
     """
     cell = options.parse_supercell(supercell) if supercell else None
     options.check_writable(json_file)

@@ -45,7 +45,7 @@ def retrain(
 
     For each settings hash (engine, functional, cutoff, ...) of the store: converged records only, errors in Å on
     configurations that were never learned from. Does nothing, and says so, if too little is new or if another
-    retraining runs. Killed, the same command goes on from the last completed epoch.
+    retraining runs. After a kill the same command continues from the last completed epoch.
     """
     import json
 
@@ -178,7 +178,7 @@ def promote_model(model: _Ref, store: options.Store = None) -> None:
 
 @models.command("rollback")
 def roll_back(settings: _Settings = None, store: options.Store = None) -> None:
-    """Make the champion before champion again, at once; before the first champion stands the package's model."""
+    """Make the previous champion the champion again, at once; before the first champion the package's model is used."""
     from definet_flows.stores import open_store
     from definet_flows.stores.learning.registry import rollback, settings_with_champion
 

@@ -58,16 +58,16 @@ def train(
     ] = "shipped",
     name: Annotated[str, typer.Option(help="Registry id of the result.")] = "definet",
     start: Annotated[
-        str | None, typer.Option(help="Go on from these weights, with their network: named as --model elsewhere.")
+        str | None, typer.Option(help="Continue from these weights and their network; named as --model elsewhere.")
     ] = None,
     store: options.Store = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last completed epoch in --output.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for all.")] = 0,
 ) -> None:
-    """Train a network on the `train` splits of DATA, keep the weights best on its `val` splits.
+    """Train a network on the `train` splits of DATA, and keep the weights that are best on its `val` splits.
 
-    From an .extxyz file the network learns charges and inserted atoms too. Errors are in Å. Interrupted or killed, the
-    same command with --resume goes on from the last completed epoch.
+    From an .extxyz file the network learns charges and inserted atoms too. Errors are in Å. After an
+    interruption the same command with --resume continues from the last completed epoch.
     """
     import torch
 
@@ -143,7 +143,7 @@ def _train_frames(found: FrameSets, recipe: TrainConfig, output: Path, name: str
 def combine(
     weights: Annotated[
         list[str],
-        typer.Argument(help="Models of the same cutoff, as --model elsewhere; later training goes on from the first."),
+        typer.Argument(help="Models of the same cutoff, named as --model elsewhere; later training changes the first."),
     ],
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
@@ -152,7 +152,7 @@ def combine(
 ) -> None:
     """Combine several models, trained separately, into a single model: it predicts the mean of their positions.
 
-    A network that was trained on some hosts of the first model only (`train --hosts`) predicts for these hosts alone.
+    A network that learned only some hosts of the first model (`train --hosts`) predicts only for these hosts.
 
     Its uncertainty and the errors on its card (Å) are those on the `val` splits of DATA.
     """

@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write records to a file or a new folder, whole or not at all: lengths in Å, energies in eV, times in s and h.
 
-    Structures are those of finished relaxations; CIF folders and entries take of each configuration the lowest end.
+    Structures are those of finished relaxations; CIF folders and entries hold the lowest end of each configuration.
     """
     from definet_flows.errors import InputError
     from definet_flows.stores import explain_nothing, open_store

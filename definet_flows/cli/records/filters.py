@@ -17,7 +17,7 @@ Weights = Annotated[
     typer.Option("--weights", help="Only these weights: registry id such as definet-2dmd, or beginning of the sha256."),
 ]
 PreRelaxer = Annotated[
-    str | None, typer.Option("--prerelaxer", help="Only starts of this: definet, fields, potential:sevennet, a chain.")
+    str | None, typer.Option("--prerelaxer", help="Only starts of this pre-relaxer, such as definet, fields, a chain.")
 ]
 Where = Annotated[
     list[str],

@@ -32,7 +32,7 @@ def ingest(
             "with an array relaxed_positions.",
         ),
     ],
-    host: Annotated[str, typer.Option(help="File of a cell of the host that all of them are defects of, or its name.")],
+    host: Annotated[str, typer.Option(help="Host of all the relaxations: a file of any of its cells, or its name.")],
     supercell: Annotated[
         tuple[str, str, str] | None,
         typer.Option(

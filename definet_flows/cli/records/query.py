@@ -86,7 +86,7 @@ def build(
         ),
     ] = None,
 ) -> None:
-    """Make records of relaxations that are done but were never recorded, from the jobs' outputs; again does no harm."""
+    """Make records of relaxations that are done but were never recorded, from the jobs' outputs."""
     from definet_flows.stores import open_store
     from definet_flows.workflows.recovery.rebuild import RecordBuilder, free_dead, job_stores, nothing_made
 

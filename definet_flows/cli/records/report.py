@@ -38,10 +38,8 @@ def report(
     prerelaxer: PreRelaxer = None,
     where: Where = options.NONE,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
-    figures: Annotated[
-        Path | None, typer.Option(help="Folder that takes every figure as a file of its own, too.")
-    ] = None,
-    form: Annotated[str, typer.Option("--format", help="Of --figures: png or svg.")] = "png",
+    figures: Annotated[Path | None, typer.Option(help="Folder for every figure as a separate file, too.")] = None,
+    form: Annotated[str, typer.Option("--format", help="Format of --figures: png or svg.")] = "png",
     watch: Annotated[bool, typer.Option("--watch", help="Write the page again every minute, until Ctrl-C.")] = False,
 ) -> None:
     """Write a page on a store or a part of it: savings, figures, structures that can be turned, a table that filters.
@@ -96,7 +94,7 @@ def explain(
         str,
         typer.Argument(
             metavar="ID",
-            help="Of a configuration or a record; its first characters, or a name that is unique, will do.",
+            help="Id of a configuration or a record, the first characters of an id, or a unique name.",
         ),
     ],
     store: options.Store = None,

@@ -313,7 +313,7 @@ def train(
     """
     strange = set(config.drawn) - {s.name for s in sets}
     if strange:
-        msg = f"drawn: {min(strange)} is no set that is learned here: take a copy of the recipe without it"
+        msg = f"drawn: {min(strange)} is not a set of this training: take a copy of the recipe without it"
         raise InputError(msg)
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its hints for other products

@@ -67,7 +67,8 @@ class DefectFlowMaker(Maker):
     vacuum
         Layers: set the gap to the periodic image to this many Å; None: as in the host.
     engine
-        `vasp`, `sevennet`, `chgnet`, or an atomate2 Maker whose job relaxes the atoms at fixed cell.
+        `vasp`, `gpaw`, `sevennet`, `chgnet`, `vasp-dry-run`, or an atomate2 Maker whose job relaxes the atoms at fixed
+        cell.
     control_fraction
         Share, 0 to 1, of the configurations with a fit prediction that are relaxed from the unrelaxed structure
         too. Chosen by the hash of the configuration, so the choice is the same each time; above 0 at least 1.

@@ -145,7 +145,7 @@ def _add_host(launchpad: LaunchPad, plan: Plan, placement: Placement) -> list[st
     _require_sound(launchpad, known["fw_id"])
     if known["spec"][_CAMPAIGN] != plan.id:
         msg = (
-            f"another campaign has this host relaxed before Firework {known['fw_id']}: launch again when that has ended"
+            f"another campaign relaxes this host first, up to Firework {known['fw_id']}: launch again when it has ended"
         )
         raise InputError(msg)
     return []

@@ -73,7 +73,7 @@ def probe_flow(
         If there is nothing to probe.
     """
     if not record_ids:
-        msg = "nothing to probe: no converged record with these settings ended symmetric, or all of the sample were"
+        msg = "nothing to probe: no converged record with these settings ended symmetric, or the sample is done"
         raise InputError(msg)
     store = portable(store)
     jobs = [probe_end(record_id, engine=engine, store=store, rattle=rattle, seed=seed) for record_id in record_ids]

@@ -11,6 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from definet_flows.hosts import make_host
 from definet_flows.model.data.archive import PairSet
+from definet_flows.model.data.batches import lattice_of
 from definet_flows.model.inference.checkpoint import Card, Checkpoint, Learned, save_checkpoint
 from definet_flows.model.inference.domain import outside, unit_cell
 from definet_flows.model.inference.predict import predict
@@ -64,7 +65,7 @@ def test_neutral_weights_give_a_knowing_network_the_same_numbers_for_neutral_cel
     parent = save_checkpoint(tmp_path / "p.safetensors", make_network(), Card(name="p", config=CONFIG))
     grown = parent.trainable(KNOWING.model_copy(update={"passes": 2})).double().requires_grad_(requires_grad=False)
     own = parent.trainable(CONFIG.model_copy(update={"passes": 2})).double().requires_grad_(requires_grad=False)
-    torch.nn.init.normal_(grown.charge_proj.weight)
+    torch.nn.init.normal_(grown.site_charge.weight)
     of = Crystal().copy(charges=np.array([0, 0]), numbers=np.full((2, 14), 7))  # `relaxed` marks no atom as inserted
     agree(relaxed(grown, of, form), relaxed(own, of, form), 1e-13)  # rounding: a table of four rows is another product
 
@@ -198,7 +199,7 @@ def test_a_training_learns_charges_and_inserted_atoms_and_its_card_counts_them(s
     model = fine_tune(None, sets, recipe, tmp_path, name="salted")
     assert model.card.config.charges
     assert model.card.config.inserted
-    assert model.network.charge_proj.weight.abs().max() > 0
+    assert model.network.site_charge.weight.abs().max() > 0
     assert len(model.card.hosts) == 1
     assert {(seen.kind, seen.charge, seen.n) for seen in model.card.learned} == {
         (kind, charge, 1) for kind in ("v_Mg", "O_i") for charge in (-1, 0, 1)
@@ -220,9 +221,35 @@ def test_the_identity_of_data_knows_the_charge(salt):
     assert torn.data_hash != neutral.data_hash
 
 
-def test_the_global_scalar_carries_the_charge_of_each_structure():
+def test_the_charge_of_a_structure_is_read_in_no_other():
     network, of = make_network(KNOWING).requires_grad_(requires_grad=False), Crystal()
     both = of.copy(numbers=of.numbers[[0, 0]], markers=of.markers[[0, 0]], charges=np.array([1, -2]))
     swapped = both.copy(charges=np.array([-2, 1]))
     for form in ("list", "table"):
         agree(relaxed(network, both, form), relaxed(network, swapped, form)[[1, 0]])
+
+
+@pytest.mark.parametrize("form", form_parameters())
+def test_a_charge_moves_nothing_in_a_crystal_without_defects(form):
+    config = CONFIG.model_copy(update={"charges": True})
+    network, of = make_network(config).requires_grad_(requires_grad=False), Crystal()
+    pristine = of.copy(markers=np.zeros_like(of.markers))
+    charged, neutral = (relaxed(network, pristine.copy(charges=np.array([q, -q])), form) for q in (3, 0))
+    assert torch.equal(charged, neutral)
+
+
+@pytest.mark.parametrize("edited", [SUBSTITUTION, VACANCY, INSERTED])
+def test_a_charge_enters_at_the_edited_site_and_a_layer_hands_it_on_by_two_bonds(salt, edited):
+    config = KNOWING.model_copy(update={"layers": 1, "cutoff": 2.2})  # a bond: 2.1 Å
+    network = make_network(config).requires_grad_(requires_grad=False)
+    lattice = lattice_of(salt, config)
+    numbers, markers = torch.tensor(salt.numbers).expand(3, -1), torch.zeros(3, 64, dtype=torch.int64)
+    markers[:, 0] = edited
+    positions = lattice.positions + 0.1 * torch.randn(1, 64, 3)  # no symmetry holds an atom where it is
+    moved = network(numbers, markers, positions, lattice.edges, torch.tensor([0, 2, -2]))
+    by_charge = (moved[1:] - moved[0]).abs().amax((0, 2))  # [64]
+    away = salt.cartesian - salt.cartesian[0]
+    bonds = np.abs(away - 8.4 * np.rint(away / 8.4)).sum(1) / 2.1
+    near = torch.as_tensor(bonds < 2.5)  # a message, then a pull
+    assert float(by_charge[~near].max()) < 1e-13
+    assert float(by_charge[near].max()) > 1e-3

@@ -24,8 +24,8 @@ needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no g++ to 
 def make_network(config: NetworkConfig = CONFIG, dtype: torch.dtype = torch.float64) -> DefiNet:
     torch.manual_seed(3)
     network = DefiNet(config).to(dtype)
-    if network.charge_proj is not None:  # as drawn it takes charged cells for neutral
-        torch.nn.init.normal_(network.charge_proj.weight)
+    if network.site_charge is not None:  # as drawn it takes charged cells for neutral
+        torch.nn.init.normal_(network.site_charge.weight)
     return network
 
 

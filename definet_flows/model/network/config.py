@@ -25,7 +25,8 @@ class NetworkConfig(Frozen):
     )
     max_number: int = Field(default=117, ge=1, le=117, description="largest atomic number in the element table")
     charges: bool = Field(
-        default=False, description="the net charge is an input; a neutral cell gives the numbers of a network without"
+        default=False,
+        description="the net charge is an input of edited sites; a neutral cell gives the numbers of a network without",
     )
     inserted: bool = Field(default=False, description="the marker table has a row more, for inserted atoms")
 

@@ -24,7 +24,7 @@ from definet_flows.model.network.layers import (
     edge_state,
 )
 from definet_flows.model.network.radial import RadialBasis
-from definet_flows.schemas import VACANCY
+from definet_flows.schemas import PRISTINE, VACANCY
 
 _ENCODED = 2  # numbers that a charge is to the network
 _Layer = tuple[GlobalScalar, GlobalVector, MessagePassing, SelfUpdate, CoordinateUpdate]
@@ -45,19 +45,22 @@ class _Table(nn.Module):
 
 
 class _ChargeEncoding(nn.Module):
-    """What a net charge q adds to the global scalar: a linear map of [q, |q|], hence nothing to a neutral cell.
+    """What a net charge q adds to the scalars of edited sites: a linear map of [q, |q|], nothing to a neutral cell.
 
-    It starts at zero: a network that learned neutral cells takes charged cells for neutral until it learns.
+    Other sites hear of it by messages, so that atoms far from the defects do not read it. It starts at zero: a network
+    that learned neutral cells takes charged cells for neutral until it learns.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width, _ENCODED))
 
-    def forward(self, charges: Tensor) -> Tensor:
-        """Net charges, elementary charges, [B] -> [B, F]."""
+    def forward(self, charges: Tensor, markers: Tensor, edges: Edges) -> Tensor:
+        """Net charges, elementary charges, [B], and markers [*n] -> [*n, F], zero where the host is as it was."""
         q = charges.to(self.weight)
-        return functional.linear(torch.stack([q, q.abs()], -1), self.weight)
+        of_charge = functional.linear(torch.stack([q, q.abs()], -1), self.weight)  # [B, F]
+        spread = edges.spread(of_charge.unsqueeze(1) if markers.dim() > 1 else of_charge)  # broadcastable to [*n, F]
+        return (markers != PRISTINE).unsqueeze(-1) * spread
 
 
 class DefiNet(nn.Module):
@@ -82,7 +85,7 @@ class DefiNet(nn.Module):
         self.defect_emb = _Table(config.markers, width)
         self.lin_comb = nn.Linear(2 * width, width)
         self.vn_emb = nn.Embedding(1, width)
-        self.charge_proj = _ChargeEncoding(width) if config.charges else None
+        self.site_charge = _ChargeEncoding(width) if config.charges else None
         self.basis = RadialBasis(config)
         self.virtual_scalar_layers = nn.ModuleList(GlobalScalar(width) for _ in range(depth))
         self.virtual_vector_layers = nn.ModuleList(GlobalVector(width) for _ in range(depth))
@@ -120,7 +123,7 @@ class DefiNet(nn.Module):
             Neighbours within the cutoff at the unrelaxed positions.
         charges : Tensor or None
             Net charges of the B structures, elementary charges, [B]; None: neutral. A network without
-            `config.charges` takes every structure for neutral.
+            `config.charges` takes every structure for neutral, any network a structure without edited sites.
 
         Returns
         -------
@@ -140,8 +143,8 @@ class DefiNet(nn.Module):
         x = self.lin_comb(torch.cat([self.atom_emb(numbers), self.defect_emb(markers)], -1))  # [*n, F]
         v = x.new_zeros(*x.shape[:-1], 3, x.shape[-1])  # [*n, 3, F]
         x_global = self.vn_emb.weight.expand_as(edges.mean(x))  # [*g, F]
-        if self.charge_proj is not None and charges is not None:
-            x_global = x_global + self.charge_proj(charges).view_as(x_global)
+        if self.site_charge is not None and charges is not None:
+            x = x + self.site_charge(charges, markers, edges)
         v_global = edges.mean(v)  # [*g, 3, F]
         r = positions
         for scalar, vector, message, update, coordinate in self._layers():

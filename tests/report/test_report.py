@@ -21,8 +21,10 @@ from definet_flows.errors import InputError
 from definet_flows.model.inference.shipped import shipped_weights
 from definet_flows.report.figures.charts import Boxes, Chart, Points
 from definet_flows.report.figures.deviations import deviation
+from definet_flows.report.figures.interactive import figure_json
 from definet_flows.report.figures.overlays import overlay
-from definet_flows.report.names import Asked
+from definet_flows.report.figures.static import write_chart
+from definet_flows.report.names import Asked, Names
 from definet_flows.report.page import all_charts, render
 from definet_flows.report.reading import Contents, read_contents
 from definet_flows.schemas import AUTO, SCHEMA_VERSION, KnownPreRelaxer, PreRelaxerName, dump
@@ -286,6 +288,17 @@ def test_hostile_text_makes_no_element_and_no_script(page: str) -> None:
     assert not [name for _, attributes in parser.found for name in attributes if name.startswith("on")]
     assert "<script>alert" not in page
     assert page.count("<script>") == page.count("</script>") - 1  # one more carries the data
+
+
+def test_a_hostile_name_of_a_model_is_text_in_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = {WEIGHTS: f"{HOSTILE}<a href='x'>", OTHER_WEIGHTS: r"$\frac$"}
+    monkeypatch.setattr("definet_flows.report.reading.names_of", lambda _: Names({}, hostile))
+    with Records(SqliteStore(str(tmp_path / "records.sqlite"))) as records:
+        fill(records)
+        charts = all_charts(read_contents(records, "records"))
+    for drawn in (one for one in charts if not one.empty):
+        assert not re.search("<(a|img|script|b)[ >]", json.dumps(figure_json(drawn))), drawn.key
+        write_chart(drawn, tmp_path / f"{drawn.key}.svg", "svg")
 
 
 def test_only_the_scripts_of_the_page_may_run(page: str) -> None:

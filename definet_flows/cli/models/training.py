@@ -113,7 +113,12 @@ def _frame_sets(data: Path, hosts: list[str]) -> FrameSets:
 
     if not hosts:
         raise InputError(f"--data {data}: name the unit cell of each host in it, such as --host GaN=GaN.cif")
-    named = dict(_named(host) for host in hosts)
+    named: dict[str, str] = {}
+    for host in hosts:
+        name, unit = _named(host)
+        if name in named:
+            raise InputError(f"--host {host}: {name} is given twice")
+        named[name] = unit
     if data.is_dir():
         raise InputError(f"--host is for an .extxyz file, and --data {data} is a folder: leave it out")
     found = frame_sets(data, named)

@@ -56,7 +56,7 @@ def _points(points: Points) -> go.Scatter:
         bars = {"array": high - points.y, "arrayminus": points.y - low, "thickness": 1.5, "width": 6}
     return go.Scatter(
         name=escape(points.name),
-        x=points.x,
+        x=[escape(x) for x in points.x] if isinstance(points.x, list) else points.x,
         y=points.y,
         mode="+".join(
             part

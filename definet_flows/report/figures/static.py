@@ -79,11 +79,12 @@ def _draw(chart: Chart, axes: Axes) -> None:
 
 def _draw_points(points: Points, axes: Axes) -> None:
     color = points.color
+    places = [plain(x) for x in points.x] if isinstance(points.x, list) else points.x
     if points.interval is not None:
         low, high = points.interval
-        axes.errorbar(points.x, points.y, yerr=[points.y - low, high - points.y], fmt="none", ecolor=color, capsize=4)
+        axes.errorbar(places, points.y, yerr=[points.y - low, high - points.y], fmt="none", ecolor=color, capsize=4)
     axes.plot(
-        points.x,
+        places,
         points.y,
         color=color,
         label=plain(points.name),
@@ -95,7 +96,7 @@ def _draw_points(points: Points, axes: Axes) -> None:
         zorder=1 if points.faint else 3,
         rasterized=points.faint,  # thousands of circles would make the file heavy
     )
-    for x, y, label in zip(points.x, points.y, points.labels, strict=True) if points.named else ():
+    for x, y, label in zip(places, points.y, points.labels, strict=True) if points.named else ():
         axes.annotate(plain(label), (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
 
 

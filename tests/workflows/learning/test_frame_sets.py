@@ -119,7 +119,11 @@ def test_train_and_evaluate_take_such_a_file(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [([], "name the unit cell of each host"), (["--host", "salt.vasp"], "write NAME=FILE")],
+    [
+        ([], "name the unit cell of each host"),
+        (["--host", "salt.vasp"], "write NAME=FILE"),
+        (["--host", "NaCl=a.vasp", "--host", "NaCl=b.vasp"], "NaCl is given twice"),
+    ],
 )
 def test_a_host_that_is_not_named_is_asked_for(data, tmp_path, options, words):
     file, _ = data(FRAMES[:1])

@@ -73,7 +73,8 @@ class DefectFlowMaker(Maker):
         Share, 0 to 1, of the configurations with a fit prediction that are relaxed from the unrelaxed structure
         too. Chosen by the hash of the configuration, so the choice is the same each time; above 0 at least 1.
     batch_size
-        Configurations in a prediction job, which is a batch; at most 100 for FireWorks.
+        Configurations in a prediction job, which is a batch; at most 100 if you put the flow into FireWorks yourself
+        (`definet launch` splits larger batches into several workflows).
     model
         The network of `definet`: registry id (of the package or of the record store), path of a `.safetensors`
         checkpoint, or `champion`: the champion of these settings in the record store.

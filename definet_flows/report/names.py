@@ -126,5 +126,7 @@ def _weights(keys: list[str], ref: str, names: Names, store: str) -> str:
     if found:
         msg = f"several weights match {ref!r}: {listed(found)}; give more characters"
         raise InputError(msg)
+    if near := beginning_with(ref, known):
+        raise InputError(f"weights {ref}: give at least {SHORTEST} characters of {listed(near)}")
     msg = f"no relaxation has weights {ref}: record store {store!r} has {listed(known) or 'none'}"
     raise InputError(msg)

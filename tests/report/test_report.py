@@ -390,6 +390,8 @@ def refused(*arguments: str, saying: str) -> None:
         (("--store", "full.jsonl", "--figures", "figures", "--format", "pdf"), "pdf"),
         (("--store", "full.jsonl", "--figures", "full.jsonl.sqlite"), "full.jsonl.sqlite"),
         (("--store", "empty.jsonl"), "holds no relaxations"),
+        (("--store", "full.jsonl", "--weights", "zzzzzz"), "no relaxation has weights zzzzzz"),
+        (("--store", "full.jsonl", "--weights", "aaaa"), "weights aaaa: give at least 6 characters of aaaaaaaa ("),
     ],
 )
 def test_bad_input_is_one_line(arguments: tuple[str, ...], saying: str) -> None:

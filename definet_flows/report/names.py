@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from definet_flows.errors import InputError
+from definet_flows.foreign import one_line
 from definet_flows.model.inference.shipped import shipped_weights
 from definet_flows.schemas import AUTO, DEFINET
 from definet_flows.stores import Filter
@@ -53,7 +54,7 @@ class Names:
             return ""
         if key == AUTO:
             return "auto: none"
-        return " · ".join(filter(None, (self.prerelaxer(key), self.model(key))))
+        return one_line(" · ".join(filter(None, (self.prerelaxer(key), self.model(key)))))
 
     def labels(self, keys: Iterable[str]) -> dict[str, str]:
         """Return a label for each key; keys of the same label are told apart by their hash."""

@@ -290,6 +290,10 @@ def test_hostile_text_makes_no_element_and_no_script(page: str) -> None:
     assert page.count("<script>") == page.count("</script>") - 1  # one more carries the data
 
 
+def test_a_name_of_a_model_is_no_line_of_its_own() -> None:
+    assert Names({}, {WEIGHTS: "mine\nother: 99 % saved"}).label(WEIGHTS) == r"definet · mine\nother: 99 % saved"
+
+
 def test_a_hostile_name_of_a_model_is_text_in_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = {WEIGHTS: f"{HOSTILE}<a href='x'>", OTHER_WEIGHTS: r"$\frac$"}
     monkeypatch.setattr("definet_flows.report.reading.names_of", lambda _: Names({}, hostile))

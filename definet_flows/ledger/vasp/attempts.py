@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from definet_flows.ledger.vasp.run import VaspRun
 
 _FILES = frozenset({"KPOINTS", "POTCAR"})
-_MACHINE_TAGS = frozenset({"NCORE", "NPAR", "KPAR", "LPLANE", "SYSTEM", "NSIM"})
+MACHINE_TAGS = frozenset({"NCORE", "NPAR", "KPAR", "LPLANE", "SYSTEM", "NSIM"})
 """INCAR tags that change no result."""
 
 SURFACE_TAGS = frozenset(
@@ -65,7 +65,7 @@ def surface_changes(attempts: Sequence[Attempt]) -> dict[str, str]:
 def changed_tags(before: Execution, after: Execution) -> dict[str, str]:
     """Return the INCAR tags that changed between two executions, k-points and potentials too."""
     old, new = before.tags, after.tags
-    names = sorted((old.keys() | new.keys()) - _MACHINE_TAGS) if old and new else []
+    names = sorted((old.keys() | new.keys()) - MACHINE_TAGS) if old and new else []
     found = {name: str(new.get(name)) for name in names if old.get(name) != new.get(name)}
     return found | {name: value for name, value in surface_differences(before.run, after.run).items() if name in _FILES}
 

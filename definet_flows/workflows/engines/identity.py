@@ -11,6 +11,7 @@ from jobflow import Maker
 
 from definet_flows._moved import former
 from definet_flows.errors import InputError
+from definet_flows.ledger.vasp.attempts import MACHINE_TAGS
 from definet_flows.schemas import content_hash
 from definet_flows.schemas.base import digest
 
@@ -94,6 +95,7 @@ def _plain(value: Any, place: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSO
     if isinstance(value, dict):
         dropped = _WRITTEN.get(place[-1], frozenset()) | {"@version"}
         dropped |= _MACHINE if "run_vasp_kwargs" in place else frozenset()
+        dropped |= MACHINE_TAGS if place[-1] == "user_incar_settings" else frozenset()
         kept = {key: part for key, part in value.items() if key not in dropped}
         return {key: _plain(part, (*place, str(key))) for key, part in kept.items()}
     if isinstance(value, list | tuple):

@@ -109,6 +109,12 @@ def test_a_mesh_that_is_none_is_refused(mesh):
         read_kpoints(mesh)
 
 
+def test_how_a_machine_shares_out_the_work_is_not_in_the_hash():
+    base = resolve_engine("vasp").settings_hash
+    assert vasp("NCORE=4", "KPAR=2", "NSIM=8", "LPLANE=.FALSE.").settings_hash == base
+    assert vasp("NCORE=4", "ENCUT=520").settings_hash == vasp("ENCUT=520").settings_hash != base
+
+
 def test_what_is_set_is_in_the_hash_and_what_is_the_default_is_not():
     base = resolve_engine("vasp").settings_hash
     assert vasp("ENCUT=500", "GGA=PE", "LREAL=Auto", "LASPH=.TRUE.", kpoints=(1, 1, 1)).settings_hash == base

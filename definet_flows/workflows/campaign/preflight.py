@@ -221,8 +221,10 @@ def _potcar_names(generator: VaspInputGenerator) -> dict[str, str]:
     return {**generator.config_dict["POTCAR"], **generator.user_potcar_settings}
 
 
-def _kpoints(host: Host, mesh: tuple[int, int, int] = (1, 1, 1)) -> CheckLine:
-    """Judge a mesh around Γ by the spacing it stands for along each periodic direction."""
+def _kpoints(host: Host, mesh: tuple[int, int, int] | None = (1, 1, 1)) -> CheckLine:
+    """Judge a mesh around Γ by the spacing it stands for along each periodic direction; None: not a mesh around Γ."""
+    if mesh is None:
+        return CheckLine("k-points", "by user_kpoints_settings of the Maker")
     structure = to_structure(host)
     lengths = list(structure.lattice.reciprocal_lattice.abc)
     if host.dimensionality == _LAYER:
@@ -380,15 +382,9 @@ def _model(maker: DefectFlowMaker, campaign: Campaign) -> Iterator[CheckLine]:
     raw = Proposal(still)
     kinds = {configuration.name: configuration for configuration in campaign.configurations}
     refused = {}
+    host = campaign.host
     for name, configuration in kinds.items():
-        gate = judge(
-            checkpoint,
-            campaign.host,
-            configuration,
-            campaign.host.cartesian,
-            raw,
-            allow_unseen_host=maker.allow_unseen_host,
-        )
+        gate = judge(checkpoint, host, configuration, host.cartesian, raw, allow_unseen_host=maker.allow_unseen_host)
         if not gate.in_domain:
             refused[name] = gate.reason
     if refused:

@@ -244,3 +244,17 @@ def test_retry_takes_the_same_options(workplace, standin):
     assert "nothing to retry: no record of vasp failed with these settings" in result.stderr
     assert standin.entries() == []
     assert workplace.is_dir()
+
+
+def test_a_mesh_that_a_maker_makes_by_itself_is_not_told_as_gamma():
+    makers = (
+        VaspDefectRelaxMaker(input_set_generator=VaspDefectSetGenerator(user_kpoints_settings=given))
+        for given in (
+            {},
+            Kpoints.gamma_automatic((3, 3, 1)),
+            {"grid_density": 1000},
+            Kpoints.monkhorst_automatic((2, 2, 1)),
+        )
+    )
+    assert [mesh_of(maker.input_set_generator) for maker in makers] == [(1, 1, 1), (3, 3, 1), None, None]
+    assert _kpoints(make_host("MoS2", (3, 3, 1)), None).text == "by user_kpoints_settings of the Maker"

@@ -205,8 +205,12 @@ def with_settings(
     return made
 
 
-def mesh_of(generator: VaspInputGenerator) -> tuple[int, int, int]:
-    """Return the divisions of the mesh around Γ; (1, 1, 1) is Γ alone."""
+def mesh_of(generator: VaspInputGenerator) -> tuple[int, int, int] | None:
+    """Return the divisions of the mesh around Γ; (1, 1, 1) is Γ alone. None: the Maker's own settings make another."""
     given = generator.user_kpoints_settings
-    a, b, c = given.kpts[0] if isinstance(given, Kpoints) else (1, 1, 1)
+    if not isinstance(given, Kpoints):
+        return None if given else (1, 1, 1)
+    if given.style is not Kpoints.supported_modes.Gamma or any(given.kpts_shift):
+        return None
+    a, b, c = given.kpts[0]
     return int(a), int(b), int(c)

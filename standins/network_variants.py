@@ -44,8 +44,11 @@ class VariantNetwork(DefiNet):
         super().__init__(config)
         self.variant = variant
 
-    def single_pass(self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges) -> Tensor:
-        """See `DefiNet.single_pass`."""
+    def single_pass(
+        self, numbers: Tensor, markers: Tensor, positions: Tensor, edges: Edges, charges: Tensor | None = None
+    ) -> Tensor:
+        """See `DefiNet.single_pass`; a variant takes no charges."""
+        del charges
         has = self.variant
         unmarked = torch.full_like(markers, PRISTINE)
         seen = SeenEdges(edges, (markers != VACANCY) if has.markers == "nowhere" else None, activation=has.activation)

@@ -216,7 +216,7 @@ def test_single_sets_can_be_drawn_more_or_less_of() -> None:
 
 def test_a_recipe_that_draws_from_a_set_that_is_not_there_is_refused(tmp_path: Path) -> None:
     config = recipe(1).model_copy(update={"drawn": {"low_density_defects/WSe": 800}})
-    with pytest.raises(InputError, match="low_density_defects/WSe is no set"):
+    with pytest.raises(InputError, match="low_density_defects/WSe is not a set"):
         train(config, [pairs()], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -229,7 +229,7 @@ def test_a_prediction_that_failed_is_asked_again_and_the_others_are_not(maker, j
     asked = []
     monkeypatch.setattr(
         "definet_flows.model.inference.predict.predict",
-        lambda ck, of, some: (asked.extend(c.name for c in some), predict(ck, of, some))[1],
+        lambda ck, of, some, **given: (asked.extend(c.name for c in some), predict(ck, of, some, **given))[1],
     )
     run(maker.make(CU), jobs)
     assert asked == ["v_Cu"]

@@ -74,7 +74,7 @@ def test_bad_input_is_refused_before_anything_is_written(host, fields, message, 
 def test_a_missing_engine_package_names_its_extra(maker, monkeypatch):
     monkeypatch.setattr("definet_flows.starts.universal.find_spec", lambda _: None)
     maker.engine = "chgnet"
-    with pytest.raises(InputError, match=r"definet-flows\[chgnet\]"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[chgnet\]'"):
         maker.make(CU)
 
 

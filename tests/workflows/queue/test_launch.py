@@ -97,7 +97,7 @@ def test_a_host_is_relaxed_once_for_two_campaigns(queue, cluster_maker):
     again = launch_fireworks(plan, queue.launchpad)
     assert (again.workflows, again.added, again.deferred) == ((), 0, 2)
     cluster_maker.max_defects = 2
-    with pytest.raises(InputError, match="launch again when that has ended"):
+    with pytest.raises(InputError, match="launch again when it has ended"):
         launch_fireworks(make_plan(cluster_maker, CU), queue.launchpad)
     assert sorted(raw["name"].split()[0] for raw in queue.launchpad.fireworks.find()) == ["host", "launch"]
 

@@ -194,4 +194,4 @@ def test_exported_entries_have_their_bulk_entry(tmp_path):
         assert (len(entry.bulk_entry.structure), entry.bulk_entry.structure.charge) == (32, 0)
         assert entry.bulk_entry.structure.composition.reduced_formula == "GaN"
     (found,) = learned()
-    assert [entry.name for entry in found.entries] == ["Mg_Ga"]
+    assert sorted((entry.name, entry.charge) for entry in found.entries) == [("Mg_Ga", 0), ("Mg_Ga", 1)]

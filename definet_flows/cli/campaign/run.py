@@ -98,6 +98,10 @@ def _note(text: str) -> None:
     console.print(text, style="dim", soft_wrap=True, highlight=False)
 
 
+_WIDE = 100
+"""Columns of a terminal from which on cells have space around them; a narrower one needs it for the verdicts."""
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """Outcome of a campaign.
@@ -241,7 +245,7 @@ def _shown(outcome: _Outcome) -> list[StartsRow]:
 def _print(outcome: _Outcome) -> None:
     from definet_flows.schemas import signed
 
-    table = Table("defects", header_style="bold")
+    table = Table("defects", header_style="bold", padding=(0, int(console.width >= _WIDE)))
     table.add_column("charge", justify="right")
     for heading in ("|F| eV/Å\nunrelaxed", "at start\npredicted", "steps\nunrelaxed", "from\npredicted"):
         table.add_column(heading, justify="right")

@@ -10,13 +10,16 @@ from ase.io import Trajectory
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from definet_flows.errors import InputError
-from definet_flows.ledger.outcome import Outcome, is_converged, largest_force, point_group
+from definet_flows.ledger.outcome import Outcome, core_hours, is_converged, largest_force, point_group
 from definet_flows.schemas import Attempt, Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ase import Atoms
+
+PROCESSOR_SECONDS = "definet_processor_seconds"
+"""Name in a frame's `info` of the processor time that its launch has used when the frame is written, s."""
 
 
 def read_steps(
@@ -59,6 +62,7 @@ def read_steps(
         energy=float(frames[-1].get_potential_energy()),  # type: ignore[no-untyped-call]
         optimizer=optimizer,
         wall_seconds=wall_seconds,
+        core_hours=core_hours(frames[-1].info.get(PROCESSOR_SECONDS)),
         point_group_start=point_group(start),
         point_group_end=point_group(end),
     )

@@ -10,7 +10,14 @@ from monty.json import jsanitize
 from pymatgen.core import Structure
 
 from definet_flows.errors import InputError
-from definet_flows.ledger.outcome import Outcome, is_converged, largest_force, point_group, repeats_last_frame
+from definet_flows.ledger.outcome import (
+    Outcome,
+    core_hours,
+    is_converged,
+    largest_force,
+    point_group,
+    repeats_last_frame,
+)
 from definet_flows.ledger.vasp.output.vasprun import final_energy
 from definet_flows.ledger.vasp.relaxation import read_relaxation
 from definet_flows.ledger.vasp.run import OPTIMIZERS
@@ -33,6 +40,9 @@ COUNTED = "relaxation"
 
 LAUNCHED = "definet_flows"
 """How a tag of an ASE document begins that is a note of the ledger."""
+
+PROCESSOR_TAG = f"{LAUNCHED} processor seconds"
+"""How the tag of an ASE document begins that states the processor time of its launch."""
 
 Document = Mapping[str, Any]
 
@@ -87,6 +97,7 @@ def _read_ase(document: Document) -> Outcome:
         energy=output["energy"],
         optimizer=optimizer,
         wall_seconds=output.get("elapsed_time"),
+        core_hours=core_hours(_processor_seconds(document)),
         point_group_start=point_group(_structure(given)),
         point_group_end=point_group(end),
         notes=(*_ase_notes(optimizer, loaded=frames is not None), *_launch_notes(document)),
@@ -185,8 +196,18 @@ def _ase_notes(optimizer: str, *, loaded: bool) -> tuple[str, ...]:
 
 
 def _launch_notes(document: Document) -> tuple[str, ...]:
-    begin = f"{LAUNCHED}: "
-    return tuple(tag.removeprefix(begin) for tag in document.get("tags") or () if str(tag).startswith(begin))
+    return _tagged(document, LAUNCHED)
+
+
+def _processor_seconds(document: Document) -> float | None:
+    """Return the processor time that a launch has stated, s; None if it is unknown."""
+    return next(map(float, _tagged(document, PROCESSOR_TAG)), None)
+
+
+def _tagged(document: Document, name: str) -> tuple[str, ...]:
+    """Return the texts of the tags `NAME: TEXT` of an ASE document."""
+    begin = f"{name}: "
+    return tuple(str(tag).removeprefix(begin) for tag in document.get("tags") or () if str(tag).startswith(begin))
 
 
 def _frames(document: Document) -> tuple[Sequence[float], Sequence[Any]]:

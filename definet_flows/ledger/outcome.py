@@ -56,6 +56,11 @@ def is_converged(max_force: float | None, criterion: float) -> bool:
     return max_force is not None and max_force <= criterion
 
 
+def core_hours(processor_seconds: float | None) -> float | None:
+    """Return the processor time of a relaxation with an ASE calculator, h; None if it is unknown."""
+    return None if processor_seconds is None else processor_seconds / 3600
+
+
 def repeats_last_frame(energies: Sequence[float] | None, forces: npt.ArrayLike | None) -> bool:
     """Return whether the last frame repeats the frame before it.
 

@@ -28,10 +28,12 @@ from definet_flows.schemas.configuration import Configuration, Edit, Host, joine
 from definet_flows.schemas.models import Supercell
 from definet_flows.schemas.records import (
     NOT_PREDICTED,
+    AnyRun,
     Attempt,
     DefectRecord,
     Gate,
     HostNote,
+    HostRun,
     Ledger,
     Prediction,
     PredictionNote,
@@ -53,6 +55,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "SUBSTITUTION",
     "VACANCY",
+    "AnyRun",
     "Attempt",
     "Choice",
     "Configuration",
@@ -64,6 +67,7 @@ __all__ = [
     "Gate",
     "Host",
     "HostNote",
+    "HostRun",
     "IntMatrix",
     "KnownPreRelaxer",
     "Ledger",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -99,7 +99,9 @@ class Ledger(Frozen):
     optimizer: str | None = None
     wall_seconds: float | None = Field(default=None, description="wall time of all attempts, s")
     cores: int | None = None
-    core_hours: float | None = Field(default=None, description="cores x wall time, h")
+    core_hours: float | None = Field(
+        default=None, description="cores x wall time, with an ASE calculator processor time, of all attempts, h"
+    )
     point_group_start: str | None = None
     point_group_end: str | None = None
     inputs: str | None = Field(default=None, description="hash of all that the engine was given but the positions")
@@ -201,3 +203,25 @@ class DefectRecord(Document):
     def identity(configuration_id: str, settings_hash: str, start: Start, weights: str | None) -> str:
         """Return the record_id; `weights` (sha256) counts only for the predicted start."""
         return content_hash("record", configuration_id, settings_hash, start, weights if start == "predicted" else None)
+
+
+class HostRun(Document):
+    """The relaxation of a bulk supercell that has begun; a RelaxedHost says what it came to."""
+
+    kind: Literal["host-run"] = "host-run"
+    host: HostNote
+    settings_hash: str
+    status: Status = "running"
+    sites: SiteMap
+    ledger: Ledger | None = Field(default=None, description="of the launches that were killed")
+    provenance: Provenance = Provenance()
+    error: str | None = None
+
+    @staticmethod
+    def identity(host_hash: str, settings_hash: str) -> str:
+        """Return the id of the relaxation of a host with the settings of this hash."""
+        return content_hash("host run", host_hash, settings_hash)
+
+
+AnyRun = TypeVar("AnyRun", DefectRecord, HostRun)
+"""A relaxation that may be killed and go on: of a configuration, or of a bulk supercell."""

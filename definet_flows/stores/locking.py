@@ -27,7 +27,9 @@ from definet_flows.stores.records import Records
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from definet_flows.schemas import DefectRecord
+    from definet_flows.schemas import DefectRecord, HostRun
+
+    Run = DefectRecord | HostRun
 
 DEAD_AFTER = 600.0
 """Seconds without a sign of life after which any holder counts as dead; clocks must agree to within that."""
@@ -287,13 +289,13 @@ def _relaxing(token: str) -> str:
     return f"relaxing {token}"
 
 
-def lease_of(records: Records, record: DefectRecord) -> Lease | None:
+def lease_of(records: Records, record: Run) -> Lease | None:
     """Return the lease under which a record is relaxed; None if there is none, as in a queue."""
     token = record.provenance.session
     return None if token is None else _stored(records, _relaxing(token))
 
 
-def may_begin(records: Records, record: DefectRecord | None, by: str) -> bool:
+def may_begin(records: Records, record: Run | None, by: str) -> bool:
     """Return whether nothing relaxes a record now, as far as this process can know.
 
     Only the queue knows about a job in a queue: its record stays running until the queue runs the job again, or until
@@ -310,7 +312,7 @@ def may_begin(records: Records, record: DefectRecord | None, by: str) -> bool:
     return place.pid is not None and place.hostname == socket.gethostname() and not _exists(place.pid)
 
 
-def _session_lives(records: Records, record: DefectRecord) -> bool:
+def _session_lives(records: Records, record: Run) -> bool:
     mine, token = _of_this_process(), str(record.provenance.session)
     if token in {holder.token for holder in mine.holders.values()}:
         thread = mine.threads.get(str(record.provenance.owner))  # this very thread has come back to it
@@ -334,7 +336,7 @@ def _exists(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def claim(records: Records, record: DefectRecord, earlier: DefectRecord | None) -> bool:
+def claim(records: Records, record: Run, earlier: Run | None) -> bool:
     """Write a record if the store still holds the record that was read; return whether it was written.
 
     Parameters
@@ -344,7 +346,7 @@ def claim(records: Records, record: DefectRecord, earlier: DefectRecord | None) 
     record
         What to write.
     earlier
-        What `records.record` returned; None if there was none.
+        What `records.record` or `records.host_run` returned; None if there was none.
 
     Raises
     ------
@@ -354,7 +356,7 @@ def claim(records: Records, record: DefectRecord, earlier: DefectRecord | None) 
     return records.replace_if(record, _identity(earlier))
 
 
-def _identity(record: DefectRecord | None) -> dict[str, Any] | None:
+def _identity(record: Run | None) -> dict[str, Any] | None:
     """Return the fields that a claim changes, by their paths in a document."""
     return None if record is None else {"status": record.status, "provenance.job_uuid": record.provenance.job_uuid}
 

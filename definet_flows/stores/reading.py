@@ -16,6 +16,7 @@ from definet_flows.schemas import (
     DefectRecord,
     Document,
     Frozen,
+    HostRun,
     Ledger,
     Pair,
     Prediction,
@@ -93,6 +94,10 @@ class Reader:
     def host(self, host_id: str) -> RelaxedHost | None:
         """Return one relaxed host by id, None if there is none."""
         return self._one(host_id, "host", RelaxedHost)
+
+    def host_run(self, run_id: str) -> HostRun | None:
+        """Return the relaxation of a host that has begun by id, None if there is none."""
+        return self._one(run_id, "host-run", HostRun)
 
     def has_done(self, record_id: str) -> bool:
         """Tell whether this relaxation is finished and need not be run again."""

@@ -12,10 +12,14 @@ from jobflow import CURRENT_JOB, Flow, Job, JobOrder, OnMissing, Response
 
 from definet_flows.errors import InputError
 from definet_flows.foreign import one_line
+from definet_flows.hosts import to_structure
+from definet_flows.schemas import HostRun, Provenance
+from definet_flows.stores import open_store
 from definet_flows.stores.locking import claim, lease_of, may_begin
 from definet_flows.workflows.campaign.local import folder_store, holds_run, run_folders
-from definet_flows.workflows.recording.begun import RECORD_METADATA, owner, queued
+from definet_flows.workflows.recording.begun import RECORD_METADATA, BegunHost, owned, owner, queued
 from definet_flows.workflows.recording.ends import finished
+from definet_flows.workflows.recording.provenance import now, versions
 from definet_flows.workflows.recording.resume import next_structure
 from definet_flows.workflows.recovery.rebuild import stored_end
 from definet_flows.workflows.recovery.relaunch import lost
@@ -26,8 +30,9 @@ if TYPE_CHECKING:
     from jobflow import JobStore
     from pydantic import BaseModel
 
-    from definet_flows.schemas import DefectRecord, Start, Status
+    from definet_flows.schemas import DefectRecord, Host, Start, Status
     from definet_flows.stores import Records
+    from definet_flows.workflows.engines.base import Engine
     from definet_flows.workflows.recording.cases import PlannedConfiguration
 
 logger = logging.getLogger(f"jobflow.{__name__}")  # jobflow's handler shows it, and `log=False` silences it
@@ -109,6 +114,29 @@ def joined(
 def summary(record_id: str, start: Start, status: Status, *, reused: bool) -> dict[str, Any]:
     """Return the summary of a relaxation; `reused`: this flow does not relax it."""
     return {"record": record_id, "start": start, "status": status, "reused": reused}
+
+
+def host_relaxation(host: Host, engine: Engine, store: str | None) -> tuple[Job, BegunHost]:
+    """Return the job that relaxes a host, and its metadata; it goes on from where a killed launch was."""
+    structure = to_structure(host)
+    relaxation = engine.relaxation(structure, HostRun.identity(host.hash, engine.settings_hash), store)
+    begun = _begun_host(host, engine, relaxation)
+    with open_store(store) as records:
+        earlier = records.host_run(HostRun.identity(host.hash, engine.settings_hash))
+        if may_begin(records, earlier, owner()) and claim(records, owned(begun.run(earlier), owner(), store), earlier):
+            return relaxation, begun
+    logger.info("host %s: another job relaxes it too, nothing is taken over from that", host.formula)
+    alone = engine.relaxation(structure)
+    return alone, _begun_host(host, engine, alone)
+
+
+def _begun_host(host: Host, engine: Engine, relaxation: Job) -> BegunHost:
+    return BegunHost(
+        host=host,
+        settings_hash=engine.settings_hash,
+        order=engine.site_order(to_structure(host)),
+        provenance=Provenance(versions=versions(), started=now(), job_uuid=relaxation.output.uuid),
+    )
 
 
 def next_relaxation(

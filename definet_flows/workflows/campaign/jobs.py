@@ -14,8 +14,7 @@ import definet_flows.workflows._jobflow  # noqa: F401 - first: it reads jobflow'
 from jobflow import Flow, Job, Response, job
 
 from definet_flows.errors import InputError
-from definet_flows.hosts import to_structure
-from definet_flows.schemas import AUTO, DEFINET, PreRelaxerName, Provenance, RelaxedHost, Supercell
+from definet_flows.schemas import AUTO, DEFINET, PreRelaxerName, RelaxedHost, Supercell
 from definet_flows.stores import Filter, open_store, savings, update_pairs
 from definet_flows.stores.locking import may_begin
 from definet_flows.workflows.campaign.beginning import (
@@ -23,6 +22,7 @@ from definet_flows.workflows.campaign.beginning import (
     completed,
     done,
     ended,
+    host_relaxation,
     joined,
     next_relaxation,
     summary,
@@ -32,9 +32,8 @@ from definet_flows.workflows.campaign.choosing import choose_starts, planned, sa
 from definet_flows.workflows.campaign.prediction import write_proposals
 from definet_flows.workflows.campaign.prerelaxers import Workplace, known_names, prerelaxer_of
 from definet_flows.workflows.engines.base import resolve_engine
-from definet_flows.workflows.recording.begun import HOST_METADATA, RECORD_METADATA, BegunHost, carry, owned, owner
+from definet_flows.workflows.recording.begun import HOST_METADATA, RECORD_METADATA, carry, owned, owner
 from definet_flows.workflows.recording.cases import PlannedConfiguration, Pristine, settings_hash_of
-from definet_flows.workflows.recording.provenance import now, versions
 from definet_flows.workflows.recording.resume import next_structure, resumed
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from definet_flows.schemas import Configuration, DefectRecord, Host, Start
     from definet_flows.starts.proposals import PreRelaxer
     from definet_flows.stores import Records
+    from definet_flows.workflows.recording.begun import BegunHost
 
 logger = logging.getLogger(f"jobflow.{__name__}")  # jobflow's handler shows it, and `log=False` silences it
 
@@ -67,14 +67,8 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
         return Pristine(host=host, base=host.cartesian, source="as given")
     if known is not None:
         return Pristine(host=host, base=known.relaxed, source="reused")
-    relaxation = resolved.relaxation(to_structure(host))
+    relaxation, begun = host_relaxation(host, resolved, store)
     relaxation.append_name(f" {host.formula} host")
-    begun = BegunHost(
-        host=host,
-        settings_hash=resolved.settings_hash,
-        order=resolved.site_order(to_structure(host)),
-        provenance=Provenance(versions=versions(), started=now(), job_uuid=relaxation.output.uuid),
-    )
     relaxation.update_metadata({HOST_METADATA: begun.model_dump(mode="json")}, dynamic=False)
     recording = record_host(relaxation.output, begun=begun, store=store)
     return Response(replace=Flow([relaxation, recording], output=recording.output, name=f"relax {host.formula} host"))
@@ -83,13 +77,18 @@ def prepare_host(host: Host, engine: str | Maker, store: str | None, *, relax: b
 @job
 def record_host(document: Mapping[str, Any] | BaseModel, *, begun: BegunHost, store: str | None) -> Pristine:
     """Write the relaxed host; the base is the host that the store then holds."""
-    relaxed = begun.finished(document)
-    if not relaxed.ledger.converged:
-        logger.warning("host %s: its relaxation did not converge; its last positions are the base", begun.host.formula)
     with open_store(store) as records:
+        run = begun.own(records)
+        relaxed = begun.finished(document, run)
+        if not relaxed.ledger.converged:
+            logger.warning(
+                "host %s: its relaxation did not converge; its last positions are the base", begun.host.formula
+            )
         if records.host(relaxed.id) is None:  # another campaign may have been faster: all share its base
             records.put(relaxed)
         kept = records.host(relaxed.id) or relaxed
+        if run is not None:
+            records.put(run.model_copy(update={"status": "done"}))
     return Pristine(host=begun.host, base=kept.relaxed, source="relaxed")
 
 

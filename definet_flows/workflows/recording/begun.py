@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Any
 from jobflow import CURRENT_JOB
 
 from definet_flows.errors import InputError
-from definet_flows.ledger import read_document
-from definet_flows.schemas import SCHEMA_VERSION, DefectRecord, Frozen, Host, HostNote, Provenance, RelaxedHost, dump
+from definet_flows.ledger import combined, read_document
+from definet_flows.schemas import (
+    PRISTINE,
+    SCHEMA_VERSION,
+    AnyRun,
+    DefectRecord,
+    Frozen,
+    Host,
+    HostNote,
+    HostRun,
+    Provenance,
+    RelaxedHost,
+    SiteMap,
+    dump,
+)
 from definet_flows.stores.locking import session
 from definet_flows.stores.versions import parse
 from definet_flows.workflows.campaign.local import holds_run
@@ -24,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import BaseModel
+
+    from definet_flows.stores import Records
 
 RECORD_METADATA = "definet_record"
 """Key under which the job of a relaxation carries its record, in the state before the run: see `carry`."""
@@ -45,7 +60,7 @@ def queued() -> bool:
     return (CURRENT_JOB.job is not None and "fw_id" in CURRENT_JOB.job.metadata) or Path(_REMOTE).exists()
 
 
-def owned(record: DefectRecord, by: str, store: str | None) -> DefectRecord:
+def owned(record: AnyRun, by: str, store: str | None) -> AnyRun:
     """Return the record with its owner; where a single process runs the whole flow, with its lease too."""
     place: dict[str, Any] = {"owner": by, "hostname": socket.gethostname(), "pid": None, "session": None}
     if not queued():
@@ -83,8 +98,33 @@ class BegunHost(Frozen):
         """Identity of the relaxed host."""
         return RelaxedHost.identity(self.host.hash, self.settings_hash)
 
-    def finished(self, document: Mapping[str, Any] | BaseModel) -> RelaxedHost:
-        """Return the relaxed host from the document of the engine.
+    def run(self, earlier: HostRun | None) -> HostRun:
+        """Return the relaxation as the store keeps it from now on; launches of `earlier` that were killed count."""
+        stopped = earlier if earlier is not None and earlier.status != "done" else None
+        place = stopped.provenance if stopped is not None else Provenance()
+        sites = SiteMap(
+            numbers=self.host.numbers,
+            markers=str(PRISTINE) * self.host.n_sites,
+            unrelaxed=self.host.cartesian,
+            last=stopped.sites.last if stopped is not None else None,
+            permutation=self.order,
+        )
+        return HostRun(
+            id=HostRun.identity(self.host.hash, self.settings_hash),
+            host=HostNote.of(self.host),
+            settings_hash=self.settings_hash,
+            sites=sites,
+            ledger=stopped.ledger if stopped is not None else None,
+            provenance=self.provenance.model_copy(update={"hostname": place.hostname, "directory": place.directory}),
+        )
+
+    def own(self, records: Records) -> HostRun | None:
+        """Return what a store keeps of this relaxation; None if it keeps another job's."""
+        found = records.host_run(HostRun.identity(self.host.hash, self.settings_hash))
+        return found if found is not None and found.provenance.job_uuid == self.provenance.job_uuid else None
+
+    def finished(self, document: Mapping[str, Any] | BaseModel, run: HostRun | None) -> RelaxedHost:
+        """Return the relaxed host from the document of the engine, launches of `run` that were killed counted.
 
         Raises
         ------
@@ -101,6 +141,6 @@ class BegunHost(Frozen):
             host=HostNote.of(self.host),
             settings_hash=self.settings_hash,
             relaxed=place_rows(self.host.cartesian, self.order, outcome.structure, self.host.lattice),
-            ledger=outcome.ledger,
+            ledger=combined(run.ledger if run else None, outcome.ledger) or outcome.ledger,
             provenance=Provenance(**where),
         )

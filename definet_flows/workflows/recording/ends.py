@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from definet_flows.ledger import Outcome
+    from definet_flows.schemas import AnyRun
 
 
 def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | None) -> DefectRecord:
@@ -32,7 +33,7 @@ def finished(record: DefectRecord, document: Mapping[str, Any] | BaseModel | Non
     return completed(record.model_copy(update={"provenance": where}), outcome)
 
 
-def completed(record: DefectRecord, outcome: Outcome) -> DefectRecord:
+def completed(record: AnyRun, outcome: Outcome) -> AnyRun:
     """Return a running record with an outcome: `done`, or `failed` with its error and where it stopped."""
     assert record.sites is not None  # noqa: S101 - `PlannedConfiguration.running` gives every record its table
     update: dict[str, Any] = {"ledger": combined(record.ledger, outcome.ledger), "error": outcome.error}

@@ -61,8 +61,12 @@ def _structure(record: DefectRecord, sites: SiteMap, positions: FloatArray) -> S
 
 
 def resumed(record: DefectRecord, job_uuid: str) -> DefectRecord:
-    """Return the record of a relaxation that goes on; its steps so far stay in its ledger."""
+    """Return the record of a relaxation that goes on; its steps so far stay in its ledger.
+
+    The folder of a launch that was killed stays too: `take_over` counts its steps.
+    """
+    folder = record.provenance.directory if record.status == "running" else None
     provenance = record.provenance.model_copy(
-        update={"versions": versions(), "started": now(), "finished": None, "directory": None, "job_uuid": job_uuid}
+        update={"versions": versions(), "started": now(), "finished": None, "directory": folder, "job_uuid": job_uuid}
     )
     return record.model_copy(update={"status": "running", "error": None, "provenance": provenance})

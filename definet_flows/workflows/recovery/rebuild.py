@@ -120,7 +120,7 @@ class RecordBuilder(Builder):
         document = MontyDecoder().process_decoded(output)
         if isinstance(item.start, BegunHost):
             try:
-                return _timed(item.start.finished(document), item.completed)
+                return _timed(item.start.finished(document, item.start.own(self.records)), item.completed)
             except InputError:
                 return None  # it failed: the flow ended there
         made = finished(item.start, document)

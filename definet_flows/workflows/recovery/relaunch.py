@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from definet_flows.schemas import DefectRecord
+    from definet_flows.schemas import AnyRun, DefectRecord, SiteMap
+    from definet_flows.stores import Records
 
 STEPS_FILE = "relaxation.traj"
 """Where a relaxation with an ASE calculator keeps each step, in its job's folder."""
@@ -48,7 +49,8 @@ def take_over(
     Parameters
     ----------
     claim
-        "record" (its id) and "store" (the record store's name), as `Engine.relaxation` gave them to the job.
+        "record" (its id, or that of a HostRun) and "store" (the record store's name), as `Engine.relaxation` gave them
+        to the job.
     structure
         The structure that the job got.
     folder
@@ -66,20 +68,31 @@ def take_over(
     dumpfn({**claim, "place": folder_name(folder)}, folder / RECORD_FILE)
     try:
         with open_store(claim["store"]) as records:
-            record = records.record(claim["record"])
-            if record is None or record.status != "running":
-                return structure, ()
-            record, notes = _collected(record, folder)
-            machine, _, directory = folder_name(folder).partition(":")
-            here = record.provenance.model_copy(update={"hostname": machine, "directory": directory, "finished": None})
-            records.put(record.model_copy(update={"status": "running", "error": None, "provenance": here}))
+            known = claim["record"]
+            placed = _placed(records, records.record(known), folder) or _placed(
+                records, records.host_run(known), folder
+            )
     except InputError as error:  # a worker without the database relaxes all the same
         logger.warning("the folder of record %s is not in its store: %s", claim["record"], error)
         return structure, ()
-    return _moved(structure, record, order), notes
+    if placed is None:
+        return structure, ()
+    sites, notes = placed
+    return _moved(structure, sites, order), notes
 
 
-def _collected(record: DefectRecord, folder: Path) -> tuple[DefectRecord, tuple[str, ...]]:
+def _placed(records: Records, run: AnyRun | None, folder: Path) -> tuple[SiteMap | None, tuple[str, ...]] | None:
+    """Write where a relaxation runs, the launch before counted; return its sites and notes, None if it does not run."""
+    if run is None or run.status != "running":
+        return None
+    run, notes = _collected(run, folder)
+    machine, _, directory = folder_name(folder).partition(":")
+    here = run.provenance.model_copy(update={"hostname": machine, "directory": directory, "finished": None})
+    records.put(run.model_copy(update={"status": "running", "error": None, "provenance": here}))
+    return run.sites, notes
+
+
+def _collected(record: AnyRun, folder: Path) -> tuple[AnyRun, tuple[str, ...]]:
     """Return the record with the launch before counted, and a note if it cannot be.
 
     A job is only begun, or run again, when the launch before is known to have ended.
@@ -108,7 +121,7 @@ def read_claim(path: Path) -> dict[str, Any]:
     return claimed if isinstance(claimed, dict) else {}
 
 
-def stopped(record: DefectRecord, folder: Path, where: str) -> DefectRecord:
+def stopped(record: AnyRun, folder: Path, where: str) -> AnyRun:
     """Return a running record as failed, with the steps and the last positions of the folder it was killed in."""
     machine, _, directory = where.partition(":")
     try:
@@ -161,9 +174,8 @@ def _wall_seconds(folder: Path) -> float | None:
     return last - began if last > began else None
 
 
-def _moved(structure: Structure, record: DefectRecord, order: Sequence[int]) -> Structure:
-    """Return the structure at the record's last positions, if it has any; marks and charge are kept."""
-    sites = record.sites
+def _moved(structure: Structure, sites: SiteMap | None, order: Sequence[int]) -> Structure:
+    """Return the structure at the last positions of the sites, if there are any; marks and charge are kept."""
     if sites is None or sites.last is None:
         return structure
     coords = structure.cart_coords

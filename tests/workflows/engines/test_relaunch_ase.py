@@ -18,26 +18,41 @@ from ase.io import Trajectory
 
 from definet_flows.errors import InputError
 from definet_flows.ledger import read_steps
-from definet_flows.ledger.ase_steps import whole_frames
+from definet_flows.ledger.ase_steps import PROCESSOR_SECONDS, whole_frames
+from definet_flows.schemas import HostRun, RelaxedHost
 from definet_flows.stores import open_store
 
 _FLOW = """
 import sys
 from pathlib import Path
+from pymatgen.core import Lattice, Structure
 from slow_maker import engine
 from definet_flows import defect_flow
 from definet_flows.workflows.campaign.local import run_here
-flow = defect_flow("BN", supercell=(2, 2, 1), defects=("C_B",), engine=engine(sys.argv[2]), store=sys.argv[3],
-                   relax_host=False, control_fraction=0.0)
+strained = Structure(Lattice.hexagonal(2.5124, 20), ["B", "N"], [[1 / 3, 2 / 3, 0.5], [0.61, 0.36, 0.5]])
+host = strained if sys.argv[4] == "host" else "BN"
+flow = defect_flow(host, supercell=(2, 2, 1), defects=("C_B",), engine=engine(sys.argv[2]), store=sys.argv[3],
+                   relax_host=sys.argv[4] == "host", control_fraction=0.0)
 run_here(flow, Path(sys.argv[1]), lambda *_: None)
+"""
+_RETRY = """
+import sys
+from pathlib import Path
+from slow_maker import engine
+from definet_flows import open_store
+from definet_flows.workflows.campaign.local import run_here
+from definet_flows.workflows.recovery.retry import retry_flow, unfinished
+with open_store(sys.argv[3]) as records:
+    ids = unfinished(records, engine(sys.argv[2]))
+run_here(retry_flow(ids, engine(sys.argv[2]), sys.argv[3]), Path(sys.argv[1]), lambda *_: None)
 """
 
 
-def _start(folder, kind, store):
+def _start(folder, kind, store, base="given", script=_FLOW):
     support = Path(__file__).parents[2] / "support"
     paths = os.pathsep.join([str(support), *sys.path])
     return subprocess.Popen(
-        [sys.executable, "-c", _FLOW, str(folder), kind, store],
+        [sys.executable, "-c", script, str(folder), kind, store, base],
         env={**os.environ, "PYTHONPATH": paths, "DEFINET_FLOWS_DATA_DIR": str(folder.parent / "data")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -57,12 +72,12 @@ def _kill_after(process, folder, frames, seconds):
     pytest.fail(f"no {frames} steps within {seconds} s")
 
 
-def _killed_and_run_again(tmp_path, kind, frames, seconds):
-    """Return the record after both launches, and the trajectories of both."""
+def _killed_and_run_again(tmp_path, kind, frames, seconds, script=_FLOW):
+    """Return the record after both launches, and the trajectories of both; the second launch is the script's."""
     store = str(tmp_path / "records.sqlite")
     first, second = tmp_path / "first", tmp_path / "second"
     one = _kill_after(_start(first, kind, store), first, frames, seconds)
-    assert _start(second, kind, store).wait(seconds) == 0
+    assert _start(second, kind, store, script=script).wait(seconds) == 0
     other = next(second.rglob("relaxation.traj"))
     with open_store(store, read_only=True) as records:
         (arm,) = records.record_rows()
@@ -71,6 +86,10 @@ def _killed_and_run_again(tmp_path, kind, frames, seconds):
 
 def _check(record, earlier, later):
     assert record.status == "done"
+    _check_ledger(record, earlier, later)
+
+
+def _check_ledger(record, earlier, later):
     assert record.ledger.converged
     assert record.ledger.ionic_steps == len(earlier) + len(later)
     assert [attempt.ionic_steps for attempt in record.ledger.attempts] == [len(earlier), len(later)]
@@ -80,11 +99,36 @@ def _check(record, earlier, later):
     norms = np.linalg.norm(earlier[0].get_forces(), axis=1)
     assert record.ledger.start_max_force == pytest.approx(norms.max())
     assert record.ledger.wall_seconds > 0
+    seconds = [frames[-1].info[PROCESSOR_SECONDS] for frames in (earlier, later)]
+    assert sum(seconds) <= 3600 * record.ledger.core_hours <= sum(seconds) + 1
+    assert [frame.info[PROCESSOR_SECONDS] for frame in earlier] == sorted(f.info[PROCESSOR_SECONDS] for f in earlier)
 
 
 @pytest.mark.slow
 def test_a_killed_relaxation_goes_on_from_its_last_positions_and_counts_both_launches(tmp_path):
     _check(*_killed_and_run_again(tmp_path, "slow", 3, 240))
+
+
+@pytest.mark.slow
+def test_retry_goes_on_with_a_killed_relaxation_as_run_does(tmp_path):
+    _check(*_killed_and_run_again(tmp_path, "slow", 3, 240, _RETRY))
+
+
+@pytest.mark.slow
+def test_a_killed_relaxation_of_the_host_goes_on_and_counts_both_launches(tmp_path):
+    store, first, second = str(tmp_path / "records.sqlite"), tmp_path / "first", tmp_path / "second"
+    earlier = whole_frames(_kill_after(_start(first, "slow", store, "host"), first, 3, 240))
+    assert _start(second, "slow", store, "host").wait(240) == 0
+    later = [whole_frames(path) for path in second.rglob("relaxation.traj")]
+    with open_store(store, read_only=True) as records:
+        (host,), (run,) = records.find(RelaxedHost), records.find(HostRun)
+        (arm,) = records.record_rows()
+    whole = [frames for frames in later if len(frames[0]) == 8 and "C" not in frames[0].symbols]
+    assert len(later) == 2  # host, defect
+    assert run.status == "done"
+    assert arm.status == "done"
+    _check_ledger(host, earlier, *whole)
+    assert np.allclose(host.relaxed, whole[0][-1].positions, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -101,6 +145,7 @@ def trajectory(tmp_path):
         for step in range(4):
             atoms.positions[1, 2] = 1 - 0.1 * step
             atoms.calc = SinglePointCalculator(atoms, energy=-step, forces=[[0, 0, 0.4 - 0.1 * step], [0, 0, 0]])
+            atoms.info = {PROCESSOR_SECONDS: 9.0 * (step + 1)}
             file.write(atoms)
     return path
 
@@ -111,6 +156,7 @@ def test_what_is_on_disk_is_the_ledger(trajectory):
     assert (ledger.ionic_steps, ledger.energy, ledger.converged) == (4, -3.0, False)
     assert (ledger.start_max_force, ledger.max_force) == pytest.approx((0.4, 0.1))
     assert ledger.attempts[0].directory == "here:/a"
+    assert ledger.core_hours == pytest.approx(0.01)
     assert outcome.structure.cart_coords[1, 2] == pytest.approx(0.7)
 
 

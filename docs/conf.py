@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))
+sys.path += [str(HERE), str(HERE.parent)]
 from messages import page  # noqa: E402 - lies beside this file
 
 project = "definet_flows"
@@ -66,7 +66,20 @@ def write_messages(_app: Sphinx) -> None:
     (HERE / "_api" / "messages.md").write_text(page(), encoding="utf-8")
 
 
+def write_reports(app: Sphinx, error: Exception | None) -> None:
+    """Write the report of each campaign that has committed records, `reports/NAME-gpaw.html` of the site."""
+    from standins.dft_campaign import CAMPAIGNS  # noqa: PLC0415 - of the repository, and only where a site is built
+    from standins.dft_page import write_report  # noqa: PLC0415
+
+    for campaign in CAMPAIGNS.values():
+        if error is None and app.builder.format == "html" and campaign.data.is_file():
+            path = Path(app.outdir) / "reports" / f"{campaign.name}-gpaw.html"
+            path.parent.mkdir(exist_ok=True)
+            write_report(campaign.data, path)
+
+
 def setup(app: Sphinx) -> None:
-    """Connect both to the build."""
+    """Connect all of them to the build."""
     app.connect("builder-inited", write_messages, priority=100)
     app.connect("source-read", stay_on_the_site)
+    app.connect("build-finished", write_reports)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from definet_flows.schemas import Pair
     from definet_flows.stores import Quantity, Records, Savings, StartsRow
 
+    Cases = Mapping[str, tuple[str, float | None]]
+
 SHIPPED = "definet-2dmd"
 
 
-def markdown(records: Records, cases: Mapping[str, tuple[str, float | None]]) -> str:
-    """Return the tables of a campaign.
+def markdown(records: Records, cases: Cases) -> str:
+    """Return the tables of a campaign, of each start those configurations that are computed.
 
     Parameters
     ----------
@@ -28,47 +30,65 @@ def markdown(records: Records, cases: Mapping[str, tuple[str, float | None]]) ->
     cases
         Name and distance of the defects, Å, by configuration_id; the rows keep this order.
     """
-    keys = {load_checkpoint(SHIPPED).sha256: DEFINET, **prerelaxer_names(records)}
-    return "\n".join(_of_way(records, cases, key, name) for key, name in keys.items())
+    keys = _names(records)
+    known = {row.configuration_id for row in starts_rows(records, Filter(configuration_ids=tuple(cases)))}
+    waiting = [words for one, (words, _) in cases.items() if one not in known]
+    last = [f"Not computed yet: {', '.join(waiting)}.", ""] if waiting else []
+    computed = {one: words for one, words in cases.items() if one in known}
+    parts = [_of_way(records, computed, key, name) for key, name in keys.items()] if computed else []
+    return "\n".join([*parts, *last])
 
 
-def summary(records: Records, cases: Mapping[str, tuple[str, float | None]]) -> str:
-    """Return a table of the totals, a row for each pre-relaxer that has pairs."""
-    keys = {load_checkpoint(SHIPPED).sha256: DEFINET, **prerelaxer_names(records)}
-    found = {name: savings(records, Filter(configuration_ids=tuple(cases), weights=key)) for key, name in keys.items()}
+def summary(records: Records, cases: Cases) -> str:
+    """Return how many configurations have pairs, and a table of the totals: a row for each pre-relaxer with pairs."""
+    where = Filter(configuration_ids=tuple(cases))
+    paired = len({pair.configuration_id for pair in records.pair_rows(where)})
+    found = {name: savings(records, where.model_copy(update={"weights": key})) for key, name in _names(records).items()}
     rows = [_totals(f"`{name}`", one) for name, one in found.items() if one.pairs]
     heads = ("start", "pairs", "in the same minimum", "steps unrelaxed", "from the start", "saved", "95 %")
-    return "\n".join([*_table(heads, rows), ""])
+    relaxed = f"All {paired} configurations are relaxed"
+    if paired < len(cases):
+        relaxed = f"So far {paired} of {len(cases)} configurations are relaxed"
+    done = f"{relaxed}, each from two starts or more."
+    return "\n".join([done, "", *(_table(heads, rows) if rows else ()), ""])
 
 
-def _of_way(records: Records, cases: Mapping[str, tuple[str, float | None]], key: str, name: str) -> str:
+def _names(records: Records) -> dict[str, str]:
+    return {load_checkpoint(SHIPPED).sha256: DEFINET, **prerelaxer_names(records)}
+
+
+def _of_way(records: Records, cases: Cases, key: str, name: str) -> str:
     """Return the tables of the starts from a pre-relaxer."""
     where = Filter(configuration_ids=tuple(cases), weights=key)
     rows = {row.configuration_id: row for row in starts_rows(records, where)}
     pairs = {pair.configuration_id: pair for pair in records.pairs(where)}
-    lines = [_row(words, apart, rows.get(one), pairs.get(one)) for one, (words, apart) in cases.items()]
+    lines = [_row(words, apart, rows[one], pairs.get(one)) for one, (words, apart) in cases.items() if one in rows]
     start = f"`{name}`"
     heads = ("configuration", "apart, Å", "force unrelaxed", start, "steps unrelaxed", start, "saved", "ends")
-    ended = f"Both relaxations have ended for {len(pairs)} of {len(cases)} configurations."
+    return "\n".join([f"### Starts from {start}", "", *_table(heads, lines), "", *_sums(records, where, start), ""])
+
+
+def _sums(records: Records, where: Filter, start: str) -> list[str]:
+    """Return the totals of all pairs, and of the pairs by number of defects."""
+    every = savings(records, where)
+    if not every.pairs:
+        return ["No configuration is relaxed from both starts."]
     groups = {f"{count} defects" if count != 1 else "1 defect": found for count, found in _groups(records, where)}
-    totals = [_totals(words, found) for words, found in ({"all": savings(records, where)} | groups).items()]
-    total_heads = ("configurations", "pairs", "in the same minimum", "steps unrelaxed", start, "saved", "95 %")
-    title = f"### Starts from {start}"
-    return "\n".join([title, "", *_table(heads, lines), "", ended, "", *_table(total_heads, totals), ""])
+    heads = ("configurations", "pairs", "in the same minimum", "steps unrelaxed", start, "saved", "95 %")
+    return _table(heads, [_totals(words, found) for words, found in ({"all": every} | groups).items()])
 
 
 def _groups(records: Records, where: Filter) -> list[tuple[int, Savings]]:
-    return [(int(count), found) for count, found in savings_by(records, "n_defects", where).items()]
+    found = savings_by(records, "n_defects", where).items()
+    return [(int(count), one) for count, one in found if one.pairs]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def _row(name: str, apart: float | None, row: StartsRow | None, pair: Pair | None) -> tuple[str, ...]:
+def _row(name: str, apart: float | None, row: StartsRow, pair: Pair | None) -> tuple[str, ...]:
     place = "-" if apart is None else f"{apart:.2f}"
-    if row is None:
-        return name, place, "-", "-", "-", "-", "-", "not computed yet"
     steps = row.steps_unrelaxed, row.steps_predicted
     return (
         name,
@@ -105,7 +125,7 @@ def _interval(ionic: Quantity) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"
+    return "-" if share is None else f"{round(100 * share)} %"  # never "-0 %"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -15,12 +15,19 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import Trajectory
+from atomate2.ase.jobs import EmtRelaxMaker
+from flow_helpers import CU, RELAX
+from jobflow import run_locally
 
 from definet_flows.errors import InputError
-from definet_flows.ledger import read_steps
+from definet_flows.hosts import make_host, to_structure
+from definet_flows.ledger import read_document, read_steps
 from definet_flows.ledger.ase_steps import PROCESSOR_SECONDS, whole_frames
 from definet_flows.schemas import HostRun, RelaxedHost
 from definet_flows.stores import open_store
+from definet_flows.workflows.campaign.beginning import host_relaxation
+from definet_flows.workflows.engines.base import resolve_engine
+from definet_flows.workflows.engines.relaunched import RelaunchedMaker
 
 _FLOW = """
 import sys
@@ -173,3 +180,50 @@ def test_no_frame_is_no_step(tmp_path):
     path.write_bytes(b"- of Ulm")
     with pytest.raises(InputError, match="holds no step"):
         read_steps(path, criterion=0.01, optimizer="BFGS", where="here:/a")
+
+
+@pytest.fixture
+def emt():
+    return resolve_engine(EmtRelaxMaker(relax_cell=False, relax_kwargs=RELAX))
+
+
+def test_a_finished_launch_states_its_processor_time(emt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copper = to_structure(make_host(CU, (2, 2, 2)))
+    copper.remove_sites([0])
+    job = emt.relaxation(copper, "a record of no store", str(tmp_path / "records.sqlite"))
+    began = time.process_time()
+    output = run_locally(job, create_folders=True, ensure_success=True, log=False)[job.uuid][1].output
+    most = (time.process_time() - began) / 3600
+    outcome = read_document(output)
+    (path,) = tmp_path.rglob("relaxation.traj")
+    spent = [frame.info[PROCESSOR_SECONDS] / 3600 for frame in whole_frames(path)]
+    assert len(spent) == outcome.ledger.ionic_steps > 2
+    assert 0 < spent[0] < spent[-1] <= outcome.ledger.core_hours + 1e-6 < most
+    assert PROCESSOR_SECONDS not in outcome.structure.properties
+    assert outcome.ledger.notes == ()
+
+
+@pytest.mark.parametrize("queued", [True, False], ids=["a queue may still run it", "it is known to have ended"])
+def test_a_host_that_another_job_relaxes_is_left_alone(emt, tmp_path, queued):
+    store, host = str(tmp_path / "records.sqlite"), make_host(CU, (2, 2, 2))
+    _, other = host_relaxation(host, emt, store)
+    with open_store(store) as records:
+        theirs = other.own(records)
+        place = theirs.provenance.model_copy(update={"directory": "/a/folder", "owner": "another job"})
+        if queued:
+            place = place.model_copy(update={"session": None, "pid": None})
+        else:
+            place = place.model_copy(update={"session": "a lease that is not there"})
+        records.put(theirs.model_copy(update={"provenance": place}))
+    job, mine = host_relaxation(host, emt, store)
+    with open_store(store, read_only=True) as records:
+        run = records.host_run(theirs.id)
+        if queued:
+            assert mine.own(records) is None
+            assert other.own(records).id == run.id
+        else:
+            assert mine.own(records).id == run.id
+            assert run.provenance.job_uuid == job.uuid
+            assert run.provenance.directory == "/a/folder"  # its launch is looked for there
+    assert isinstance(job.function.__self__, RelaunchedMaker) is not queued

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from definet_flows.errors import BadDocumentError
-from definet_flows.schemas import INSERTED, DefectRecord, Host, HostNote, Matrix, RelaxedHost, SiteMap
+from definet_flows.schemas import INSERTED, DefectRecord, Host, HostNote, HostRun, Matrix, RelaxedHost, SiteMap
 from definet_flows.schemas.models import Model, Supercell
 
 if TYPE_CHECKING:
@@ -134,6 +134,13 @@ def _(document: RelaxedHost) -> None:
     _check_dimensions(document.host)
     if len(document.relaxed) != document.host.n_sites:
         _refuse("relaxed", f"{len(document.relaxed)} rows for {document.host.n_sites} sites")
+
+
+@_check_sizes.register
+def _(document: HostRun) -> None:
+    _check_cell("host.lattice", document.host.lattice)
+    _check_dimensions(document.host)
+    _check_sites(document.sites, document.host.n_sites)
 
 
 @_check_sizes.register

@@ -36,16 +36,17 @@ from definet_flows.stores.analysis.pairs import SAME_ENERGY
 
 SAMPLES, CRITERION, STEPS = 5, 0.02, 300
 LAYERS = {
-    "BN": ((4, 4, 1), ("v_B", "v_N", "C_B")),
-    "MoS2": ((4, 4, 1), ("v_S", "v_Mo")),
+    "BN": ((4, 4, 1), ("v_B", "v_N", "C_B", "N_B", "B_N")),
+    "MoS2": ((4, 4, 1), ("v_S", "v_Mo", "Mo_S")),
     "WSe2": ((4, 4, 1), ("v_W",)),
-    "GaSe": ((3, 3, 1), ("v_Ga",)),
+    "GaSe": ((3, 3, 1), ("v_Ga", "v_Se")),
+    "InSe": ((3, 3, 1), ("v_In",)),
     "P": ((3, 3, 1), ("v_P", "C_P")),
 }
 BULK = {
     "C_mp66": ((2, 2, 2), ("v_C",)),
-    "GaN_mp804": ((3, 3, 2), ("v_Ga", "v_N")),
-    "PbI2_mp22893": ((3, 3, 2), ("v_I", "Pb_I")),
+    "GaN_mp804": ((3, 3, 2), ("v_Ga", "v_N", "N_Ga")),
+    "PbI2_mp22893": ((3, 3, 2), ("v_I", "Pb_I", "I_Pb")),
 }
 """Supercells and defects, neutral, as SevenNet-0 knows no charge."""
 

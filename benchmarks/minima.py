@@ -46,7 +46,7 @@ LAYERS = {
 }
 BULK = {
     "C_mp66": ((2, 2, 2), ("v_C",)),
-    "GaN_mp804": ((3, 3, 2), ("v_Ga", "v_N", "N_Ga")),
+    "GaN_mp804": ((3, 3, 2), ("v_Ga", "v_N")),
     "PbI2_mp22893": ((3, 3, 2), ("v_I", "Pb_I")),
 }
 """Supercells and defects, neutral, as SevenNet-0 knows no charge."""

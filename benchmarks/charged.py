@@ -1,10 +1,12 @@
 """How near to the ends of charged defects a network comes that goes on from recorded fields.
 
 A network learns from the smallest supercell of each host: from starts whose displacements end at some distance from
-the defect, as those of fields from a smaller supercell do, to the relaxed positions. Larger supercells measure it.
+the defect, as those of fields from a smaller supercell do, to the relaxed positions. Larger supercells measure it. A
+network that learns from all sizes is for still larger supercells, in files of their own.
 
 python benchmarks/charged.py train --data FOLDER -o goes-on.safetensors --seconds 480     # of processor; one thread
 python benchmarks/charged.py train --data FOLDER -o alone.safetensors --alone             # from the unrelaxed positions
+python benchmarks/charged.py train --data FOLDER -o larger.safetensors --sizes both       # for larger cells still
 python benchmarks/charged.py table --data FOLDER goes-on.safetensors alone.safetensors
 """
 
@@ -15,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +52,7 @@ LEAST_GAIN = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A relaxation in the smallest supercell of its host.
+    """A relaxation to learn from.
 
     Attributes
     ----------
@@ -121,7 +123,7 @@ def begun(entry: Entry, rng: np.random.Generator, *, alone: bool) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The entries of a host, the pristine host among them, and their weight in the loss."""
+    """The entries of a bulk supercell, that without defects among them, and their weight in the loss."""
 
     lattice: Lattice
     entries: Sequence[Entry]
@@ -129,25 +131,25 @@ class Group:
 
 
 def groups_of(cases: Sequence[Case]) -> list[Group]:
-    """Return the entries of each host."""
-    found: dict[str, list[Entry]] = defaultdict(list)
-    hosts: dict[str, Host] = {}
+    """Return the entries of each bulk supercell."""
+    found: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    hosts: dict[tuple[str, int], Host] = {}
     for case in cases:
-        item = case.evidence
-        hosts[case.host] = item.host
-        found[case.host].append(entry_of(item.host, item.configuration, item.displacements))
+        item, cell = case.evidence, (case.host, case.n_sites)
+        hosts[cell] = item.host
+        found[cell].append(entry_of(item.host, item.configuration, item.displacements))
     groups = []
-    for name, host in hosts.items():
-        pristine = entry_of(host, Configuration(edits=()), np.zeros((host.n_sites, 3)))
+    for (name, n_sites), host in hosts.items():
+        pristine = entry_of(host, Configuration(edits=()), np.zeros((n_sites, 3)))
         lattice = lattice_of(host, NETWORK).to(torch.device("cpu"), torch.float32).fused()
-        groups.append(Group(lattice, [*found[name], pristine], WEIGHT[name]))
+        groups.append(Group(lattice, [*found[name, n_sites], pristine], WEIGHT[name]))
     return groups
 
 
-def fit(cases: Sequence[Case], seconds: float, *, alone: bool) -> DefiNet:
+def fit(cases: Sequence[Case], seconds: float, *, alone: bool, seed: int) -> DefiNet:
     """Train for so many seconds of processor; return the averaged weights."""
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     network = DefiNet(NETWORK)
     shrink_heads(network, HEADS)
     averaged = deepcopy(network).requires_grad_(requires_grad=False)
@@ -188,14 +190,36 @@ def loss(
     return (out - lattice.positions - target).square().sum(-1).add(1e-8).sqrt()[markers != VACANCY].mean()
 
 
-def train(folder: Path, output: Path, seconds: float, *, alone: bool) -> None:
+@dataclass(frozen=True)
+class Training:
+    """What is trained; stored as the recipe of the weights.
+
+    Attributes
+    ----------
+    seconds
+        Of processor.
+    alone
+        Start from the unrelaxed positions, not from fields.
+    sizes
+        "smallest": the smallest supercell of each host; "both": all supercells.
+    seed
+        Of the first weights and of what is drawn.
+    """
+
+    seconds: float
+    alone: bool
+    sizes: str
+    seed: int
+
+
+def train(folder: Path, output: Path, asked: Training) -> None:
     """Write the weights of a training."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    network = fit(smallest(list(read_cases(folder))), seconds, alone=alone)
-    save_checkpoint(
-        output, network, Card(name=output.stem, config=NETWORK, recipe={"alone": alone, "seconds": seconds})
-    )
+    cases = list(read_cases(folder))
+    learned = cases if asked.sizes == "both" else smallest(cases)
+    network = fit(learned, asked.seconds, alone=asked.alone, seed=asked.seed)
+    save_checkpoint(output, network, Card(name=output.stem, config=NETWORK, recipe=asdict(asked)))
 
 
 # ------------------------------------------------------------------ the table
@@ -271,7 +295,11 @@ def main() -> None:
     first.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
     first.add_argument("--seconds", type=float, default=480, help="of processor")
     first.add_argument("--alone", action="store_true", help="start from the unrelaxed positions, not from fields")
-    first.set_defaults(run=lambda given: train(given.data, given.output, given.seconds, alone=given.alone))
+    first.add_argument("--sizes", choices=("smallest", "both"), default="smallest", help="supercells to learn from")
+    first.add_argument("--seed", type=int, default=0)
+    first.set_defaults(
+        run=lambda given: train(given.data, given.output, Training(given.seconds, given.alone, given.sizes, given.seed))
+    )
     second = commands.add_parser("table")
     second.add_argument("--data", type=Path, default=bulk, help="folder of charged-defects.extxyz")
     second.add_argument(

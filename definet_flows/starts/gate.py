@@ -13,6 +13,7 @@ from vesin import NeighborList
 
 from definet_flows.defects import nodes, unrelaxed_positions
 from definet_flows.errors import InputError
+from definet_flows.hosts.atoms import CLOSEST
 from definet_flows.hosts.radii import covalent_radius
 from definet_flows.model.inference.checkpoint import Checkpoint
 from definet_flows.model.inference.domain import outside
@@ -22,7 +23,7 @@ from definet_flows.starts.proposals import Proposal
 REJECT_DISTANCE, FLAG_DISTANCE = 0.72, 0.80
 """Shortest distance in units of the sum of covalent radii (Cordero, doi:10.1039/b801115j)."""
 ON_TOP = 0.4
-"""The same before any relaxation: an inserted atom this near another is no start."""
+"""The same before any relaxation: an inserted atom this near another, or nearer than `CLOSEST`, is no start."""
 REJECT_MOVE, FLAG_MOVE = 4.5, 1.0
 """Largest displacement of any atom, Å."""
 FAR, REJECT_FAR_MOVE = 6.0, 0.7
@@ -85,8 +86,9 @@ def _on_top(host: Host, configuration: Configuration) -> str:
     """Return which inserted atom starts on top of another atom; empty if none does."""
     if not any(edit.marker == INSERTED for edit in configuration.edits):
         return ""
-    ratio, pair = shortest_distance(host, configuration, unrelaxed_positions(host, configuration))
-    return f"unrelaxed {pair} at {ratio:.2f} of the sum of covalent radii" if ratio < ON_TOP else ""
+    least = CLOSEST / ON_TOP  # Å; hydrogen is so small that its sum of radii would let pass what no file may hold
+    ratio, pair = shortest_distance(host, configuration, unrelaxed_positions(host, configuration), least)
+    return f"unrelaxed {pair} on top of each other" if ratio < ON_TOP else ""
 
 
 def _doubted(verdict: Gate, uncertainty: float | None) -> Gate:
@@ -128,10 +130,13 @@ def judge_geometry(host: Host, configuration: Configuration, base: FloatArray, m
     return Gate(verdict="flagged" if flags else "accepted", reason="; ".join(flags))
 
 
-def shortest_distance(host: Host, configuration: Configuration, positions: FloatArray) -> tuple[float, str]:
+def shortest_distance(
+    host: Host, configuration: Configuration, positions: FloatArray, least: float = 0.0
+) -> tuple[float, str]:
     """Return the shortest distance in units of the sum of covalent radii, and its pair in words.
 
-    `positions` are Cartesian, placeholders and inserted atoms included, Å, [n_rows, 3].
+    `positions` are Cartesian, placeholders and inserted atoms included, Å, [n_rows, 3]. A sum of radii below `least`
+    counts as that, Å.
     """
     numbers, markers = nodes(host, configuration)
     atoms = np.flatnonzero(markers != VACANCY)
@@ -142,7 +147,7 @@ def shortest_distance(host: Host, configuration: Configuration, positions: Float
     )
     if len(d) == 0:
         return np.inf, ""
-    ratio = d / (radii[i] + radii[j])
+    ratio = d / np.maximum(radii[i] + radii[j], least)
     k = int(ratio.argmin())
     names = [f"{Element.from_Z(int(numbers[atoms[n]])).symbol} (site {atoms[n]})" for n in (i[k], j[k])]
     return float(ratio[k]), f"{names[0]} and {names[1]} {d[k]:.2f} Å apart,"

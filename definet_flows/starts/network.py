@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from definet_flows.model.inference.checkpoint import Checkpoint
+    from definet_flows.model.network.network import DefiNet
     from definet_flows.schemas import Configuration, FloatArray, Gate, Host
 
 
@@ -64,8 +65,25 @@ class NetworkPreRelaxer:
         begun = [none if start is None else start for none, start in zip(still, starts, strict=True)]
         return self._proposals(host, configurations, begun)
 
+    def sample(self, host: Host, configuration: Configuration, starts: Sequence[FloatArray]) -> list[Proposal]:
+        """Return a proposal from each start, Å, [n_rows, 3]: the networks that predict for the host in turn."""
+        from definet_flows.model.network.network import DefiNet  # noqa: PLC0415 - torch
+
+        asked = self.checkpoint.network.of(host.formula)
+        members = [asked] if isinstance(asked, DefiNet) else asked.single
+        found: dict[int, Proposal] = {}
+        for k, member in enumerate(members):
+            rows = range(k, len(starts), len(members))
+            begun = [starts[row] for row in rows]
+            found |= zip(rows, self._proposals(host, [configuration] * len(rows), begun, member), strict=True)
+        return [found[row] for row in range(len(starts))]
+
     def _proposals(
-        self, host: Host, configurations: Sequence[Configuration], starts: Sequence[FloatArray] | None
+        self,
+        host: Host,
+        configurations: Sequence[Configuration],
+        starts: Sequence[FloatArray] | None,
+        network: DefiNet | None = None,
     ) -> list[Proposal]:
         from definet_flows.model.inference.device import busy_cores  # noqa: PLC0415 - torch
         from definet_flows.model.inference.predict import predict  # noqa: PLC0415
@@ -79,7 +97,7 @@ class NetworkPreRelaxer:
                 uncertainty=raw.uncertainty,
                 error=raw.error,
             )
-            for raw in predict(self.checkpoint, host, configurations, starts=starts)
+            for raw in predict(self.checkpoint, host, configurations, starts=starts, network=network)
         ]
 
     def judge(self, host: Host, configuration: Configuration, base: FloatArray, proposal: Proposal) -> Gate:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from definet_flows.defects import Recovered
 from definet_flows.errors import InputError
-from definet_flows.schemas import FloatArray, Gate
+from definet_flows.schemas import Configuration, FloatArray, Gate, Host
 from definet_flows.starts.proposals import PreRelaxer, Proposal
+from definet_flows.starts.samples import Sampled
 from definet_flows.structures.crystal import Crystal
 from definet_flows.structures.match import Found, HostFinder
+
+Sampler = Callable[[Host, Configuration, Proposal], list[Sampled]]
+"""Returns a proposal and its alternatives."""
 
 _DISPLACED = 0.3  # Å; atoms that start farther from their sites are worth a note
 
@@ -33,6 +37,10 @@ class PredictedCrystal:
         Largest distance of an atom from its site before, Å.
     remark
         What a reader must know of the crystal as it was read.
+    members
+        Number of samples that lead to this prediction.
+    alternatives
+        What else samples lead to and the gate does not reject, most members first.
     """
 
     frac: FloatArray | None
@@ -44,6 +52,8 @@ class PredictedCrystal:
     largest: float | None = None
     start: float | None = None
     remark: str = ""
+    members: int = 1
+    alternatives: tuple[PredictedCrystal, ...] = ()
 
     @property
     def rejected(self) -> bool:
@@ -59,10 +69,13 @@ class PredictedCrystal:
         return "; ".join(filter(None, (self.remark, away)))
 
 
-def predict_crystals(prerelaxer: PreRelaxer, finder: HostFinder, crystals: Sequence[Crystal]) -> list[PredictedCrystal]:
+def predict_crystals(
+    prerelaxer: PreRelaxer, finder: HostFinder, crystals: Sequence[Crystal], sampler: Sampler | None = None
+) -> list[PredictedCrystal]:
     """Predict crystals of any hosts, in order; what cannot be predicted is a result with its reason.
 
-    The displacements, those of the pre-relaxer, are added to the positions that the atoms have.
+    The displacements, those of the pre-relaxer, are added to the positions that the atoms have. Without a sampler
+    there are no alternatives.
     """
     results: list[PredictedCrystal | None] = [None] * len(crystals)
     groups: dict[int, list[tuple[int, Found, Recovered]]] = {}
@@ -78,10 +91,21 @@ def predict_crystals(prerelaxer: PreRelaxer, finder: HostFinder, crystals: Seque
         configurations = [recovered.configuration for _, _, recovered in group]
         proposals = prerelaxer.propose(host, host.cartesian, configurations)
         for (k, found, recovered), proposal in zip(group, proposals, strict=True):
-            base = recovered.positions[: host.n_sites]
-            gate = prerelaxer.judge(host, recovered.configuration, base, proposal)
-            results[k] = _moved(crystals[k], found, recovered, proposal, gate)
+            samples = [Sampled(proposal)]
+            if sampler is not None:
+                samples = sampler(host, recovered.configuration, proposal)
+            first, *others = (_judged(prerelaxer, crystals[k], found, recovered, one) for one in samples)
+            results[k] = replace(first, alternatives=tuple(one for one in others if not one.rejected))
     return [result for result in results if result is not None]
+
+
+def _judged(
+    prerelaxer: PreRelaxer, crystal: Crystal, found: Found, recovered: Recovered, sample: Sampled
+) -> PredictedCrystal:
+    """Return what a proposal makes of a crystal."""
+    base = recovered.positions[: found.host.n_sites]
+    gate = prerelaxer.judge(found.host, recovered.configuration, base, sample.proposal)
+    return replace(_moved(crystal, found, recovered, sample.proposal, gate), members=sample.members)
 
 
 def _moved(crystal: Crystal, found: Found, recovered: Recovered, raw: Proposal, gate: Gate) -> PredictedCrystal:

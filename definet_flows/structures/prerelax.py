@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,8 @@ from definet_flows.errors import InputError
 from definet_flows.model.inference.checkpoint import DEFAULT_MODEL, Checkpoint, load_checkpoint
 from definet_flows.schemas import DEFINET, FloatArray
 from definet_flows.starts.by_name import outside_campaigns
+from definet_flows.starts.network import NetworkPreRelaxer
+from definet_flows.starts.samples import sampled
 from definet_flows.structures.crystal import Crystal
 from definet_flows.structures.crystals import crystal_of
 from definet_flows.structures.in_host import PredictedCrystal, predict_crystals
@@ -54,6 +57,11 @@ class Prerelaxed:
         What the structure was read as, such as "v_S+W_Mo"; empty for the bulk supercell.
     note
         What a reader must know: atoms that are fixed, atoms that start far from the host's sites.
+    members
+        Number of samples that lead to this prediction.
+    alternatives
+        The other predictions that samples lead to, each in a result of its own, most members first. Predictions that
+        the gate rejects are not among them. Empty for `samples=1`.
     """
 
     structure: Structure
@@ -64,6 +72,8 @@ class Prerelaxed:
     host: str | None = None
     defects: str = ""
     note: str = ""
+    members: int = 1
+    alternatives: tuple[Prerelaxed, ...] = ()
 
 
 def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
@@ -77,6 +87,7 @@ def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
     supercell: Sequence[int] | None = None,
     charge: int | None = None,
     allow_unseen_host: bool = False,
+    samples: int = 1,
 ) -> list[Prerelaxed]:
     """Move the atoms of defect structures to where a pre-relaxer expects them after a relaxation.
 
@@ -110,6 +121,10 @@ def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
         Structure, `info["charge"]` of Atoms); oxidation states are no charge.
     allow_unseen_host
         Let the gate accept a host that the weights were not trained on.
+    samples
+        Predictions of each structure; for "definet" alone. The first is that of the network. Each further prediction
+        comes from one of its members, from a start whose atoms near the defects are displaced at random by 0.04 Å;
+        the same input gives the same predictions. Distinct predictions are the `alternatives`.
 
     Returns
     -------
@@ -119,8 +134,8 @@ def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
     Raises
     ------
     InputError
-        No such model, pre-relaxer or host, a store without relaxations of the host, an impossible supercell or charge,
-        or an item that is no Structure and no Atoms with a cell.
+        No such model, pre-relaxer or host, a store without relaxations of the host, an impossible supercell, charge
+        or number of samples, or an item that is no Structure and no Atoms with a cell.
 
     Examples
     --------
@@ -132,17 +147,28 @@ def prerelax(  # noqa: PLR0913 - the options of `definet prerelax`
     given = [structures] if isinstance(structures, Structure | Atoms) else _listed(structures)
     starts = [_structure(item, k) for k, item in enumerate(given)]
     net = None if charge is None else charge_of({"charge": charge})
+    _check_samples(samples, prerelaxer)
     chosen, card = outside_campaigns(
         prerelaxer, host, lambda: _checkpoint(model), store, settings, allow_unseen_host=allow_unseen_host
     )
     finder = finder_for(card, host, _repetitions(supercell))
     read = [_crystal(item, net) for item in given]
     crystals = [one for one in read if isinstance(one, Crystal)]
-    predicted = iter(predict_crystals(chosen, finder, crystals))
+    sampler = None
+    if samples > 1 and isinstance(chosen, NetworkPreRelaxer):
+        sampler = partial(sampled, chosen, samples=samples)
+    predicted = iter(predict_crystals(chosen, finder, crystals, sampler))
     return [
         _result(start, PredictedCrystal(None, one) if isinstance(one, str) else next(predicted))
         for start, one in zip(starts, read, strict=True)
     ]
+
+
+def _check_samples(samples: int, prerelaxer: str) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
+        raise InputError(f"samples={samples!r}: give a whole number above zero")
+    if samples > 1 and prerelaxer != DEFINET:
+        raise InputError(f"samples={samples} with prerelaxer={prerelaxer!r}: only {DEFINET}, the network, has samples")
 
 
 def _listed(structures: Iterable[Structure | Atoms]) -> list[Structure | Atoms]:
@@ -155,9 +181,7 @@ def _listed(structures: Iterable[Structure | Atoms]) -> list[Structure | Atoms]:
 def _structure(item: Structure | Atoms, k: int) -> Structure:
     """Return a Structure of its own for the result."""
     if isinstance(item, Structure):
-        start = item.copy()
-        start.properties = copy.deepcopy(item.properties)
-        return start
+        return _own(item)
     if not isinstance(item, Atoms):
         msg = f"structure {k} is a {type(item).__name__}: give a pymatgen Structure or ASE's Atoms"
         raise InputError(msg)
@@ -170,6 +194,13 @@ def _structure(item: Structure | Atoms, k: int) -> Structure:
     with suppress(InputError):  # a charge that is none is the reason of a rejection, later
         if net := charge_of(item.info):
             start.set_charge(net)
+    return start
+
+
+def _own(structure: Structure) -> Structure:
+    """Return a copy that shares nothing with the structure."""
+    start = structure.copy()
+    start.properties = copy.deepcopy(structure.properties)
     return start
 
 
@@ -201,6 +232,7 @@ def _repetitions(supercell: Sequence[int] | None) -> tuple[int, int, int] | None
 
 def _result(start: Structure, one: PredictedCrystal) -> Prerelaxed:
     """Return a structure's result; the atoms of an accepted or flagged prediction are moved."""
+    alternatives = tuple(_result(_own(start), other) for other in one.alternatives)
     verdict = "rejected" if one.gate is None or one.frac is None else one.gate.verdict
     if one.frac is not None and verdict != "rejected":
         _move(start, one.frac)
@@ -213,6 +245,8 @@ def _result(start: Structure, one: PredictedCrystal) -> Prerelaxed:
         host=one.found.label if one.found else None,
         defects=one.defects,
         note=one.note,
+        members=one.members,
+        alternatives=alternatives,
     )
 
 

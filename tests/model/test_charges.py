@@ -18,6 +18,7 @@ from definet_flows.model.inference.predict import predict
 from definet_flows.model.training.finetune import fine_tune
 from definet_flows.model.training.train import TrainConfig, learned_in, shrink_heads
 from definet_flows.schemas import INSERTED, SUBSTITUTION, VACANCY, Configuration, Edit, Host
+from definet_flows.starts.gate import judge_proposal
 from definet_flows.starts.network import NetworkPreRelaxer
 from definet_flows.starts.proposals import Proposal
 
@@ -152,8 +153,20 @@ def test_the_gate_passes_an_inserted_atom_that_was_learned_and_none_on_top_of_an
     asked = (interstitial(1), interstitial(1, (0.01, 0.0, 0.0)), interstitial(2))
     gates = [prerelaxer.judge(salt, one, salt.cartesian, still) for one in asked]
     assert [gate.verdict for gate in gates] == ["accepted", "rejected", "rejected"]
-    assert "unrelaxed Mg (site 0) and O (site 64) 0.08 Å apart" in gates[1].reason
+    assert gates[1].reason == "unrelaxed Mg (site 0) and O (site 64) 0.08 Å apart, on top of each other"
     assert not gates[2].in_domain
+
+
+def test_no_two_hydrogen_atoms_start_on_top_of_each_other(salt):
+    away = np.zeros((66, 3))
+    away[64, 0] = 0.6  # a proposal that takes them apart does not mend the start
+    gates = []
+    for apart in (0.45, 0.55):
+        pair = (Edit(marker=INSERTED, new=1, position=(x, 0.125, 0.125)) for x in (0.125, 0.125 - apart / 8.4))
+        asked = Configuration(edits=tuple(pair))
+        gates.append(judge_proposal(salt, asked, salt.cartesian, Proposal(away)))
+    assert [gate.verdict for gate in gates] == ["rejected", "accepted"]
+    assert gates[0].reason == "unrelaxed H (site 64) and H (site 65) 0.45 Å apart, on top of each other"
 
 
 def test_a_chain_goes_on_from_the_start_of_charged_cells_with_inserted_atoms(salt, tmp_path):

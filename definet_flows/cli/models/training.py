@@ -139,7 +139,7 @@ def _train_frames(found: FrameSets, recipe: TrainConfig, output: Path, name: str
     """Train on frames; their labels are relative to their own relaxed host, as those of records are."""
     from definet_flows.model.training.finetune import fine_tune, framed
 
-    tuned = fine_tune(parent, found.sets, recipe, output, name=name)
+    tuned = fine_tune(parent, found.sets, recipe, output, name=name, other_minima=found.other_minima)
     card = tuned.card.model_copy(update={"data": f"{tuned.card.data}; {found.functional}"})
     _finish(tuned.path, tuned.trainable(), card, [framed(parent, pairs) for pairs in found.sets])
 

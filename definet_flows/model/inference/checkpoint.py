@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -158,7 +158,7 @@ class Checkpoint:
     def members(self) -> tuple[DefiNet, ...]:
         """The single networks."""
         network = self.network
-        return (network,) if isinstance(network, DefiNet) else tuple(cast("Iterable[DefiNet]", network.members))
+        return (network,) if isinstance(network, DefiNet) else network.single
 
     @property
     def speak_for(self) -> tuple[tuple[str, ...], ...]:

@@ -179,6 +179,7 @@ def predict(
     configurations: Sequence[Configuration],
     *,
     starts: Sequence[FloatArray] | None = None,
+    network: Network | None = None,
     batch_size: int | None = None,
 ) -> list[RawPrediction]:
     """Predict the displacements of configurations of one host, in order.
@@ -191,9 +192,12 @@ def predict(
     ----------
     starts
         Displacements that each configuration begins with, Å, [n_rows, 3] each; the prediction contains them.
+    network
+        One of the checkpoint's networks, to be asked alone; None: all that predict for the host.
     """
+    asked = network or checkpoint.network
     start = time.perf_counter()
-    device = device_name(next(checkpoint.network.parameters()).device)
+    device = device_name(next(asked.parameters()).device)
     problems = [_problem(checkpoint, host, c) for c in configurations]
     alike: dict[tuple[Vector, ...], list[int]] = {}
     for k, problem in enumerate(problems):
@@ -203,7 +207,7 @@ def predict(
     for rows in alike.values():
         begun = None if starts is None else np.stack([starts[k] for k in rows])
         chosen = [configurations[k] for k in rows]
-        found |= zip(rows, _applied(checkpoint, host, chosen, begun, batch_size), strict=True)
+        found |= zip(rows, _applied(checkpoint, asked, host, chosen, begun, batch_size), strict=True)
     seconds = (time.perf_counter() - start) / max(1, len(configurations))
     return [_raw(found.get(k), problem, seconds, device) for k, problem in enumerate(problems)]
 
@@ -215,13 +219,14 @@ def inserted_in(configuration: Configuration) -> tuple[Vector, ...]:
 
 def _applied(
     checkpoint: Checkpoint,
+    network: Network,
     host: Host,
     configurations: Sequence[Configuration],
     starts: FloatArray | None,
     batch_size: int | None,
 ) -> Iterator[tuple[FloatArray, float | None]]:
     """Yield displacement, Å, [n_rows, 3], and expected error, Å, of configurations with the same inserted atoms."""
-    network, inserted = checkpoint.network, inserted_in(configurations[0])
+    inserted = inserted_in(configurations[0])
     numbers, markers = _nodes(host, configurations)
     charges = np.array([c.charge for c in configurations])
     pristine = _nodes(host, [Configuration(edits=())])

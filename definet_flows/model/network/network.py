@@ -183,11 +183,16 @@ class Ensemble(nn.Module):
         self.hosts = tuple(hosts) if hosts else ((),) * len(members)
         self._views: dict[tuple[int, ...], Network] = {}
 
+    @property
+    def single(self) -> tuple[DefiNet, ...]:
+        """The members."""
+        return tuple(cast("Iterator[DefiNet]", self.members))
+
     def of(self, host: str) -> Network:
         """Return what predicts crystals of a host, by its formula: the members that speak for it, always the same."""
         speaking = tuple(k for k, own in enumerate(self.hosts) if not own or host in own)
         if speaking not in self._views:
-            members = [cast("DefiNet", self.members[k]) for k in speaking]
+            members = [self.single[k] for k in speaking]
             self._views[speaking] = members[0] if len(members) == 1 else Ensemble(members)
         return self._views[speaking]
 

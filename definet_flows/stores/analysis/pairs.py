@@ -73,13 +73,35 @@ def end_distance(
     if unrelaxed.relaxed is None or predicted.relaxed is None:
         msg = "a site map without relaxed coordinates cannot be compared: the relaxation has not finished"
         raise InputError(msg)
-    cell = np.asarray(lattice, dtype=float)
+    sites = unrelaxed.unrelaxed
     atoms = np.array([marker != str(VACANCY) for marker in unrelaxed.markers])
-    first = _nearest_image(unrelaxed.relaxed - unrelaxed.unrelaxed, cell)
-    second = _nearest_image(predicted.relaxed - unrelaxed.unrelaxed, cell)
-    distances = [
-        _largest_shift((second - image)[atoms], cell) for image in _images(first, unrelaxed.unrelaxed, cell, images)
-    ]
+    return field_distance(lattice, sites, unrelaxed.relaxed - sites, predicted.relaxed - sites, atoms, images)
+
+
+def field_distance(
+    lattice: npt.ArrayLike,
+    sites: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    atoms: npt.NDArray[np.bool_],
+    images: Images = None,
+) -> tuple[float, int]:
+    """Return the same for two displacement fields of one configuration, Å, [n_rows, 3].
+
+    Parameters
+    ----------
+    lattice, images
+        See `end_distance`.
+    sites
+        Unrelaxed positions of the rows, Cartesian, Å, [n_rows, 3].
+    first, second
+        Displacements from there.
+    atoms
+        Which rows are no vacancies, [n_rows].
+    """
+    cell = np.asarray(lattice, dtype=float)
+    one, other = _nearest_image(first, cell), _nearest_image(second, cell)
+    distances = [_largest_shift((other - image)[atoms], cell) for image in _images(one, sites, cell, images)]
     best = int(np.argmin(distances))
     return distances[best], best
 

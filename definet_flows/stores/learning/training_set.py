@@ -212,7 +212,7 @@ def training_set(records: Records, settings_hash: str, judge: Judge, hosts: Iter
         refused=tuple(sorted(refused, key=lambda refusal: refusal.record)),
         spare=tuple(r.id for ends in candidates.values() for r in ends if r is not chosen[r.configuration_id]),
         other_settings=dict(others),
-        other_minima=sum(_minima_above(chosen[identity], ends) for identity, ends in candidates.items()),
+        other_minima=sum(minima_above(chosen[identity], ends) for identity, ends in candidates.items()),
     )
 
 
@@ -225,8 +225,8 @@ def choose_end(ends: Sequence[DefectRecord]) -> DefectRecord:
     return lowest
 
 
-def _minima_above(chosen: DefectRecord, ends: Iterable[DefectRecord]) -> int:
-    """Return how many ends lie in other minima than the chosen end."""
+def minima_above(chosen: DefectRecord, ends: Iterable[DefectRecord]) -> int:
+    """Return how many ends lie higher than the chosen end by more than `SAME_ENERGY`: in other minima."""
     return sum(_energy(end) - _energy(chosen) > SAME_ENERGY for end in ends)  # no energies: inf - inf
 
 

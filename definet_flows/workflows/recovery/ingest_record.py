@@ -41,6 +41,8 @@ class Ingested:
     ----------
     records
         By id. Of two relaxations of a configuration with the same settings, the `better`.
+    others
+        The worse relaxations, by the id of the record that they would have.
     left_out
         Why a folder, file or frame gave no record of its own.
     hosts
@@ -52,6 +54,7 @@ class Ingested:
     """
 
     records: dict[str, DefectRecord] = field(default_factory=dict)
+    others: dict[str, list[DefectRecord]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     hosts: dict[str, Found] = field(default_factory=dict)
     pristine: dict[str, RelaxedHost] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Ingested:
         kept, other = (record, None) if known is None else better(known, record)
         self.records[record.id] = kept
         if other is not None:
+            self.others.setdefault(record.id, []).append(other)
             self.left_out[str(other.provenance.directory)] = why_worse(kept, other)
 
     def take_host(self, found: RelaxedHost) -> None:

@@ -76,6 +76,24 @@ def test_without_a_split_the_same_defect_is_in_the_same_split_in_every_charge_an
     assert len(splits) == 1
 
 
+def test_of_several_ends_the_lowest_is_learned_from_and_the_higher_are_counted(data):
+    def end(energy, shift, **info):
+        atoms = frame(2, "v_Mg", 0, energy=energy, converged=True, **info)
+        atoms.arrays["relaxed_positions"][:, 2] += shift * np.arange(len(atoms)) / len(atoms)
+        return atoms
+
+    # two higher ends, the same minimum twice, an end that is not converged, an atom on another
+    ends = [end(-10.0, 0.1), end(-9.9, 0.2), end(-10.199, 0.3), end(-10.2, 0.3), end(-10.1, 0.4), end(-11.0, 0.0)]
+    ends[4].info["converged"] = False
+    ends[5].arrays["relaxed_positions"][0, 0] += 0.8
+    found = frame_sets(*data([*ends, frame(2, "Ca_Mg", 0)]))
+    assert found.other_minima == 2
+    (pairs,) = found.sets
+    (lowest,) = frame_sets(*data([ends[3], frame(2, "Ca_Mg", 0)])).sets
+    np.testing.assert_array_equal(pairs.relaxed, lowest.relaxed)
+    assert sorted(int(where.partition("frame ")[2].split()[0]) for where in found.left_out) == [0, 1, 2, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
@@ -91,7 +109,12 @@ def test_bad_files_are_refused_with_the_reason(data, frames, words):
 
 
 def test_train_and_evaluate_take_such_a_file(data, tmp_path):
-    file, hosts = data(FRAMES)
+    higher = FRAMES[0].copy()
+    higher.arrays["relaxed_positions"][0, 2] += 0.2
+    energies = [-1.0, -2.0]
+    for atoms, energy in zip((higher, FRAMES[0]), energies, strict=True):
+        atoms.info["energy"] = energy
+    file, hosts = data([higher, *FRAMES])
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "network: {hidden: 16, layers: 2, gaussians: 12, radial_extent: 6.0, cutoff: 4.0}\nepochs: 1\nwarmup: 1"
@@ -111,6 +134,7 @@ def test_train_and_evaluate_take_such_a_file(data, tmp_path):
         ("O_i", -2),
     }
     assert "PBE" in card.data
+    assert card.other_minima == 1
     weights = str(tmp_path / "out" / "model.safetensors")
     run = CliRunner().invoke(app, ["evaluate", *given, "--split", "test", "--model", weights])
     assert run.exit_code == 0, run.output

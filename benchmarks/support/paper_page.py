@@ -108,7 +108,7 @@ def _potentials(rows: Any) -> str:  # noqa: ANN401 - JSON
         times = [f"{median(r['processor_s'] for r in members):.0f}", f"{median(r['network_s'] for r in members):.2f}"]
         lines.append([name, str(len(members)), *errors, f"{better} of {len(members)}", *times])
     head = ("potential", "n", "no motion", "relaxed", "less the host's motion", "network", "network nearer to DFT")
-    note = "BFGS at fixed cell from the unrelaxed positions to 0.05 eV/Å. Structures of all six high-density sets by turns.\n"
+    note = "BFGS at fixed cell from the unrelaxed positions to 0.05 eV/Å; structures of all six high-density sets.\n"
     return f"{title}\n{note}\n{_table((*head, 'processor s', 'network, processor s'), lines)}"
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.support.paper_runs import runs
-from benchmarks.support.paper_summary import TRAINED, cells
-
+ROOT = Path(__file__).parents[2]
+SUMMARY = runpy.run_path(str(ROOT / "benchmarks" / "support" / "paper_summary.py"))
+TRAINED, cells, runs = SUMMARY["TRAINED"], SUMMARY["cells"], SUMMARY["runs"]
 BLOCKS = (*TRAINED, "accuracy", "size", "stem", "potentials", "short", "measured")
 MARKS = "".join(f"<!-- {name} --><!-- /{name} -->\n" for name in BLOCKS)
-COMMAND = Path(__file__).parents[2] / "benchmarks" / "paper" / "page.py"
+COMMAND = ROOT / "benchmarks" / "paper" / "page.py"
 
 
 def test_the_page_shows_the_results_as_they_are(monkeypatch):

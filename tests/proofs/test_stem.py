@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase.geometry import find_mic
 
-from benchmarks.support.stem_defects import Picture, double, row, single, trefoil
 from definet_flows.defects import nodes
 from definet_flows.hosts import make_host
 
+BUILDERS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "support" / "stem_defects.py"))
+double, row, single, trefoil = (BUILDERS[name] for name in ("double", "row", "single", "trefoil"))
 A = {"MoS2": 3.18, "WSe2": 3.32}
 
 
@@ -18,7 +22,7 @@ def layer():
     return make_host("WSe2", (6, 6, 1))
 
 
-def nearest(picture: Picture) -> float:
+def nearest(picture) -> float:
     """Shortest distance of two atoms, Å."""
     there = picture.placed(picture.host.cartesian)[picture.atoms]
     first, second = np.triu_indices(len(there), 1)

@@ -2,7 +2,7 @@
 
     python benchmarks/paper/stem.py
 
-8 x 8 supercells: a row of four S vacancies in MoS2; one Se vacancy, two above each other, and the trefoil in WSe2. The
+A row of four S vacancies in 8 x 8 MoS2; one Se vacancy, two above each other, and the trefoil in 6 x 6 WSe2. The
 prediction is `definet-2dmd`, which learned DFT. SevenNet-0 relaxes at fixed cell by BFGS to 0.01 eV/Å, from the
 unrelaxed and from the predicted start. The trefoil's turned atoms are on no site of the host; the network is shown them
 where they are. Results go to benchmarks/paper/results/stem.json after each defect, and a command that was stopped goes
@@ -51,7 +51,7 @@ _NEAR, _WIDTH = 4.0, 14.0
 
 def pictures() -> list[Picture]:
     """Return the four defects."""
-    selenide = make_host("WSe2", (8, 8, 1))
+    selenide = make_host("WSe2", (6, 6, 1))
     return [row(make_host("MoS2", (8, 8, 1)), 4), single(selenide), double(selenide), trefoil(selenide)]
 
 

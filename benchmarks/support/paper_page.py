@@ -158,8 +158,9 @@ def _stem(rows: Any) -> str:  # noqa: ANN401 - JSON
     picture = "![the four defects, predicted and relaxed](figures/proofs-stem.png)\n"
     steps = ("steps unrelaxed", "steps predicted", "same minimum")
     note = (
-        "8 x 8 supercells, the shipped weights, relaxations by SevenNet-0. Near: atoms less than 4 Å from a vacancy or "
-        "from the centre of the trefoil. Across: the mean distance of the three metal atoms around a vacancy, Å.\n"
+        "MoS2 in 8 x 8, WSe2 in 6 x 6, the shipped weights, relaxations by SevenNet-0. Near: atoms less than 4 Å from "
+        "a vacancy or from the centre of the trefoil. Across: the mean distance of the three metal atoms around a "
+        "vacancy, Å.\n"
     )
     return f"{title}\n{note}\n{_table((*head, *distances, *steps), lines)}\n{picture}"
 

@@ -39,6 +39,7 @@ HOST, WEIGHTS, POTENTIAL = "MoS2", "definet-sevennet-mos2", "sevennet"
 NAMES = ("v_S", "v_Mo", "Se_S", "v_S+W_Mo", "v_Mo+v_S")
 """Single defects, and pairs on neighbouring sites."""
 _BOND = 2.5
+_SMALLEST = 3
 STARTS = ("unrelaxed", "predicted")
 
 
@@ -116,6 +117,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=int, default=[4, 6, 8, 12], help="n of n x n supercells")
     given = parser.parse_args()
+    if min(given.sizes) < _SMALLEST:
+        parser.error(f"--sizes {min(given.sizes)}: a defect would be its own neighbour, take {_SMALLEST} or more")
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
     known = {(row["size"], row["configuration"]) for row in found}
     for row in rows(given.sizes, known):

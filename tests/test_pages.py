@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import jobflow
@@ -67,7 +68,8 @@ NOT_RUN = {
 }
 """Blocks of a language that do not run on a page, with the reason; their commands and options must exist all the same.
 
-A single block has its reason in a comment before it: `<!-- not run: REASON -->`.
+A single block has its reason in a comment before it: `<!-- not run: REASON -->`. A block after `<!-- needs PACKAGE -->`
+runs where the package is installed.
 """
 
 CONTINUES = {
@@ -90,7 +92,8 @@ FOLDERS: dict[str, Path] = {}
 
 def running(page: str) -> list[tuple[Block, Block | None]]:
     wanted = [one for one in with_output(EVERY[page]) if (page, one[0].language) not in NOT_RUN]
-    return [(block, shown) for block, shown in wanted if block.reason is None]
+    runs = [(block, shown) for block, shown in wanted if block.reason is None]
+    return [(block, shown) for block, shown in runs if block.needs is None or find_spec(block.needs)]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""The measured tables of the page Proofs (docs/proofs.md), from benchmarks/paper/results/.
+"""The measured tables and summary cells of the page Proofs (docs/proofs.md), from benchmarks/paper/results/.
 
-python benchmarks/paper/page.py            print them
-python benchmarks/paper/page.py --write    put them into the page
+python benchmarks/paper/page.py            print the tables
+python benchmarks/paper/page.py --write    put tables and cells into the page
 python benchmarks/paper/page.py --check    exit code 1 if the page says something else
 """
 
@@ -12,10 +12,22 @@ import sys
 from pathlib import Path
 
 from benchmarks.support.paper_page import page
+from benchmarks.support.paper_summary import cells
 from definet_flows.atomic import write_whole
 
 PAGE = Path(__file__).parents[2] / "docs" / "proofs.md"
-BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
+
+
+def filled(text: str, blocks: dict[str, str]) -> str:
+    """Return a page with the text of each block between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"{PAGE.name} has no {begin} ... {end}: put it where the block belongs")
+        text = f"{before}{begin}{block}{end}{after}"
+    return text
 
 
 def main() -> None:
@@ -24,13 +36,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
-    tables, text = page(Path(__file__).parent / "results"), PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    shown, _, after = rest.partition(END)
+    results, text = Path(__file__).parent / "results", PAGE.read_text(encoding="utf-8")
+    tables, short = page(results), cells(results)
+    whole = filled(text, {**short, "short": f"\n{short['short']}", "measured": f"\n{tables}"})
     if given.write:
-        write_whole(PAGE, f"{before}{BEGIN}{tables}{END}{after}")
+        write_whole(PAGE, whole)
     elif given.check:
-        sys.exit(shown != tables)
+        sys.exit(text != whole)
     else:
         print(tables, end="")
 

@@ -2,9 +2,11 @@
 
     python benchmarks/paper/potentials.py --data FOLDER [--structures 30] [--potential sevennet ...]
 
-Validation structures of the six high-density sets, as many of each. A potential relaxes at fixed cell by BFGS from the
-unrelaxed positions to 0.05 eV/Å. Its error is that of the positions at the end; `without the host` takes off what the
-same potential makes of the pristine host. Results go to benchmarks/paper/results/potentials.json after every structure.
+Validation structures of the six high-density sets by turns, so that a run that is not finished has measured all sets.
+The potentials follow each other, the cheapest first. Each relaxes at fixed cell by BFGS from the unrelaxed positions to
+0.05 eV/Å, at most 300 steps. Its error is that of the positions at the end; `without the host` takes off what the same
+potential makes of the pristine host. Results go to benchmarks/paper/results/potentials.json after every structure, and
+a command that was stopped goes on with the next.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase import Atoms
-from ase.optimize import BFGS
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.support.paper_relax import Relaxed, relax
 from benchmarks.support.paper_runs import HIGH, SPIN
 from definet_flows.atomic import write_whole
+from definet_flows.errors import InputError
 from definet_flows.model.data.archive import PairSet, read_archive
 from definet_flows.model.inference.checkpoint import load_checkpoint
-from definet_flows.model.inference.predict import displacements
+from definet_flows.model.inference.predict import pair_displacements
 from definet_flows.schemas import VACANCY
-from definet_flows.starts.universal import UNIVERSAL, load_universal
+from definet_flows.starts.universal import require_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,18 +37,19 @@ if TYPE_CHECKING:
     from definet_flows.schemas import FloatArray
 
 RESULTS = Path(__file__).parent / "results" / "potentials.json"
+POTENTIALS = ("chgnet", "sevennet", "sevennet-l3i5")
 CRITERION, MOST_STEPS = 0.05, 300
+Key = tuple[str, str, str]
+"""Potential, set and id of a structure."""
 
 
-def relaxed(name: str, pairs: PairSet, numbers: np.ndarray, atoms: np.ndarray) -> tuple[FloatArray, int, bool]:
-    """Return displacements from the pristine sites, Å, [n_sites, 3], the calls of forces, and if they converged."""
-    crystal = Atoms(numbers[atoms], pairs.host.cartesian[atoms], cell=pairs.host.lattice, pbc=True)
-    crystal.calc = load_universal(name)
-    optimizer = BFGS(crystal, logfile=None)
-    ended = optimizer.run(fmax=CRITERION, steps=MOST_STEPS)
-    moved = np.zeros((len(numbers), 3))
-    moved[atoms] = crystal.positions - pairs.host.cartesian[atoms]
-    return moved, optimizer.nsteps + 1, bool(ended)
+def relaxed(name: str, pairs: PairSet, numbers: np.ndarray, atoms: np.ndarray) -> tuple[FloatArray, Relaxed]:
+    """Return displacements from the pristine sites, Å, [n_sites, 3], zero where no atom is, and the relaxation."""
+    sites = pairs.host.cartesian
+    end = relax(name, numbers[atoms], sites[atoms], pairs.host, criterion=CRITERION, most_steps=MOST_STEPS)
+    moved = np.zeros_like(sites)
+    moved[atoms] = end.positions - sites[atoms]
+    return moved, end
 
 
 def error(pairs: PairSet, entry: int, moved: FloatArray) -> float:
@@ -62,38 +65,34 @@ def chosen(sets: list[PairSet], n: int) -> list[tuple[PairSet, int]]:
     return [(s, int(entries[k])) for k in range(each) for s, entries in zip(sets, spaced, strict=True)][:n]
 
 
-def rows(
-    sets: list[PairSet], n: int, potentials: list[str], known: set[tuple[str, str, str]]
-) -> Iterator[dict[str, Any]]:
-    """Yield a row for each structure and potential that has none."""
+def rows(sets: list[PairSet], n: int, potentials: list[str], known: set[Key]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each potential and structure that has none."""
     checkpoint = load_checkpoint("definet-2dmd")
     hosts: dict[tuple[str, str], FloatArray] = {}
-    for pairs, entry in chosen(sets, n):
+    for name, (pairs, entry) in ((name, one) for name in potentials for one in chosen(sets, n)):
+        if (name, pairs.name, pairs.ids[entry]) in known:
+            continue
+        if (name, pairs.name) not in hosts:
+            everything = np.ones(pairs.host.n_sites, dtype=bool)
+            hosts[name, pairs.name] = relaxed(name, pairs, np.array(pairs.host.numbers), everything)[0]
         began = time.process_time()
-        predicted = displacements(checkpoint.network, pairs.host, pairs.numbers[[entry]], pairs.markers[[entry]])[0]
+        (predicted,) = pair_displacements(checkpoint.network, pairs, np.array([entry]))
         network_s = time.process_time() - began
-        for name in potentials:
-            if (name, pairs.name, pairs.ids[entry]) in known:
-                continue
-            if (name, pairs.name) not in hosts:
-                everything = np.ones(pairs.host.n_sites, dtype=bool)
-                hosts[name, pairs.name] = relaxed(name, pairs, np.array(pairs.host.numbers), everything)[0]
-            began = time.process_time()
-            moved, calls, ended = relaxed(name, pairs, pairs.numbers[entry], pairs.markers[entry] != VACANCY)
-            yield {
-                "potential": name,
-                "set": pairs.name,
-                "id": pairs.ids[entry],
-                "atoms": int((pairs.markers[entry] != VACANCY).sum()),
-                "dummy": error(pairs, entry, np.zeros_like(moved)),
-                "network": error(pairs, entry, predicted),
-                "relaxed": error(pairs, entry, moved),
-                "without_host": error(pairs, entry, moved - hosts[name, pairs.name]),
-                "calls": calls,
-                "converged": ended,
-                "processor_s": round(time.process_time() - began, 2),
-                "network_s": round(network_s, 3),
-            }
+        moved, end = relaxed(name, pairs, pairs.numbers[entry], pairs.markers[entry] != VACANCY)
+        yield {
+            "potential": name,
+            "set": pairs.name,
+            "id": pairs.ids[entry],
+            "atoms": int((pairs.markers[entry] != VACANCY).sum()),
+            "dummy": error(pairs, entry, np.zeros_like(moved)),
+            "network": error(pairs, entry, predicted),
+            "relaxed": error(pairs, entry, moved),
+            "without_host": error(pairs, entry, moved - hosts[name, pairs.name]),
+            "calls": end.steps,
+            "converged": end.converged,
+            "processor_s": round(end.processor_s, 2),
+            "network_s": round(network_s, 3),
+        }
 
 
 def show(found: list[dict[str, Any]], console: Console) -> None:
@@ -101,7 +100,7 @@ def show(found: list[dict[str, Any]], console: Console) -> None:
     table = Table(
         "potential", "set", "n", "Dummy", "network", "relaxed", "without the host", "calls", "s", "network, s"
     )
-    for name in UNIVERSAL:
+    for name in POTENTIALS:
         of_potential = [row for row in found if row["potential"] == name]
         for of_set in (*sorted({row["set"] for row in of_potential}), "all"):
             members = [row for row in of_potential if of_set in {row["set"], "all"}]
@@ -120,8 +119,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the unpacked 2DMD archive")
     parser.add_argument("--structures", type=int, default=30)
-    parser.add_argument("--potential", nargs="*", default=list(UNIVERSAL), choices=UNIVERSAL)
+    parser.add_argument("--potential", nargs="*", default=list(POTENTIALS), choices=POTENTIALS)
     given = parser.parse_args()
+    try:
+        for name in given.potential:
+            require_package(name)
+    except InputError as missing:
+        parser.error(str(missing))
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
     known = {(row["potential"], row["set"], row["id"]) for row in found}
     for row in rows(read_archive(given.data, (*HIGH, *SPIN)), given.structures, given.potential, known):

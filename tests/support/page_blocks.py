@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _REASON = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
+_NEEDS = re.compile(r"<!-- needs (\w+) -->")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _HASH = re.compile(r"(?<!\w)(?=\w*\d)[0-9a-f]{8,}(?!\w)")
 _RULES = re.compile(r"[─━═┄]{3,}")
@@ -23,13 +24,17 @@ SHOWN = "text"
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced or an indented block; `span` holds its first line and the line after it, marks included."""
+    """A fenced or an indented block; `span` holds its first line and the line after it, marks included.
+
+    A block that needs a package runs where the package is installed.
+    """
 
     language: str
     text: str
     span: tuple[int, int]
     indent: str = ""
     reason: str | None = None
+    needs: str | None = None
 
     @cached_property
     def commands(self) -> list[str]:
@@ -39,18 +44,22 @@ class Block:
 
 
 def blocks(path: Path) -> list[Block]:
-    """Return the code blocks of a page; a comment `<!-- not run: REASON -->` stands right before its block."""
+    """Return the code blocks of a page.
+
+    A comment `<!-- not run: REASON -->` or `<!-- needs PACKAGE -->` stands right before its block.
+    """
     lines = path.read_text(encoding="utf-8").splitlines()
     found, comment = [], ""
     for token in MarkdownIt().parse("\n".join(lines)):
         if token.type == "html_block":
             comment += token.content
         elif token.type in {"fence", "code_block"} and token.map is not None:
-            reason = _REASON.search(comment)
+            reason, needs = _REASON.search(comment), _NEEDS.search(comment)
             first = lines[token.map[0]]
             indent = first[: len(first) - len(first.lstrip())]
             place = (token.map[0], token.map[1])
-            found.append(Block(token.info.strip(), token.content, place, indent, reason[1] if reason else None))
+            conditions = (reason[1] if reason else None, needs[1] if needs else None)
+            found.append(Block(token.info.strip(), token.content, place, indent, *conditions))
             comment = ""
         elif token.nesting >= 0:
             comment = ""

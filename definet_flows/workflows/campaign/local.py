@@ -129,7 +129,33 @@ def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
     docs = SqliteStore(str(folder / JOBS), key="uuid", read_only=read_only, journal=jobs)
     arrays = SqliteStore(str(folder / DATA), key="blob_uuid", read_only=read_only, journal=data)
     there = not read_only or any((folder / name).is_file() for name in (DATA, JOURNALS[1]))
-    return JobStore(docs, additional_stores={"data": arrays} if there else {})
+    return FolderStore(docs, additional_stores={"data": arrays} if there else {})
+
+
+class FolderStore(JobStore):
+    """The JobStore of a run's folder. It reads an output as it is where jobflow would look through it for references."""
+
+    def get_output(  # type: ignore[no-untyped-def]  # noqa: ANN201
+        self,
+        uuid: str,
+        which: str | int = "last",
+        load: bool | dict[str, Any] = False,  # noqa: FBT001, FBT002 - jobflow's signature
+        cache: dict[str, Any] | None = None,
+        on_missing: OnMissing = OnMissing.ERROR,
+    ):
+        """Return the output of a job, as jobflow's own store does."""
+        if which == "last":
+            found = self.query_one({"uuid": uuid}, ["output"], {"index": -1}, load)
+            if found is not None and not _refers(found["output"]):
+                return found["output"]
+        return super().get_output(uuid, which, load, cache, on_missing)  # type: ignore[arg-type]  # None is its default
+
+
+def _refers(value: Any) -> bool:  # noqa: ANN401 - any JSON
+    """Say whether a reference to the output of another job lies in a value."""
+    if isinstance(value, dict):
+        return value.get("@class") == "OutputReference" or any(map(_refers, value.values()))
+    return isinstance(value, list) and any(map(_refers, value))
 
 
 def holds_run(folder: Path) -> bool:

@@ -7,6 +7,8 @@ import re
 import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +88,12 @@ class _Alone(Flow):
 
 
 def _run(flow: Flow, store: JobStore, folder: Path) -> None:
-    """Run the jobs of a flow after each other, as `run_locally` does.
+    """Run the jobs of a flow after each other, as `run_locally` does, in the order in which the flow lists them.
 
     `run_locally` keeps every response until its end, some megabytes for each relaxation: it gets a job at a time.
     """
     failed: set[str] = set()
-    for job, parents in flow.iterflow():  # type: ignore[no-untyped-call]
+    for job, parents in _in_order(flow):
         if failed.intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
             failed.add(job.uuid)
             continue
@@ -101,6 +103,24 @@ def _run(flow: Flow, store: JobStore, folder: Path) -> None:
         if not _has_output(responses.get(job.uuid, {})):
             failed.add(job.uuid)
         job.function_args, job.function_kwargs = (), {}  # resolved, they hold what the job has read
+
+
+def _in_order(flow: Flow) -> Iterator[tuple[Job, list[str]]]:
+    """Yield the jobs of a flow with their parents: of all whose parents have run, the job that the flow lists first.
+
+    A batch relaxes before the next batch predicts. jobflow's own order begins with all predictions.
+    """
+    known = {job.uuid: (job, parents) for job, parents in flow.iterflow()}  # type: ignore[no-untyped-call]
+    places = {uuid: place for place, uuid in enumerate(flow.job_uuids)}
+    order = TopologicalSorter({uuid: parents for uuid, (_, parents) in known.items()})
+    order.prepare()
+    ready: list[tuple[int, str]] = []
+    while order.is_active():
+        for uuid in order.get_ready():
+            heappush(ready, (places[uuid], uuid))
+        _, first = heappop(ready)
+        yield known[first]
+        order.done(first)
 
 
 def _has_output(responses: dict[int, Response[Any]]) -> bool:

@@ -48,6 +48,8 @@ def meter(began: float | None = None) -> None:
     def metered(
         self: NetworkPreRelaxer, host: Host, base: FloatArray, configurations: Sequence[Configuration]
     ) -> list[Proposal]:
+        import definet_flows.model.inference.predict  # noqa: F401, PLC0415 - loads torch, which is no prediction
+
         first = time.process_time()
         made = propose(self, host, base, configurations)
         log("predicted", cpu=time.process_time() - first, configurations=len(configurations))
@@ -78,8 +80,6 @@ def main() -> None:
     DefectFlowMaker.campaign = lambda maker, host: portion(whole(maker, host), size)  # type: ignore[method-assign]
 
     def noted(*given: object) -> object:
-        import definet_flows.model.inference.predict  # noqa: F401, PLC0415 - part of the start
-
         meter(0.0)
         return run_here(*given)  # type: ignore[arg-type]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from monty.json import jsanitize
+from pydantic import BaseModel
 from pymatgen.core import Structure
+from pymatgen.core.trajectory import Trajectory
 
 from definet_flows.errors import InputError
 from definet_flows.ledger.outcome import (
@@ -22,9 +24,6 @@ from definet_flows.ledger.vasp.output.vasprun import final_energy
 from definet_flows.ledger.vasp.relaxation import read_relaxation
 from definet_flows.ledger.vasp.run import OPTIMIZERS
 from definet_flows.schemas import Attempt, Ledger
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 ASE_FORCE_CRITERION = 0.1
 """Default `fmax` of atomate2's AseRelaxer, eV/Å."""
@@ -64,7 +63,7 @@ def read_document(output: Document | BaseModel, directory: str | Path | None = N
     InputError
         If the document is none of these or holds no relaxed structure.
     """
-    document: Document = output if isinstance(output, Mapping) else jsanitize(output, strict=True)
+    document = _as_mapping(output)
     if "calcs_reversed" in document:
         return _read_counted(document) if document.get(COUNTED) else _read_vasp(document, directory)
     if "ase_calculator_name" in document:
@@ -72,6 +71,25 @@ def read_document(output: Document | BaseModel, directory: str | Path | None = N
     kind = document.get("@class", type(output).__name__)
     msg = f"no ledger for a document {kind!r}: an engine's job returns an ASE, force-field or VASP TaskDoc"
     raise InputError(msg)
+
+
+def _as_mapping(output: Document | BaseModel) -> Document:
+    """Return a document as a mapping at any depth; structures of ASE's documents stay objects."""
+    if isinstance(output, Mapping):
+        return output
+    opened: Document = _opened(output) if hasattr(output, "ase_calculator_name") else jsanitize(output, strict=True)
+    return opened
+
+
+def _opened(value: Any) -> Any:  # noqa: ANN401 - any field of a document
+    """Return models and trajectories as dictionaries. To write out its structures takes longer than all the rest."""
+    if isinstance(value, BaseModel):
+        return {name: _opened(part) for name, part in value}
+    if isinstance(value, Mapping):
+        return {str(name): _opened(part) for name, part in value.items()}
+    if isinstance(value, list | tuple) and any(isinstance(part, BaseModel | Mapping) for part in value):
+        return [_opened(part) for part in value]
+    return {"frame_properties": value.frame_properties} if isinstance(value, Trajectory) else value
 
 
 def _read_ase(document: Document) -> Outcome:

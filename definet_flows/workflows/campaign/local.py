@@ -7,6 +7,8 @@ import re
 import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +88,12 @@ class _Alone(Flow):
 
 
 def _run(flow: Flow, store: JobStore, folder: Path) -> None:
-    """Run the jobs of a flow after each other, as `run_locally` does.
+    """Run the jobs of a flow after each other, as `run_locally` does, in the order in which the flow lists them.
 
     `run_locally` keeps every response until its end, some megabytes for each relaxation: it gets a job at a time.
     """
     failed: set[str] = set()
-    for job, parents in flow.iterflow():  # type: ignore[no-untyped-call]
+    for job, parents in _in_order(flow):
         if failed.intersection(parents) and job.config.on_missing_references == OnMissing.ERROR:
             failed.add(job.uuid)
             continue
@@ -101,6 +103,24 @@ def _run(flow: Flow, store: JobStore, folder: Path) -> None:
         if not _has_output(responses.get(job.uuid, {})):
             failed.add(job.uuid)
         job.function_args, job.function_kwargs = (), {}  # resolved, they hold what the job has read
+
+
+def _in_order(flow: Flow) -> Iterator[tuple[Job, list[str]]]:
+    """Yield the jobs of a flow with their parents: of all whose parents have run, the job that the flow lists first.
+
+    A batch relaxes before the next batch predicts. jobflow's own order begins with all predictions.
+    """
+    known = {job.uuid: (job, parents) for job, parents in flow.iterflow()}  # type: ignore[no-untyped-call]
+    places = {uuid: place for place, uuid in enumerate(flow.job_uuids)}
+    order = TopologicalSorter({uuid: parents for uuid, (_, parents) in known.items()})
+    order.prepare()
+    ready: list[tuple[int, str]] = []
+    while order.is_active():
+        for uuid in order.get_ready():
+            heappush(ready, (places[uuid], uuid))
+        _, first = heappop(ready)
+        yield known[first]
+        order.done(first)
 
 
 def _has_output(responses: dict[int, Response[Any]]) -> bool:
@@ -129,7 +149,33 @@ def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
     docs = SqliteStore(str(folder / JOBS), key="uuid", read_only=read_only, journal=jobs)
     arrays = SqliteStore(str(folder / DATA), key="blob_uuid", read_only=read_only, journal=data)
     there = not read_only or any((folder / name).is_file() for name in (DATA, JOURNALS[1]))
-    return JobStore(docs, additional_stores={"data": arrays} if there else {})
+    return FolderStore(docs, additional_stores={"data": arrays} if there else {})
+
+
+class FolderStore(JobStore):
+    """The JobStore of a run's folder. It reads an output as it is where jobflow would look through it for references."""
+
+    def get_output(  # type: ignore[no-untyped-def]  # noqa: ANN201
+        self,
+        uuid: str,
+        which: str | int = "last",
+        load: bool | dict[str, Any] = False,  # noqa: FBT001, FBT002 - jobflow's signature
+        cache: dict[str, Any] | None = None,
+        on_missing: OnMissing = OnMissing.ERROR,
+    ):
+        """Return the output of a job, as jobflow's own store does."""
+        if which == "last":
+            found = self.query_one({"uuid": uuid}, ["output"], {"index": -1}, load)
+            if found is not None and not _refers(found["output"]):
+                return found["output"]
+        return super().get_output(uuid, which, load, cache, on_missing)  # type: ignore[arg-type]  # None is its default
+
+
+def _refers(value: Any) -> bool:  # noqa: ANN401 - any JSON
+    """Say whether a reference to the output of another job lies in a value."""
+    if isinstance(value, dict):
+        return value.get("@class") == "OutputReference" or any(map(_refers, value.values()))
+    return isinstance(value, list) and any(map(_refers, value))
 
 
 def holds_run(folder: Path) -> bool:

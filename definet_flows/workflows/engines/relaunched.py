@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ase.io.trajectory import TrajectoryWriter
 from atomate2.ase.jobs import AseRelaxMaker
 from jobflow import Job, Maker, job
+from pymatgen.core import Structure
 
 from definet_flows.ledger import ASE_OPTIMIZER
 from definet_flows.ledger.ase_steps import PROCESSOR_SECONDS
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ase import Atoms
-    from pymatgen.core import Structure
 
 logger = logging.getLogger(f"jobflow.{__name__}")
 
@@ -51,9 +51,11 @@ class RelaunchedMaker(Maker):
     claim: dict[str, Any] = field(default_factory=dict)
 
     @job
-    def make(self, structure: Structure) -> Any:  # noqa: ANN401 - whatever the engine's Maker returns
-        """Relax a structure, or go on from the last positions of an earlier launch."""
+    def make(self, structure: Structure | str) -> Any:  # noqa: ANN401 - whatever the engine's Maker returns
+        """Relax a structure, or its JSON text, or go on from the last positions of an earlier launch."""
         folder = Path.cwd()
+        if isinstance(structure, str):
+            structure = Structure.from_str(structure, fmt="json")
         structure, notes = take_over(self.claim, structure, folder, tuple(range(len(structure))))
         runner = deepcopy(self.relaxer)
         spent = _keep_steps(cast("AseRelaxMaker", runner), folder / STEPS_FILE)
@@ -82,12 +84,13 @@ def relaunched(maker: AseRelaxMaker, structure: Structure, claim: dict[str, Any]
     criterion
         Largest force at the end, eV/Å.
     """
-    own = maker.make(structure)
-    if not isinstance(own, Job) or not hasattr(type(maker).make, "original"):
-        return own
+    if not hasattr(type(maker).make, "original"):
+        return maker.make(structure)  # type: ignore[no-any-return]
+    own = maker.make(None)  # type: ignore[arg-type]  # its name and its settings: jobflow would read a structure
     optimizer = str(maker.optimizer_kwargs.get("optimizer", ASE_OPTIMIZER))
     made = RelaunchedMaker(maker.name, maker, {**claim, "optimizer": optimizer, "criterion": criterion})
-    return Job(made.make, (structure,), name=own.name, output_schema=own.output_schema, **own._kwargs)  # noqa: SLF001
+    text = structure.to_json()  # jobflow and queues walk through every number of a Structure, several times
+    return Job(made.make, (text,), name=own.name, output_schema=own.output_schema, **own._kwargs)  # noqa: SLF001
 
 
 def _keep_steps(maker: AseRelaxMaker, path: Path) -> list[float]:

@@ -135,6 +135,15 @@ class PlannedConfiguration:
         InputError
             For the predicted start of a configuration without a prediction.
         """
+        if start not in self._structures:
+            self._structures[start] = self._structure(start)
+        return self._structures[start]
+
+    @cached_property
+    def _structures(self) -> dict[Start, Structure]:
+        return {}
+
+    def _structure(self, start: Start) -> Structure:
         positions = self.unrelaxed if start == "unrelaxed" else self.predicted
         if positions is None:
             msg = f"configuration {self.configuration_id} has no prediction to start from"

@@ -11,6 +11,7 @@ from atomate2.ase.jobs import LennardJonesRelaxMaker
 from atomate2.forcefields.jobs import ForceFieldRelaxMaker
 from atomate2.vasp.jobs.core import RelaxMaker
 from jobflow import Maker, run_locally
+from monty.json import jsanitize
 from pymatgen.core import Lattice, Structure
 
 from definet_flows.errors import InputError
@@ -79,7 +80,24 @@ def test_the_end_written_twice_by_other_makers_counts_once():
     document = maker.make.original(maker, pair)
     outcome = read_document(document)
     assert outcome.ledger.ionic_steps == len(calls) == document.output.n_steps - 1
+    assert outcome == read_document(jsanitize(document, strict=True))  # as a JobStore holds it
     assert resolve_engine(maker).force_criterion == 0.01
+
+
+def test_a_start_travels_as_text_and_may_be_a_structure(vacancy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vacancy.add_site_property("magmom", [0.1 * k for k in range(len(vacancy))])
+    vacancy.properties["mark"] = [1, 2]
+    relax = {"final_atoms_object_file": None, "fmax": 1e-4}
+    maker = LennardJonesRelaxMaker(relax_cell=False, steps=2, relax_kwargs=relax, calculator_kwargs={"sigma": 2.0})
+    job = resolve_engine(maker).relaxation(vacancy, "record", str(tmp_path / "records.sqlite"))
+    (text,) = job.function_args
+    assert Structure.from_str(text, fmt="json").as_dict() == vacancy.as_dict()
+    assert job.as_dict()["output_schema"] == maker.make(vacancy).as_dict()["output_schema"]
+    other = type(job)(job.function, (vacancy,), output_schema=job.output_schema)  # of a queue of an earlier version
+    ends = [read_document(run_locally(one, log=False)[one.uuid][1].output) for one in (job, other)]
+    assert ends[0].structure == ends[1].structure
+    assert ends[0].ledger.ionic_steps == ends[1].ledger.ionic_steps > 1
 
 
 def test_the_potential_is_loaded_once():

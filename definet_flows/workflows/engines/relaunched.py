@@ -85,8 +85,8 @@ def relaunched(maker: AseRelaxMaker, structure: Structure, claim: dict[str, Any]
         Largest force at the end, eV/Å.
     """
     if not hasattr(type(maker).make, "original"):
-        return maker.make(structure)  # type: ignore[no-any-return]
-    own = maker.make(None)  # type: ignore[arg-type]  # its name and its settings: jobflow would read a structure
+        return maker.make(structure)
+    own = maker.make(None)  # its name and its settings: jobflow would read a structure
     optimizer = str(maker.optimizer_kwargs.get("optimizer", ASE_OPTIMIZER))
     made = RelaunchedMaker(maker.name, maker, {**claim, "optimizer": optimizer, "criterion": criterion})
     text = structure.to_json()  # jobflow and queues walk through every number of a Structure, several times

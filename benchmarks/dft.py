@@ -26,7 +26,7 @@ def main() -> None:
     campaign = CAMPAIGNS[given.campaign]
     data = getattr(given, "data", None) or campaign.data
     if given.command == "run":
-        run(campaign, given.store, given.folder or Path(f"{campaign.name}-jobs"), given.engine or campaign.engine)
+        run(campaign, given.store, given.folder or Path(f"{campaign.name}-jobs"), given.engine)
     elif given.command == "commit":
         print(f"{commit(given.store, data)} documents in {data}")
     elif given.command == "restore":
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parsers["table"].add_argument("--write", action="store_true", help="put them into docs/notes/dft.md and README.md")
     parsers["report"].add_argument("--output", "-o", type=Path, required=True, help="the page")
     parsers["run"].add_argument("--folder", type=Path, help="folder for the jobs  [default: CAMPAIGN-jobs]")
-    parsers["run"].add_argument("--engine", help="another engine tries the command out")
+    parsers["run"].add_argument("--engine", default="gpaw", help="another engine tries the command out")
     return parser
 
 

@@ -13,8 +13,6 @@ from definet_flows.hosts import make_host, to_structure
 from definet_flows.schemas import joined_name
 
 if TYPE_CHECKING:
-    from jobflow import Maker
-
     from definet_flows.schemas import Configuration, Host
 
 DATA = Path(__file__).parents[1] / "benchmarks" / "data"
@@ -53,8 +51,6 @@ class Campaign:
         As the command and the file of records call it.
     host, supercell, vacuum
         The bulk supercell; vacuum in Å.
-    mode
-        GPAW's: `pw` is the engine `gpaw` as documented, `lcao` its cheaper basis.
     cases
         The configurations, in the order in which they are relaxed.
     """
@@ -63,7 +59,6 @@ class Campaign:
     host: str
     supercell: tuple[int, int, int]
     vacuum: float
-    mode: Literal["pw", "lcao"]
     cases: tuple[Case, ...]
 
     @property
@@ -75,13 +70,6 @@ class Campaign:
     def cell(self) -> Host:
         """The bulk supercell."""
         return make_host(self.host, self.supercell, vacuum=self.vacuum)
-
-    @property
-    def engine(self) -> str | Maker:
-        """The engine of all relaxations."""
-        from definet_flows.workflows.engines.gpaw import GpawRelaxMaker  # noqa: PLC0415 - `table` does without atomate2
-
-        return "gpaw" if self.mode == "pw" else GpawRelaxMaker(mode=self.mode)
 
     @cache  # noqa: B019 - campaigns live as long as the process
     def configuration(self, case: Case) -> tuple[Configuration, float | None]:
@@ -108,7 +96,6 @@ HBN = Campaign(
     "BN",
     (4, 4, 1),
     15.0,
-    "pw",
     (
         Case(("C_B",)),
         Case(("C_N",)),
@@ -130,7 +117,6 @@ PHOSPHORENE = Campaign(
     "P",
     (3, 2, 1),
     15.0,
-    "lcao",
     (
         Case(("N_P",)),
         Case(("v_P",)),
@@ -145,7 +131,7 @@ CAMPAIGNS = {one.name: one for one in (HBN, PHOSPHORENE)}
 """Every campaign, by name."""
 
 
-def run(campaign: Campaign, store: str, folder: Path, engine: str | Maker) -> None:
+def run(campaign: Campaign, store: str, folder: Path, engine: str) -> None:
     """Relax each case from every start; what the store has is not computed again."""
     from definet_flows.workflows import DefectFlowMaker  # noqa: PLC0415 - loads torch, which `commit` does not need
     from definet_flows.workflows.campaign.local import run_here  # noqa: PLC0415

@@ -100,15 +100,15 @@ HBN = Campaign(
         Case(("C_B",)),
         Case(("C_N",)),
         Case(("v_N",)),
-        Case(("v_B",)),
         Case(("C_B", "C_N"), "near"),
         Case(("v_N", "C_B"), "near"),
-        Case(("v_B", "C_N"), "near"),
         Case(("C_B", "C_N"), "far"),
-        Case(("v_B", "v_N"), "near"),
         Case(("v_N", "C_B"), "far"),
-        Case(("v_B", "C_N"), "far"),
         Case(("v_N", "v_N"), "near"),
+        Case(("v_B",)),  # with spin, and five times as many iterations a step as the others
+        Case(("v_B", "C_N"), "near"),
+        Case(("v_B", "v_N"), "near"),
+        Case(("v_B", "C_N"), "far"),
     ),
 )
 

@@ -155,7 +155,7 @@ def _stem(rows: Any) -> str:  # noqa: ANN401 - JSON
         lines.append([f"{row['host']}, {row['picture']}", str(row["vacancies"]), *errors, *across, *costs, same])
     head = ("defect", "vacancies", "error near", "no motion", "error of all", "no motion")
     distances = ("across, unrelaxed", "predicted", "relaxed")
-    picture = "![the four defects, predicted and relaxed](figures/proofs-stem.png)\n"
+    picture = "![the defects, predicted and relaxed](figures/proofs-stem.png)\n"
     steps = ("steps unrelaxed", "steps predicted", "same minimum")
     note = (
         "MoS2 in 8 x 8, WSe2 in 6 x 6, the shipped weights, relaxations by SevenNet-0. Near: atoms less than 4 Å from "

@@ -193,11 +193,12 @@ def _size(rows: Sequence[dict[str, Any]]) -> str:
 
 def _stem(rows: Sequence[dict[str, Any]]) -> str:
     lower = [1 - row["errors"]["near"]["network"] / row["errors"]["near"]["dummy"] for row in rows]
-    return f"errors near the vacancies {_range(lower)} below no motion"
+    return f"errors near the vacancies {_range(lower)} below no motion, defects: {len(rows)} of {_PICTURES}"
 
 
 def _range(parts: Sequence[float]) -> str:
-    return f"{min(parts) * 100:.0f} to {max(parts) * 100:.0f} %"
+    least, most = f"{min(parts) * 100:.0f}", f"{max(parts) * 100:.0f}"
+    return f"{least} %" if least == most else f"{least} to {most} %"
 
 
 def _potentials(rows: Sequence[dict[str, Any]]) -> str:

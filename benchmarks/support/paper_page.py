@@ -129,7 +129,7 @@ def _size(rows: Any) -> str:  # noqa: ANN401 - JSON
     times = ("relaxation unrelaxed, processor s", "predicted, processor s", "prediction, processor s")
     picture = "![steps and seconds by size](figures/proofs-size.png)\n"
     note = (
-        "MoS2, means over five configurations that the weights have not learned (v_S, v_Mo, Se_S, and the neighbours "
+        "MoS2, means over configurations that the weights have not learned (v_S, v_Mo, Se_S, and the neighbours "
         "v_S+W_Mo and v_Mo+v_S). The error is that of all atoms against the end of the relaxation.\n"
     )
     return f"{title}\n{note}\n{_table((*head, *times), lines)}\n{picture}"

@@ -88,9 +88,9 @@ def main() -> None:
     table = markdown(costs(folder))
     print(table)
     if options.write:
-        from standins.dft_campaign import write_page  # noqa: PLC0415 - loads the package
+        from standins.dft_page import put  # noqa: PLC0415 - loads the package
 
-        write_page(table, PAGE)
+        put(table, PAGE, "table")
 
 
 if __name__ == "__main__":

@@ -44,14 +44,22 @@ class Worker(FWorker):  # type: ignore[misc]  # fireworks has no types
         return {"spec._category": {"$in": EVERYTHING}}
 
 
-def addressed(node: Any, port: int) -> Any:  # noqa: ANN401 - any YAML
-    """Return an example's content with the server's address instead of its own, without login and TLS."""
+ONCE = {"retryWrites": False}
+"""Option of a client that writes once. SecantusDB 0.7.0b3 looks through the writes of the last half hour at each write
+that could be sent again, twice, and keeps what it answered: most of its time and memory after some minutes."""
+
+
+def addressed(node: Any, port: int, options: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - any YAML
+    """Return an example's content with the server's address and options of its clients, without login and TLS."""
     if isinstance(node, list):
-        return [addressed(one, port) for one in node]
+        return [addressed(one, port, options) for one in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: addressed(value, port) for key, value in node.items() if key not in _LOGIN}
-    return {**kept, "host": "127.0.0.1", "port": port} if "host" in kept else kept
+    kept = {key: addressed(value, port, options) for key, value in node.items() if key not in _LOGIN}
+    if "host" not in kept:
+        return kept
+    named = {"mongoclient_kwargs": dict(options)} if options else {}
+    return {**kept, "host": "127.0.0.1", "port": port, **named}
 
 
 @dataclass
@@ -64,17 +72,20 @@ class Place:
         Where they are, and where the jobs run.
     port
         Of the server.
+    options
+        Of all clients of the server, as pymongo has them.
     """
 
     folder: Path
     port: int
+    options: Mapping[str, Any] | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Write the files and name them in the environment of this process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("my_launchpad.yaml", "jobflow.yaml", "definet_flows.yaml"):
-            self.write(name, addressed(yaml.safe_load((EXAMPLES / name).read_text()), self.port))
+            self.write(name, addressed(yaml.safe_load((EXAMPLES / name).read_text()), self.port, self.options))
         self.write("my_fworker.yaml", {"name": "all", "category": EVERYTHING, "query": "{}"})
         self.environment = {
             "JOBFLOW_CONFIG_FILE": str(self.folder / "jobflow.yaml"),

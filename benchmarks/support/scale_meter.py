@@ -98,8 +98,8 @@ class Spent:
     engine, predictions, starts
         Parts of what the workers took: relaxations and predictions that ended, and every start of a worker.
     between
-        What a worker takes from the end of a relaxation to the next end, the engine and predictions not counted; None
-        without two ends in a process.
+        What a worker takes from the end of each relaxation to the next end, the engine and predictions not counted, in
+        the order of the log.
     """
 
     cpu: dict[str, float]
@@ -109,7 +109,7 @@ class Spent:
     engine: float
     predictions: float
     starts: float
-    between: float | None
+    between: list[float]
 
 
 def spent(folder: Path, log: Path) -> Spent:
@@ -141,8 +141,8 @@ def spent(folder: Path, log: Path) -> Spent:
 _PARTS = ("end", "predicted", "started")
 
 
-def _between(lines: Iterable[dict[str, Any]]) -> float | None:
-    """Return our own processor seconds from one end of a relaxation to the next, by the clock of each process."""
+def _between(lines: Iterable[dict[str, Any]]) -> list[float]:
+    """Return our own processor seconds from each end of a relaxation to the next, by the clock of each process."""
     clocks, other, found = dict[int, float](), defaultdict[int, float](float), list[float]()
     for line in lines:
         pid = line["pid"]
@@ -152,7 +152,7 @@ def _between(lines: Iterable[dict[str, Any]]) -> float | None:
             if pid in clocks:
                 found.append(line["clock"] - clocks[pid] - line["cpu"] - other[pid])
             clocks[pid], other[pid] = line["clock"], 0.0
-    return sum(found) / len(found) if found else None
+    return found
 
 
 def _sum(seconds: Iterable[Any]) -> float:

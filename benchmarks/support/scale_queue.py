@@ -15,7 +15,7 @@ from benchmarks.support.scale_meter import KILL_AFTER, Meter
 from benchmarks.support.scale_table import look
 from definet_flows.stores import open_store
 from standins.metered import portion, small_weights
-from standins.queue_place import Place
+from standins.queue_place import ONCE, Place
 from standins.server import Server
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def served(folder: Path, meter: Meter) -> Iterator[Place]:
     try:
         assert server.process is not None
         meter.watch("server", psutil.Process(server.process.pid))
-        yield Place(folder, server.port)
+        yield Place(folder, server.port, ONCE)
     finally:
         meter.note()
         server.stop()

@@ -65,7 +65,7 @@ def go_on(folder: Path, size: int, until: float) -> bool:
 def _project(place: Place) -> Path:
     """Write the example's project with its three workers on this machine; return the folder of projects."""
     content: dict[str, Any] = addressed(
-        yaml.safe_load((EXAMPLES / "jobflow_remote.yaml").read_text(encoding="utf-8")), place.port
+        yaml.safe_load((EXAMPLES / "jobflow_remote.yaml").read_text(encoding="utf-8")), place.port, place.options
     )
     exports = [f"export {key}={value}" for key, value in place.environment.items()]
     before = "\n".join([f"export PATH={Path(sys.executable).parent}:$PATH", *exports])

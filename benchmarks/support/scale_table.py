@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from benchmarks.support.scale_meter import Spent, spent
@@ -20,6 +21,7 @@ RECORDED = "recorded.json"
 """File of a campaign's folder that holds what its record store says."""
 
 _MEGABYTE = 1 << 20
+_PART = 500  # relaxations
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,21 @@ class Cost:
             f"{said.recorded:,}, {said.failed}",
             f"{said.lost if self.ended else '-'}, {said.surplus}",
             f"{self.spent.kills}, {self.repeats[1]}",
-            *("-" if seconds is None else f"{seconds:.3f}" for seconds in (self.spent.between, *each)),
+            *_flat(self.spent.between),
+            *("-" if seconds is None else f"{seconds:.3f}" for seconds in each),
             f"{max(memory.values()) / _MEGABYTE:.0f}",
             "-" if server is None else f"{server / _MEGABYTE:.0f}",
             f"{self.spent.elapsed / 60:.0f}",
         ]
+
+
+def _flat(between: list[float]) -> tuple[str, str]:
+    """Return the mean over all relaxations, and those of the first and the last `_PART` where they are apart."""
+    if not between:
+        return "-", "-"
+    apart = len(between) >= 2 * _PART
+    parts = (between[:_PART], between[-_PART:]) if apart else ()
+    return f"{fmean(between):.3f}", ", ".join(f"{fmean(part):.3f}" for part in parts) or "-"
 
 
 _HEADS = (
@@ -108,6 +120,7 @@ _HEADS = (
     "lost, doubled",
     "killed, relaxed again",
     "own, s from end to end",
+    "first and last 500",
     "own, s each",
     "without starts",
     "prediction",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from definet_flows.workflows.queue.watch import Watched
 
 _SECONDS = 5.0
+_FAST = 100.0
+"""Configurations an hour from which on the rate has no decimals."""
 _STATES = ("enumerated", "predicted", "waiting", "relaxing", "recorded", "failed")
 _ID = 8  # characters
 
@@ -128,7 +130,9 @@ def _stage_table(one: Watched) -> Table:
 
 
 def _figures(one: Watched) -> tuple[str, ...]:
-    rate = "unknown: no times recorded" if one.rate is None else f"{one.rate:.3g} configurations an hour"
+    rate = "unknown: no times recorded"
+    if one.rate is not None:
+        rate = f"{one.rate:{',.0f' if one.rate >= _FAST else '.3g'}} configurations an hour"
     end = f"{one.end:%Y-%m-%d %H:%M} UTC" if one.end else "unknown"
     pairs = f"{one.pairs} pair{'s' * (one.pairs != 1)}"
     saved = f"{one.steps_saved} in {pairs}" if one.pairs else "-, no pair in the same minimum"

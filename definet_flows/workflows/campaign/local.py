@@ -153,7 +153,7 @@ def folder_store(folder: Path, *, read_only: bool = False) -> JobStore:
 
 
 class FolderStore(JobStore):
-    """The JobStore of a run's folder; reads an output as it is where jobflow would look through it for references."""
+    """The JobStore of a run's folder: an output without references is read as it is, not turned into data twice."""
 
     def get_output(  # type: ignore[no-untyped-def]  # noqa: ANN201
         self,

@@ -1,0 +1,77 @@
+"""What starts learn from the first 20, 50 and 100 records of GaN: errors and ionic steps on pairs that are held out.
+
+    python benchmarks/curve.py run FOLDER             # goes on where it stopped
+    python benchmarks/curve.py table FOLDER --write   # into benchmarks/data and docs/notes/learning-curve.md
+
+The engine is SevenNet-0 at fixed cell, the host that of `starts_steps.py`. FOLDER holds the record store `GaN.sqlite`,
+a store for each number of records, and the networks. A copy of the `GaN.sqlite` of `starts_steps.py` saves what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks.support.curve_cases import cases, labels
+from benchmarks.support.curve_starts import measured, proposals_of, propose, relax_from
+from standins.dft_page import put
+from standins.learning_curve import DATA, PAGE, tables, write
+
+RECORDS = (20, 50, 100)
+
+
+def run(folder: Path, seconds: float, relaxed_from: tuple[int, ...]) -> None:
+    """Relax, train, propose and relax from the proposals, one number of records after the other."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    learned, held_out = cases()
+    for count in RECORDS:
+        labels(folder, learned, count)
+        labels(folder, held_out, len(held_out.ids))
+        keys = propose(folder, learned, held_out, count, seconds)
+        if count in relaxed_from:
+            relax_from(folder, held_out, count, keys)
+
+
+def table(folder: Path, *, into_page: bool) -> None:
+    """Print what is measured so far."""
+    _, held_out = cases()
+    found = [
+        one for count in RECORDS if proposals_of(folder, count).exists() for one in measured(folder, held_out, count)
+    ]
+    if not found:
+        raise SystemExit(f"{folder} holds no proposals: give `run` this folder first")
+    print(tables(found), end="")
+    if into_page:
+        write(DATA, found)
+        put(tables(found), PAGE, "table")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running, shown = commands.add_parser("run"), commands.add_parser("table")
+    for one in (running, shown):
+        one.add_argument("folder", type=Path)
+    running.add_argument("--seconds", type=float, default=200, help="of processor, of each training")
+    running.add_argument(
+        "--steps",
+        type=int,
+        nargs="*",
+        choices=RECORDS,
+        default=[20, 100],
+        help="numbers of records whose starts are relaxed",
+    )
+    shown.add_argument("--write", action="store_true", help="into benchmarks/data and the page")
+    given = parser.parse_args()
+    if given.command == "run":
+        run(given.folder, given.seconds, tuple(given.steps))
+    else:
+        table(given.folder, into_page=given.write)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,8 @@ UNIMPORTED = {
     "tensorboard": "Lightning's TensorBoardLogger needs it",
 }
 """Dependencies that no module imports, and why they are there."""
+WHERE_INSTALLED = {"abtem"}
+"""Used where a user has installed it; what misses it says how to get it."""
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -53,7 +55,7 @@ USERS = names(PROJECT["dependencies"] + [one for extra in EXTRAS if extra != "de
         ("definet_flows", USERS),
         ("examples", USERS),
         ("standins", USERS | names(EXTRAS["dev"])),
-        ("benchmarks", USERS | names(EXTRAS["dev"])),
+        ("benchmarks", USERS | names(EXTRAS["dev"]) | WHERE_INSTALLED),
         ("tests", USERS | names(EXTRAS["dev"])),
     ],
 )

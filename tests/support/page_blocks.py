@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _REASON = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 _NEEDS = re.compile(r"<!-- needs (\w+) -->")
-_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])~?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _HASH = re.compile(r"(?<!\w)(?=\w*\d)[0-9a-f]{8,}(?!\w)")
 _RULES = re.compile(r"[─━═┄]{3,}")
 SHOWN = "text"
@@ -81,7 +81,8 @@ def agrees(shown: str, printed: str) -> bool:
     Compare what a page shows with what was printed.
 
     A line `...` stands for any lines. A number may differ by 1 or by a fifth: relaxations take other numbers of steps
-    where a processor rounds in another way. Hashes, empty lines and the widths of columns do not count.
+    where a processor rounds in another way. A number behind `~` stands for any, such as a time. Hashes, empty lines and
+    the widths of columns do not count.
     """
     wanted, seen = _lines(shown), _lines(printed)
     parts: list[list[str]] = [[]]
@@ -123,8 +124,9 @@ def _same(wanted: list[str], seen: list[str]) -> bool:
 def _same_line(wanted: str, seen: str) -> bool:
     if _NUMBER.sub("#", wanted) != _NUMBER.sub("#", seen):
         return False
-    pairs = zip(map(float, _NUMBER.findall(wanted)), map(float, _NUMBER.findall(seen)), strict=True)
-    return all(abs(a - b) <= max(1.0, 0.2 * max(abs(a), abs(b))) for a, b in pairs)
+    pairs = zip(_NUMBER.findall(wanted), _NUMBER.findall(seen), strict=True)
+    fixed = [(float(a), float(b)) for a, b in pairs if not a.startswith("~")]
+    return all(abs(a - b) <= max(1.0, 0.2 * max(abs(a), abs(b))) for a, b in fixed)
 
 
 def rewrite(path: Path, outputs: list[tuple[Block, str]]) -> None:

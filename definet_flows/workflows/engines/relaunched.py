@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -55,7 +56,7 @@ class RelaunchedMaker(Maker):
         """Relax a structure, or its JSON text, or go on from the last positions of an earlier launch."""
         folder = Path.cwd()
         if isinstance(structure, str):
-            structure = Structure.from_str(structure, fmt="json")
+            structure = Structure.from_dict(json.loads(structure))  # `from_str` loses the charge
         structure, notes = take_over(self.claim, structure, folder, tuple(range(len(structure))))
         runner = deepcopy(self.relaxer)
         spent = _keep_steps(cast("AseRelaxMaker", runner), folder / STEPS_FILE)

@@ -88,7 +88,7 @@ def write(data: Path, found: Iterable[Measurement]) -> None:
 
 
 def tables(found: Sequence[Measurement]) -> str:
-    """Return the tables of errors, of ionic steps, and of each pair after most records, in Markdown."""
+    """Return the tables of errors, of ionic steps, and of each pair after the most records with steps, in Markdown."""
     groups = [
         (count, way, [one for one in found if (one.records, one.way) == (count, way)])
         for count in sorted({one.records for one in found})
@@ -142,8 +142,8 @@ def _steps(group: Sequence[Measurement]) -> tuple[str, ...]:
 
 
 def _pairs(found: Sequence[Measurement]) -> Iterator[tuple[str, ...]]:
-    """Yield the mean error, Å, and the ionic steps of each way for each pair."""
-    most = max(one.records for one in found)
+    """Yield the mean error, Å, and the ionic steps of each way for each pair, after the most records with steps."""
+    most = max((one.records for one in found if one.steps is not None), default=0)
     by_pair: dict[str, dict[str, Measurement]] = defaultdict(dict)
     for one in found:
         if one.records == most:

@@ -84,10 +84,11 @@ def test_steps_count_over_pairs_in_the_same_minimum_and_savings_over_all_that_ar
     assert cells[10] == "27 %"  # the mean of 30, 50 and 0 %
 
 
-def test_pair_by_pair_the_largest_number_of_records_is_shown():
-    both = [measurement(records=50, steps=None, ends=None), measurement(records=50, way="network", **REJECTED)]
-    text = tables([measurement(), *both])
-    assert row(text, 2) == ["v_Ga+In_Ga", "0.0200", "0.0100", "rejected", "-", "20", "-", "rejected", "-"]
+def test_pair_by_pair_the_largest_number_of_records_with_steps_is_shown():
+    both = [measurement(records=50), measurement(records=50, way="network", **REJECTED)]
+    later = measurement(records=100, steps=None, ends=None)
+    text = tables([measurement(steps=11), *both, later])
+    assert row(text, 2) == ["v_Ga+In_Ga", "0.0200", "0.0100", "rejected", "-", "20", "10", "rejected", "-"]
 
 
 def test_a_file_gives_its_measurements_back_and_the_same_measurements_give_the_same_bytes(tmp_path):

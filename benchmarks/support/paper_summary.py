@@ -180,9 +180,12 @@ def _accuracy(evaluation: dict[str, Any]) -> str:
 
 
 def _steps_left(rows: Sequence[dict[str, Any]], start: str = "predicted") -> dict[int, float]:
-    """Return the mean ionic steps from a start in each supercell."""
-    sizes = sorted({row["size"] for row in rows})
-    return {size: fmean(row["steps"][start] for row in rows if row["size"] == size) for size in sizes}
+    """Return the mean ionic steps from a start in each supercell, over the configurations that all of them have."""
+    sizes: dict[int, dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        sizes[row["size"]][row["configuration"]] = row["steps"][start]
+    shared = set.intersection(*map(set, sizes.values())) if sizes else set()
+    return {size: fmean(sizes[size][name] for name in shared) for size in sorted(sizes) if shared}
 
 
 def _size(rows: Sequence[dict[str, Any]]) -> str:

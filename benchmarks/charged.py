@@ -13,10 +13,8 @@ python benchmarks/charged.py table --data FOLDER goes-on.safetensors alone.safet
 from __future__ import annotations
 
 import argparse
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,13 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.starts import Case, errors, read_cases
+from benchmarks.support import timed_training
+from benchmarks.support.timed_training import Batch, Pace, mean_error
 from definet_flows.defects import nodes
 from definet_flows.model.data.batches import Lattice, lattice_of
 from definet_flows.model.inference.checkpoint import Card, load_checkpoint, save_checkpoint
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.kernels import keep_freed_memory
 from definet_flows.model.network.network import DefiNet
-from definet_flows.model.training.train import shrink_heads
 from definet_flows.schemas import VACANCY, Configuration, FloatArray, Host
 from definet_flows.starts.fields import FieldsPreRelaxer
 from definet_flows.starts.gate import distance_to_defects
@@ -151,43 +150,26 @@ def fit(cases: Sequence[Case], seconds: float, *, alone: bool, seed: int) -> Def
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = DefiNet(NETWORK)
-    shrink_heads(network, HEADS)
-    averaged = deepcopy(network).requires_grad_(requires_grad=False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     groups = groups_of(cases)
     share = np.sqrt([len(group.entries) for group in groups])
-    first, step = time.process_time(), 0
-    while (done := (time.process_time() - first) / seconds) < 1:
-        optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 + np.cos(np.pi * done)) / 2
+
+    def batch_loss() -> torch.Tensor:
         group = groups[rng.choice(len(groups), p=share / share.sum())]
         chosen = [group.entries[k] for k in rng.choice(len(group.entries), BATCH, replace=False)]
-        optimizer.zero_grad()
-        (group.weight * loss(network, group.lattice, chosen, rng, alone=alone)).backward()
-        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)):
-            continue
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            for mean, new in zip(averaged.parameters(), network.parameters(), strict=True):
-                mean.lerp_(new, 1 - min(EMA, step / (step + 19)))
-    print(f"{step} steps of {BATCH}, {seconds:.0f} s of processor")
+        batch = batch_of(group.lattice, chosen, rng, alone=alone)
+        return group.weight * mean_error(network, batch, recycled=rng.random() < RECYCLED)
+
+    averaged, steps = timed_training.fit(network, Pace(seconds, RATE, WARMUP, DECAY, CLIP, EMA, HEADS), batch_loss)
+    print(f"{steps} steps of {BATCH}, {seconds:.0f} s of processor")
     return averaged
 
 
-def loss(
-    network: DefiNet, lattice: Lattice, entries: Sequence[Entry], rng: np.random.Generator, *, alone: bool
-) -> torch.Tensor:
-    """Return the mean error of a batch over its atoms, Å."""
+def batch_of(lattice: Lattice, entries: Sequence[Entry], rng: np.random.Generator, *, alone: bool) -> Batch:
+    """Return entries with a start each."""
     numbers, markers = (torch.as_tensor(np.stack([getattr(e, k) for e in entries])) for k in ("numbers", "markers"))
-    charges = torch.tensor([e.charge for e in entries])
-    target = torch.as_tensor(np.stack([e.moved for e in entries]), dtype=torch.float32)
+    moved = torch.as_tensor(np.stack([e.moved for e in entries]), dtype=torch.float32)
     start = torch.as_tensor(np.stack([begun(e, rng, alone=alone) for e in entries]), dtype=torch.float32)
-    if rng.random() < RECYCLED:
-        with torch.no_grad():
-            start = network(numbers, markers, lattice.positions + start, lattice.edges, charges) - lattice.positions
-        start[markers == VACANCY] = 0
-    out = network(numbers, markers, lattice.positions + start, lattice.edges, charges)
-    return (out - lattice.positions - target).square().sum(-1).add(1e-8).sqrt()[markers != VACANCY].mean()
+    return Batch(lattice, numbers, markers, moved, start, torch.tensor([e.charge for e in entries]))
 
 
 @dataclass(frozen=True)

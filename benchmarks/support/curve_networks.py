@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +13,14 @@ import torch
 from pymatgen.core import Lattice as Cell
 from pymatgen.util.coord import pbc_shortest_vectors
 
+from benchmarks.support.timed_training import Batch, Pace, fit, mean_error
 from definet_flows.model.data.batches import Lattice, lattice_of
 from definet_flows.model.inference.checkpoint import load_checkpoint, save_checkpoint
 from definet_flows.model.network.config import NetworkConfig
 from definet_flows.model.network.kernels import keep_freed_memory
 from definet_flows.model.network.network import DefiNet
 from definet_flows.model.training.finetune import fine_tune, framed
-from definet_flows.model.training.train import TrainConfig, card_of, shrink_heads
+from definet_flows.model.training.train import TrainConfig, card_of
 from definet_flows.schemas import PRISTINE, VACANCY, FloatArray
 from definet_flows.starts.fields import FieldsPreRelaxer
 from definet_flows.workflows.learning.label_sets import pair_sets
@@ -168,7 +168,7 @@ def train_after_fields(
     """Return a network that goes on from fields; a finished training is not repeated.
 
     A start is the field that the other records propose or, without one, the relaxed displacements cut off at some
-    distance from the defects. The loop is that of `benchmarks/charged.py`.
+    distance from the defects.
 
     Parameters
     ----------
@@ -195,38 +195,22 @@ def _fit(config: NetworkConfig, groups: Sequence[Starts], seconds: float) -> Def
     keep_freed_memory()
     rng = np.random.default_rng(RECIPE.seed)
     network = DefiNet(config)
-    shrink_heads(network, RECIPE.head_scale)
-    averaged = deepcopy(network).requires_grad_(requires_grad=False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RECIPE.learning_rate, weight_decay=RECIPE.weight_decay)
     share = np.array([len(group.moved) for group in groups], dtype=float)
-    begun, step = time.process_time(), 0
-    while (done := (time.process_time() - begun) / seconds) < 1:
-        warm = min(1.0, (step + 1) / RECIPE.warmup)
-        optimizer.param_groups[0]["lr"] = RECIPE.learning_rate * warm * (1 + np.cos(np.pi * done)) / 2
+
+    def batch_loss() -> torch.Tensor:
         group = groups[rng.choice(len(groups), p=share / share.sum())]
         chosen = rng.choice(len(group.moved), min(RECIPE.batch, len(group.moved)), replace=False)
-        optimizer.zero_grad()
-        _loss(network, group, chosen, rng).backward()
-        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(network.parameters(), RECIPE.clip)):
-            continue
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            for mean, new in zip(averaged.parameters(), network.parameters(), strict=True):
-                mean.lerp_(new, 1 - min(RECIPE.ema, step / (step + 19)))
-    print(f"after fields: {step} steps, {seconds:.0f} s of processor", flush=True)
+        return mean_error(network, _batch(group, chosen, rng), recycled=rng.random() < _RECYCLED)
+
+    decay, clip, ema, heads = RECIPE.weight_decay, RECIPE.clip, RECIPE.ema, RECIPE.head_scale
+    pace = Pace(seconds, RECIPE.learning_rate, RECIPE.warmup, decay, clip, ema, heads)
+    averaged, steps = fit(network, pace, batch_loss)
+    print(f"after fields: {steps} steps, {seconds:.0f} s of processor", flush=True)
     return averaged
 
 
-def _loss(network: DefiNet, group: Starts, chosen: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Return the mean error of a batch over its atoms, Å."""
-    numbers, markers, edges = group.numbers[chosen], group.markers[chosen], group.lattice.edges
-    rest = group.lattice.positions
-    target = torch.as_tensor(group.moved[chosen], dtype=torch.float32)
+def _batch(group: Starts, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Return entries with a start each."""
+    moved = torch.as_tensor(group.moved[chosen], dtype=torch.float32)
     start = torch.as_tensor(np.stack([group.drawn(k, rng) for k in chosen]), dtype=torch.float32)
-    if rng.random() < _RECYCLED:
-        with torch.no_grad():
-            start = network(numbers, markers, rest + start, edges) - rest
-        start[markers == VACANCY] = 0
-    out = network(numbers, markers, rest + start, edges)
-    return (out - rest - target).square().sum(-1).add(1e-8).sqrt()[markers != VACANCY].mean()
+    return Batch(group.lattice, group.numbers[chosen], group.markers[chosen], moved, start)

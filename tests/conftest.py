@@ -7,6 +7,9 @@ import pytest
 
 pytest.register_assert_rewrite("flow_fixtures", "mongo_server", "queue_helpers", "vasp_fixtures")
 
+# Two workers share the cores: threads of one would spin while they wait for each other, and the spinning counts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # rich keeps the COLUMNS of the moment at which a console is made: made without, it follows what each test sets.
 os.environ.pop("COLUMNS", None)
 import definet_flows.cli.app  # noqa: F401, E402

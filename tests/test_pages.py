@@ -164,6 +164,9 @@ def test_settings_and_data_parse() -> None:
         ("21 steps", "22 steps", True),  # another processor
         ("21 steps", "31 steps", False),
         ("21 steps", "21 pairs", False),
+        ("~48.1% saved", "-100.0% saved", True),  # core-hours beside other work
+        ("48.1% saved", "-48.1% saved", False),
+        ("2026-11-29", "2026-11-29", True),
         ("a\n...\nz", "a\nb\nc\nz", True),
         ("a\n...\nz", "a\nb\nc", False),
         ("...\nz", "z", True),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _REASON = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 _NEEDS = re.compile(r"<!-- needs (\w+) -->")
-_NUMBER = re.compile(r"(?<![\w.])~?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])~?-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _HASH = re.compile(r"(?<!\w)(?=\w*\d)[0-9a-f]{8,}(?!\w)")
 _RULES = re.compile(r"[─━═┄]{3,}")
 SHOWN = "text"
@@ -81,8 +81,8 @@ def agrees(shown: str, printed: str) -> bool:
     Compare what a page shows with what was printed.
 
     A line `...` stands for any lines. A number may differ by 1 or by a fifth: relaxations take other numbers of steps
-    where a processor rounds in another way. A number behind `~` stands for any, such as a time. Hashes, empty lines and
-    the widths of columns do not count.
+    where a processor rounds in another way. A number behind `~` stands for any, such as a time, or a saving of time,
+    which may be negative. Hashes, empty lines and the widths of columns do not count.
     """
     wanted, seen = _lines(shown), _lines(printed)
     parts: list[list[str]] = [[]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from importlib.resources import files
@@ -53,7 +54,7 @@ def load_structure(host: Structure | Atoms | str | Path) -> Structure:
     Raises
     ------
     InputError
-        If the file is absent or unreadable, holds several structures, or the structure is disordered, has
+        If the file is absent or unreadable, holds several structures, or the structure is disordered or charged, has
         overlapping atoms, or atoms that are no elements.
     """
     if isinstance(host, Structure):
@@ -129,7 +130,7 @@ def _parsed(path: Path) -> Structure:
             raise InputError(msg)
         return _from_atoms(frames[0])
     if suffix == ".json":
-        return Structure.from_str(plain(_text(path)), fmt="json")
+        return Structure.from_dict(json.loads(plain(_text(path))))  # `from_str` would drop a charge
     return Structure.from_file(path)
 
 
@@ -181,6 +182,9 @@ def _by_pymatgen(cif: str) -> Structure:
 def _check(structure: Structure) -> None:
     if len(structure) == 0:
         msg = "has no atoms"
+        raise InputError(msg)
+    if charge := structure._charge:  # noqa: SLF001 - `charge` adds up oxidation states
+        msg = f"states a charge of {charge:+g}: a host is neutral; give the charges of its defects"
         raise InputError(msg)
     check_cell(structure.lattice.matrix, structure.frac_coords)
     numbers_of(structure)

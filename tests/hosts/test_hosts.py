@@ -1,3 +1,4 @@
+import json
 import warnings
 from itertools import pairwise
 
@@ -207,6 +208,17 @@ def test_oxidation_states_do_not_matter():
     decorated = load_structure("MoS2")
     decorated.add_oxidation_state_by_element({"Mo": 4, "S": -2})
     assert make_host(decorated, (2, 2, 1)).hash == make_host("MoS2", (2, 2, 1)).hash
+
+
+@pytest.mark.filterwarnings("ignore:Structure charge")  # pymatgen says so when it writes it
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_charged_host_is_refused(tmp_path, *, as_file):
+    charged = load_structure("MoS2")
+    charged.set_charge(1)
+    path = tmp_path / "host.json"
+    path.write_text(json.dumps(charged.as_dict()))
+    with pytest.raises(InputError, match=r"states a charge of \+1: a host is neutral"):
+        load_structure(path if as_file else charged)
 
 
 def test_shipped_names_are_sorted():

@@ -22,11 +22,9 @@ from benchmarks.support.curve_cases import HOST, cases, labels
 from benchmarks.support.curve_starts import measured, proposals_of, propose, relax_from
 from standins.dft_page import put
 from standins.dft_records import commit, restore
-from standins.learning_curve import DATA, PAGE, read, tables, write
+from standins.learning_curve import DATA, LABELS, PAGE, read, tables, write
 
 RECORDS = (20, 50, 100)
-LABELS = DATA.with_name("gan-records.jsonl.gz")
-"""The file of the records that are learned from, and of the held-out pairs' controls."""
 
 
 def run(folder: Path, seconds: float, counts: tuple[int, ...], relaxed_from: tuple[int, ...]) -> None:

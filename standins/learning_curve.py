@@ -22,6 +22,9 @@ _ROOT = Path(__file__).parents[1]
 DATA = _ROOT / "benchmarks" / "data" / "gan-learning.jsonl.gz"
 """Measurements, each a line of JSON."""
 
+LABELS = DATA.with_name("gan-records.jsonl.gz")
+"""The records that are learned from, and the controls of the held-out pairs: a file of `dft_records`."""
+
 PAGE = _ROOT / "docs" / "notes" / "learning-curve.md"
 """The page that shows the tables, between two marks."""
 

@@ -6,7 +6,8 @@ from collections import defaultdict
 
 import pytest
 
-from standins.learning_curve import DATA, PAGE, WAYS, Measurement, read, tables, write
+from standins.dft_records import opened
+from standins.learning_curve import DATA, LABELS, PAGE, WAYS, Measurement, read, tables, write
 
 
 def measurement(identity="a", **changes) -> Measurement:
@@ -54,6 +55,14 @@ def test_each_start_is_measured_on_the_same_pairs_which_have_the_same_control():
     assert len(first) >= 12
     assert {way for _, way in groups} == set(WAYS)
     assert all(group == first for group in groups.values())
+
+
+def test_the_committed_records_are_a_hundred_and_the_controls_of_the_measurements():
+    measured = {one.configuration_id: one.steps_unrelaxed for one in read(DATA)}
+    with opened(LABELS) as records:
+        ended = {one.configuration_id: one.ledger.ionic_steps for one in records.records() if one.ledger.converged}
+    assert {one: ended[one] for one in measured} == measured
+    assert len(ended) == 100 + len(measured)
 
 
 def test_a_start_that_the_gate_rejects_counts_as_no_motion_and_costs_what_it_does_unrelaxed():

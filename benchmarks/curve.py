@@ -44,11 +44,11 @@ def table(folder: Path, *, into_page: bool) -> None:
     """Print what is measured so far."""
     _, held_out = cases()
     here = [count for count in RECORDS if proposals_of(folder, count).exists()]
+    if not here:
+        raise SystemExit(f"{folder} holds no proposals: give `run` this folder first")
     earlier = [one for one in read(DATA) if one.records not in here]
     found = [*earlier, *(one for count in here for one in measured(folder, held_out, count))]
     found.sort(key=lambda one: one.records)
-    if not here:
-        raise SystemExit(f"{folder} holds no proposals: give `run` this folder first")
     print(tables(found), end="")
     if into_page:
         write(DATA, found)
